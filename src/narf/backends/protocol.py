@@ -36,6 +36,7 @@ class Job:
     command: a script to run as `python SCRIPT ARGS` when `script` is set, else an argument vector.
     environment: variables for the program; values of secrets are among them, so it is never logged.
     python: the interpreter of the environment, `None` for the platform's own.
+    requirements: the text of a requirements file; the backend builds (or finds) that environment first, after `submit` returned.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Job:
     snapshot: str | None = None
     working_directory: str | None = None  # runs in this folder as it is, instead of a snapshot
     python: str | None = None
+    requirements: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     time_limit_seconds: float | None = None
     grace_seconds: float = 10.0  # between SIGTERM and SIGKILL

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +33,7 @@ class ObjectStore:
         if not self.has(digest):
             with self._new() as file:
                 file.write(data)
-            self._keep(Path(file.name), digest)
+                self._keep(file, digest)
         return digest
 
     def put_stream(self, stream: BinaryIO) -> tuple[str, int]:
@@ -42,8 +44,16 @@ class ObjectStore:
                 hasher.update(block)
                 file.write(block)
                 size += len(block)
-        digest = hasher.hexdigest()
-        self._keep(Path(file.name), digest)
+            digest = hasher.hexdigest()
+            self._keep(file, digest)
+        return digest, size
+
+    def put_from(self, read: Callable[[Callable[[bytes], None]], tuple[str, int]]) -> tuple[str, int]:
+        """Store what `read` gives to the function it is called with. `read` returns the digest and size of all that;
+        when it raises, nothing is kept."""
+        with self._new() as file:
+            digest, size = read(lambda block: _write(file, block))
+            self._keep(file, digest)
         return digest, size
 
     def put_file(self, path: Path) -> tuple[str, int]:
@@ -57,6 +67,16 @@ class ObjectStore:
     def missing(self, digests: Iterable[str]) -> list[str]:
         """Those that are not here, each once, in the order given."""
         return [digest for digest in dict.fromkeys(digests) if not self.has(digest)]
+
+    def touch(self, digests: Iterable[str]) -> list[str]:
+        """Mark these as wanted now, which keeps `sweep` away from them; those that are not here."""
+        absent = []
+        for digest in dict.fromkeys(digests):
+            try:
+                os.utime(self._place(digest))
+            except FileNotFoundError:
+                absent.append(digest)
+        return absent
 
     def path(self, digest: str) -> Path:
         """The object as a local read-only file.
@@ -72,19 +92,58 @@ class ObjectStore:
     def get(self, digest: str) -> bytes:
         return self.path(digest).read_bytes()
 
+    def is_intact(self, digest: str) -> bool:
+        """Whether the object is here and its bytes still have its digest."""
+        place = self._place(digest)
+        if not place.exists():
+            return False
+        with place.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == digest
+
+    def discard(self, digest: str) -> None:
+        """Forget an object, because it is damaged: the next import of its bytes stores them anew."""
+        self._place(digest).unlink(missing_ok=True)
+
+    def all(self) -> Iterator[tuple[str, os.stat_result]]:
+        for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    yield folder.name + entry.name, entry.stat()
+
+    def sweep(self, wanted: set[str], *, unused_for_seconds: float, dry_run: bool = False) -> tuple[int, int]:
+        """Delete what is not `wanted` and was not put or touched lately; how many objects and bytes."""
+        oldest, count, size = time.time() - unused_for_seconds, 0, 0
+        for digest, status in self.all():
+            if digest in wanted or status.st_mtime > oldest:
+                continue
+            count, size = count + 1, size + status.st_size
+            if not dry_run:
+                self.discard(digest)
+        if self._incoming.exists() and not dry_run:
+            for left in self._incoming.iterdir():  # what a killed import had not finished
+                if left.stat().st_mtime <= oldest:
+                    left.unlink(missing_ok=True)
+        return count, size
+
     def _place(self, digest: str) -> Path:
         assert len(digest) == 64 and all(c in "0123456789abcdef" for c in digest), "not a SHA-256 in hex"
         return self.root / digest[:2] / digest[2:]
 
-    def _new(self) -> tempfile._TemporaryFileWrapper[bytes]:
+    @contextmanager
+    def _new(self) -> Iterator[BinaryIO]:
+        """A file to fill and `_keep`; what is not kept, because of an error, is removed."""
         self._incoming.mkdir(parents=True, exist_ok=True)
-        return tempfile.NamedTemporaryFile(dir=self._incoming, delete=False)
+        descriptor, name = tempfile.mkstemp(dir=self._incoming)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                yield _Named(file, name)  # type: ignore[misc]
+        finally:
+            Path(name).unlink(missing_ok=True)
 
-    def _keep(self, temporary: Path, digest: str) -> None:
+    def _keep(self, file: BinaryIO, digest: str) -> None:
         place = self._place(digest)
         if place.exists():
-            temporary.unlink()
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary.chmod(0o444)
-        os.replace(temporary, place)
+        os.chmod(file.name, 0o444)
+        os.replace(file.name, place)

@@ -122,8 +122,33 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What a workload executes: `python SCRIPT ARGUMENTS` when `script` is set, else `command`.
+
+    snapshot: id of the code snapshot it runs in; None with `working_directory` None is an empty folder.
+    secrets: (variable, secret name). data: references such as "digits@v3", fixed to a version at submission.
+    requirements: the text of a requirements file its Python environment is built from, "" for the platform's own.
+    """
+
+    script: str | None = None
+    arguments: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    snapshot: str | None = None
+    working_directory: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
+    data: tuple[str, ...] = ()
+    requirements: str = ""
+    python: str | None = None
+    hooks: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One thing that runs. `version` guards writes: a change made from an older version is dropped."""
+    """One thing that runs. `version` guards writes: a change made from an older version is dropped.
+
+    parent: what it belongs to, "study:<id>" or "endpoint:<name>"; "" when it stands alone.
+    """
 
     id: str
     project: str
@@ -132,17 +157,33 @@ class Workload:
     kind: WorkloadKind
     created_at: datetime
     resources: Resources
+    program: Program = field(default_factory=Program)
     replicas: int = 1
     priority: int = 0  # -100..100 inside the project
     preemptible: bool = True
+    parent: str = ""
     state: WorkloadState = WorkloadState.QUEUED
     attempt: int = 1
+    failures: int = 0  # attempts that failed for no fault of the user's
     run_id: str | None = None
     time_limit_seconds: float | None = None
     max_retries: int = 3
+    webhook: str = ""
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     end_reason: EndReason | None = None
+    exit_code: int | None = None
+    detail: str = ""
+    cancel_requested: bool = False
+    used_seconds: float = 0.0  # run time of all attempts that have ended
     version: int = 0
-    labels: tuple[tuple[str, str], ...] = field(default=())
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def job_id(self) -> str:
+        """The job of the current attempt."""
+        return f"{self.id}.{self.attempt}"
 
     def to(self, state: WorkloadState) -> Workload:
         """This workload in `state`.
@@ -154,3 +195,21 @@ class Workload:
             raise IllegalTransition(f"Workload {self.id}", self.state, state)
         attempt = self.attempt + 1 if state is WorkloadState.QUEUED else self.attempt
         return replace(self, state=state, attempt=attempt)
+
+    def sentence(self) -> str:
+        """The state, and the reason for it, as a person reads it."""
+        if self.end_reason is not None and self.state is not WorkloadState.RUNNING:
+            return self.end_reason.sentence(exit_code=self.exit_code, detail=self.detail)
+        return _SENTENCES[self.state]
+
+
+_SENTENCES = {
+    WorkloadState.QUEUED: "It waits for capacity.",
+    WorkloadState.ADMITTED: "It has its capacity and is about to start.",
+    WorkloadState.STARTING: "It is starting.",
+    WorkloadState.RUNNING: "It runs.",
+    WorkloadState.PREEMPTING: "Its capacity is being taken back; it saves its state and will go on.",
+    WorkloadState.SUCCEEDED: "It ended successfully.",
+    WorkloadState.FAILED: "It failed.",
+    WorkloadState.CANCELLED: "It was cancelled.",
+}

@@ -1,0 +1,92 @@
+"""Code snapshots: what was submitted is what runs, even if the folder changes afterwards.
+
+A snapshot is a manifest in the content-addressed store; its SHA-256 is its id. Clients send only the files that the
+store does not have yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from narf.data.objects import ObjectStore
+from narf.domain.errors import BadInput, LimitReached, NotFound
+
+MOST_FILES = 20_000
+MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFile:
+    """`path` is relative, with '/' between its parts; `mode` are the permission bits."""
+
+    path: str
+    sha256: str
+    size: int
+    mode: int = 0o644
+
+
+class SnapshotService:
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def missing(self, files: Sequence[SnapshotFile]) -> list[str]:
+        """The digests that must be sent before `create` can succeed."""
+        self._check(files)
+        return self._objects.missing(file.sha256 for file in files)
+
+    def put(self, digest: str, stream: IO[bytes]) -> None:
+        """Store one file's content.
+
+        Raises:
+            BadInput: the bytes are not those that `digest` names.
+        """
+        _check_digest(digest)
+        if self._objects.put_stream(stream)[0] != digest:
+            raise BadInput("The file changed while it was being sent.", remedy="Submit again.", code="digest_mismatch")
+
+    def create(self, files: Sequence[SnapshotFile]) -> str:
+        """The id of the snapshot of these files. Creating it twice gives the same id.
+
+        Raises:
+            BadInput: content is missing, or a path leaves the folder.
+        """
+        if missing := self.missing(files):
+            raise BadInput(f"The content of {len(missing)} files was not sent.", remedy="Send it, then create the snapshot.")
+        rows = [{"path": f.path, "sha256": f.sha256, "size": f.size, "mode": f.mode} for f in sorted(files, key=lambda f: f.path)]
+        return self._objects.put(json.dumps({"files": rows}, separators=(",", ":")).encode())
+
+    def files(self, snapshot: str) -> list[SnapshotFile]:
+        _check_digest(snapshot)
+        return [SnapshotFile(**row) for row in json.loads(self._objects.get(snapshot))["files"]]
+
+    def read(self, snapshot: str, path: str) -> bytes:
+        """The content of one file of a snapshot."""
+        for file in self.files(snapshot):
+            if file.path == path:
+                return self._objects.get(file.sha256)
+        raise NotFound("file", path)
+
+    def _check(self, files: Sequence[SnapshotFile]) -> None:
+        total = sum(file.size for file in files)
+        if len(files) > MOST_FILES or total > MOST_BYTES:
+            raise LimitReached(
+                f"The folder has {len(files):,} files and {total / 1e6:,.0f} MB; a code snapshot may have {MOST_FILES:,} and {MOST_BYTES / 1e6:,.0f}.",
+                remedy="Name what is not code (data, checkpoints) in a .narfignore file, and give data with --data.",
+            )
+        seen: set[str] = set()
+        for file in files:
+            _check_digest(file.sha256)
+            parts = file.path.split("/")
+            if not file.path or file.path.startswith("/") or "\0" in file.path or any(part in ("", ".", "..") for part in parts):
+                raise BadInput(f"The path {file.path[:200]!r} leaves the folder.", field="files", code="bad_path")
+            if file.path in seen:
+                raise BadInput(f"The path {file.path[:200]!r} stands twice.", field="files", code="bad_path")
+            seen.add(file.path)
+
+
+def _check_digest(digest: str) -> None:
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise BadInput("A digest is 64 hexadecimal digits (SHA-256).", field="sha256", code="bad_digest")

@@ -1,0 +1,187 @@
+"""Admission: the snapshot is loaded, `plan` decides, and what it decided is written, guarded by what was loaded."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from narf.backends.protocol import Backend, Replica
+from narf.backends.protocol import Node as BackendNode
+from narf.control.database import Database
+from narf.control.workloads import store
+from narf.control.workloads.store import Attempt
+from narf.domain.workload import EndReason, Workload, WorkloadState
+from narf.scheduling.decisions import Admit, Hold, Plan, Preempt
+from narf.scheduling.planner import plan
+from narf.scheduling.policy import DEFAULT_POLICY, Policy
+from narf.scheduling.requests import Node, Phase, Placed, Queue, Request
+from narf.scheduling.snapshot import Snapshot, snapshot_of
+
+_STATES = (
+    WorkloadState.QUEUED,
+    WorkloadState.ADMITTED,
+    WorkloadState.STARTING,
+    WorkloadState.RUNNING,
+    WorkloadState.PREEMPTING,
+)
+_CAPACITY_SECONDS = 2.0
+
+
+class Cluster:
+    """The nodes of all backends, asked for at most every two seconds. A node is named "<backend>/<node>"."""
+
+    def __init__(self, backends: Mapping[str, Backend]) -> None:
+        self._backends = backends
+        self._nodes: list[tuple[str, BackendNode]] = []
+        self._read_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def nodes(self) -> list[tuple[str, BackendNode]]:
+        """(backend, node), in a stable order."""
+        with self._lock:
+            if time.monotonic() - self._read_at > _CAPACITY_SECONDS:
+                self._nodes = [(name, node) for name, backend in sorted(self._backends.items()) for node in backend.capacity()]
+                self._read_at = time.monotonic()
+            return self._nodes
+
+
+class AdmissionReconciler:
+    """`queues` gives the queues with quota and limits; `decided` is told of every plan, for the explanations kept."""
+
+    name = "admission"
+
+    def __init__(
+        self,
+        database: Database,
+        cluster: Cluster,
+        queues: Callable[[], Sequence[Queue]],
+        *,
+        policy: Policy = DEFAULT_POLICY,
+        forecasts: Callable[[Sequence[Workload]], Mapping[str, Request]] | None = None,
+        decided: Callable[[Snapshot, Plan, datetime], None] = lambda _snapshot, _plan, _now: None,
+        changed: Callable[[Workload], None] = lambda _workload: None,
+    ) -> None:
+        self._database, self._cluster, self._queues = database, cluster, queues
+        self._policy, self.decided, self.changed = policy, decided, changed
+        self.latest: tuple[Snapshot, Plan] | None = None
+
+    def next_look_seconds(self) -> float:
+        return 2.0
+
+    def pass_once(self, now: datetime) -> bool:
+        waiting = self.load()
+        if waiting is None:
+            return False
+        found, snapshot = waiting
+        decided = plan(snapshot, self._policy, now.timestamp())
+        self.latest = (snapshot, decided)
+        self.decided(snapshot, decided, now)
+        return self._apply(found, decided, now)
+
+    def load(self) -> tuple[dict[str, Workload], Snapshot] | None:
+        """Everything that waits or holds capacity; None when nothing waits."""
+        with self._database.read() as connection:
+            alive = store.in_states(connection, _STATES)
+            if not any(workload.state is WorkloadState.QUEUED for workload in alive):
+                return None
+            placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
+            held = store.holds_now(connection)
+        nodes = [_node(backend, node) for backend, node in self._cluster.nodes()]
+        requests = [_request(w, placed.get(w.id, []), held.get(w.id, ())) for w in alive]
+        return {workload.id: workload for workload in alive}, snapshot_of(nodes, self._queues(), requests)
+
+    def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> bool:
+        changed: list[Workload] = []
+        holds: dict[str, tuple[Replica, ...]] = {}
+        for decision in decided.decisions:
+            match decision:
+                case Admit():
+                    changed += self._admit(found[decision.workload], decision, now)
+                case Preempt():
+                    changed += self._preempt(found[decision.workload], decision, now)
+                case Hold():
+                    holds[decision.workload] = tuple(_held(placed) for placed in decision.placed)
+        with self._database.write() as connection:
+            if store.holds_now(connection) != holds:
+                store.replace_holds(connection, holds)
+        for workload in changed:
+            self.changed(workload)
+        return bool(changed)
+
+    def _admit(self, workload: Workload, decision: Admit, now: datetime) -> list[Workload]:
+        backend = decision.placed[0].node.split("/", 1)[0]
+        attempt = Attempt(
+            workload_id=workload.id,
+            attempt=workload.attempt,
+            backend=backend,
+            placement=tuple(_replica(placed) for placed in decision.placed),
+            admitted_at=now,
+        )
+        with self._database.write() as connection:
+            saved = store.save(connection, replace(workload.to(WorkloadState.ADMITTED), end_reason=None, detail=""), now)
+            if saved is not None:
+                store.add_attempt(connection, attempt)
+        return [saved] if saved is not None else []
+
+    def _preempt(self, workload: Workload, decision: Preempt, now: datetime) -> list[Workload]:
+        if workload.state not in (WorkloadState.STARTING, WorkloadState.RUNNING):
+            return []
+        detail = f"For {decision.beneficiary} ({decision.reason})."
+        wanted = replace(workload.to(WorkloadState.PREEMPTING), end_reason=EndReason.PREEMPTED, detail=detail)
+        with self._database.write() as connection:
+            saved = store.save(connection, wanted, now)
+        return [saved] if saved is not None else []
+
+
+def _node(backend: str, node: BackendNode) -> Node:
+    return Node(
+        name=f"{backend}/{node.name}",
+        cpu=node.cpu,
+        memory_bytes=node.memory_bytes,
+        gpus=node.gpus,
+        gpu_memory_bytes=node.gpu_memory_bytes,
+        flavor=node.flavor,
+        labels=node.labels,
+    )
+
+
+def _request(workload: Workload, attempts: Sequence[Attempt], held: Sequence[Replica]) -> Request:
+    current = next((a for a in attempts if a.attempt == workload.attempt), None) if workload.state is not WorkloadState.QUEUED else None
+    phase = Phase.PENDING if current is None else Phase.RUNNING
+    if workload.state is WorkloadState.PREEMPTING or (workload.cancel_requested and current is not None):
+        phase = Phase.STOPPING
+    if current is not None:
+        placed = tuple(_placed(f"{current.backend}/", replica) for replica in current.placement)
+    else:
+        placed = tuple(_placed("", replica) for replica in held)
+    return Request(
+        id=workload.id,
+        queue=workload.project,
+        resources=workload.resources,
+        submitted_at=workload.created_at.timestamp(),
+        queued_at=workload.queued_at.timestamp() if workload.queued_at else None,
+        replicas=workload.replicas,
+        priority=workload.priority,
+        preemptible=workload.preemptible,
+        attained_seconds=workload.used_seconds,
+        phase=phase,
+        placed=placed,
+        started_at=(current.started_at or current.admitted_at).timestamp() if current else None,
+        max_seconds=workload.time_limit_seconds,
+    )
+
+
+def _placed(prefix: str, replica: Replica) -> Placed:
+    return Placed(node=f"{prefix}{replica.node}", gpu_indices=replica.gpu_indices, gpu_fraction=replica.gpu_fraction)
+
+
+def _replica(placed: Placed) -> Replica:
+    return Replica(node=placed.node.split("/", 1)[-1], gpu_indices=placed.gpu_indices, gpu_fraction=placed.gpu_fraction)
+
+
+def _held(placed: Placed) -> Replica:
+    """As `_replica`, with the backend still in the node's name: a hold does not say it elsewhere."""
+    return Replica(node=placed.node, gpu_indices=placed.gpu_indices, gpu_fraction=placed.gpu_fraction)

@@ -1,0 +1,1 @@
+"""Discovery: which parameters a script has, which metrics it will report, and how a value reaches it."""

@@ -1,0 +1,180 @@
+"""Parameters declared with argparse (and jsonargparse's ArgumentParser): every `add_argument`, here and in local modules."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
+from narf.tuning.discovery.signature import constructor_of, parameters_of, type_of_value
+from narf.tuning.discovery.signature_parameters import from_fields
+from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument, keyword
+
+_TYPES = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
+_TRUTH_READERS = ("str2bool", "strtobool", "str_to_bool", "string_to_bool", "parse_bool", "boolean", "bool_type", "to_bool", "booltype")
+_PARSERS = ("ArgumentParser", "LightningArgumentParser")
+
+
+def find_arguments(source: Source) -> tuple[list[FoundParameter], tuple[str, ...]]:
+    """The parameters, and the sub-command to give when the script has one and the user names none."""
+    if not _makes_a_parser(source):
+        return [], ()
+    is_json = any(name.startswith("jsonargparse") for module in source.modules for name in module.names.values())
+    found: dict[str, FoundParameter] = {}
+    commands = _sub_commands(source)
+    for module, call, _ in source.calls(".add_argument"):
+        parameter = _read_argument(source, module, call, Style.JSONARGPARSE if is_json else Style.ARGPARSE)
+        if parameter is not None and parameter.name not in found:
+            found[parameter.name] = parameter
+    if is_json:
+        for parameter in _added_classes(source):
+            found.setdefault(parameter.name, parameter)
+    for module, call, _ in source.calls(".set_defaults"):
+        for item in call.keywords:
+            value = module.literal(item.value)
+            if item.arg in found and value is not UNKNOWN:
+                found[item.arg] = replace(found[item.arg], default=value)
+    return list(found.values()), commands[:1]
+
+
+def _makes_a_parser(source: Source) -> bool:
+    for module in source.modules:
+        for call in module.calls():
+            name = module.dotted(call.func)
+            if name.rpartition(".")[2] in _PARSERS or source.descends(name, *_PARSERS):
+                return True
+    return False
+
+
+def _sub_commands(source: Source) -> tuple[str, ...]:
+    """Names of sub-parsers, the one that trains first."""
+    names = []
+    for module, call, _ in source.calls(".add_parser"):
+        name = module.literal(argument(call, 0, "name"))
+        if isinstance(name, str):
+            names.append(name)
+    return tuple(sorted(names, key=lambda name: (name not in ("fit", "train"), names.index(name))))
+
+
+def _read_argument(source: Source, module: Module, call: ast.Call, style: Style) -> FoundParameter | None:
+    flags = [module.literal(node) for node in call.args]
+    flags = [flag for flag in flags if isinstance(flag, str)]
+    long = next((flag for flag in flags if flag.startswith("--")), next((flag for flag in flags if flag.startswith("-")), ""))
+    if not flags or module.literal(keyword(call, "action")) in ("version", "help", "config"):
+        return None
+    dest = module.literal(keyword(call, "dest"))
+    name = dest if isinstance(dest, str) else (long or flags[0]).lstrip("-").replace("-", "_")
+    if not long:  # a positional argument stays the user's to give
+        return None if style is Style.JSONARGPARSE else _positional(module, call, name, style)
+    default = module.literal(keyword(call, "default"))
+    help_text = module.literal(keyword(call, "help"))
+    kind, passing, choices = _type_and_passing(source, module, call, long, default)
+    if passing.how is How.SWITCH:
+        default = not passing.on_value if default is UNKNOWN else default
+    return FoundParameter(
+        name=name,
+        type=kind,
+        style=style,
+        passing=passing,
+        default=None if default is UNKNOWN else default,
+        choices=choices,
+        help=help_text if isinstance(help_text, str) else "",
+        line=call.lineno,
+        file=module.file,
+        required=module.literal(keyword(call, "required")) is True,
+    )
+
+
+def _positional(module: Module, call: ast.Call, name: str, style: Style) -> FoundParameter:
+    declared = keyword(call, "type")
+    kind = _TYPES.get(module.dotted(declared), "str")
+    return FoundParameter(
+        name=name,
+        type=kind,
+        style=style,
+        passing=Passing(How.OPTION, ""),
+        line=call.lineno,
+        file=module.file,
+        required=True,
+        left_alone="A positional argument; give it after --.",
+    )
+
+
+def _type_and_passing(source: Source, module: Module, call: ast.Call, flag: str, default: Any) -> tuple[str, Passing, tuple[Any, ...]]:
+    action_node = keyword(call, "action")
+    action = module.literal(action_node)
+    option = Passing(How.OPTION, flag)
+    if action in ("store_true", "store_false"):
+        return "bool", Passing(How.SWITCH, flag, on_value=action == "store_true"), ()
+    if action_node is not None and module.dotted(action_node).endswith("BooleanOptionalAction"):
+        return "bool", Passing(How.ON_OFF, flag, off_flag="--no-" + flag.lstrip("-")), ()
+    if action in ("append", "append_const", "extend", "count", "store_const") or module.literal(keyword(call, "nargs")) not in (
+        UNKNOWN,
+        "?",
+        None,
+    ):
+        return "list", option, ()
+    choices = module.literal(keyword(call, "choices"))
+    declared = keyword(call, "type")
+    declared_name = module.dotted(declared).rpartition(".")[2]
+    if isinstance(choices, list | dict) and choices:
+        return "choice", option, tuple(choices)
+    if members := source.enum_choices(declared_name):
+        return "choice", option, tuple(value for _, value in members)
+    if declared_name == "bool" and keyword(call, "type") is not None:
+        is_json = any(name.startswith("jsonargparse") for name in module.names.values())
+        return "bool", option if is_json else Passing(How.TRUTHY, flag), ()
+    if declared_name.lower() in _TRUTH_READERS:
+        return "bool", option, ()
+    if declared_name in _TYPES:
+        return _TYPES[declared_name], option, ()
+    if declared is not None and (last := _declared_number(declared, declared_name)):
+        return last, option, ()
+    kind = "str" if default in (UNKNOWN, None) else type_of_value(default)
+    if declared is None and kind in ("int", "float", "bool"):
+        # argparse hands over text where no type is declared, and the script counts on the default's: so put it in place.
+        return kind, Passing(How.INJECT, name_of(flag)), ()
+    return kind or "str", option, ()
+
+
+def _declared_number(declared: ast.expr, name: str) -> str:
+    """`type=lambda x: int(float(x))`, `type=positive_int`: a number by any other reader."""
+    if isinstance(declared, ast.Lambda) and isinstance(declared.body, ast.Call) and isinstance(declared.body.func, ast.Name):
+        return _TYPES.get(declared.body.func.id, "")
+    words = name.lower().replace("_", " ").split()
+    return next((kind for kind in ("int", "float") if any(word.endswith(kind) for word in words)), "")
+
+
+def name_of(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
+
+
+def _added_classes(source: Source) -> Iterator[FoundParameter]:
+    """jsonargparse: add_class_arguments(Class, "model"), add_dataclass_arguments, add_function_arguments."""
+    linked = link_targets(source)
+    for module, call, method in source.calls(
+        ".add_class_arguments", ".add_dataclass_arguments", ".add_function_arguments", ".add_lightning_class_args"
+    ):
+        target = module.dotted(argument(call, 0, "theclass"))
+        given = module.literal(argument(call, 1, "nested_key"))
+        key = given + "." if isinstance(given, str) and given else ""
+        if method == "add_function_arguments":
+            known = source.defined.get(target)
+            fields = list(parameters_of(source, known[0], known[1])) if known else []
+        else:
+            fields = constructor_of(source, target)
+        for parameter in from_fields(source, module.file, fields, Style.JSONARGPARSE, key):
+            if parameter.name not in linked:
+                yield parameter
+
+
+def link_targets(source: Source) -> set[str]:
+    """Targets of link_arguments: their values come from elsewhere."""
+    found = set()
+    for module, call, _ in source.calls(".link_arguments"):
+        target = module.literal(argument(call, 1, "target"))
+        if isinstance(target, str):
+            found.add(target)
+    return found

@@ -1,0 +1,184 @@
+"""Metrics that a script will report, read from its logging calls, with the direction their names and callbacks tell."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from narf.tuning.discovery.found import FoundMetric
+from narf.tuning.discovery.source import Module, Source, argument, keyword
+
+# Words that end on the low side come first: "log_loss", "error_rate", "mean_squared_error".
+_LOW = {
+    "loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "cer", "wer", "fid", "divergence", "kl", "kld", "distance", "regret", "time", "latency",
+    "seconds", "bpd", "bits", "brier", "ece", "cost", "energy", "elbo_loss", "residual", "deviance", "misclassification", "hinge", "crossentropy", "entropy", "rmsle", "logloss", "bpc", "eer",
+}  # fmt: skip
+_HIGH = {
+    "accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "f1", "fbeta", "precision", "recall", "score", "reward", "return", "returns", "bleu", "rouge", "meteor", "r2", "iou", "miou",
+    "dice", "ndcg", "mrr", "psnr", "ssim", "kappa", "mcc", "correct", "top1", "top5", "likelihood", "throughput", "gain", "em", "sensitivity", "specificity", "jaccard", "elbo", "win", "hits",
+}  # fmt: skip
+_IGNORED = {"lr", "epoch", "step", "global_step", "learning_rate"}
+_SPLIT = re.compile(r"[^a-z0-9]+")
+
+
+def direction_of(name: str) -> str:
+    """ "minimize" or "maximize" as the name says, "" where it says neither."""
+    words = [word for word in _SPLIT.split(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()) if word]
+    for word in reversed(words):
+        if word in _LOW:
+            return "minimize"
+        if word in _HIGH:
+            return "maximize"
+    return ""
+
+
+def find_metrics(source: Source) -> tuple[FoundMetric, ...]:
+    """Every metric name that can be read, the likeliest objective first."""
+    found: dict[str, FoundMetric] = {}
+    for name, line in _logged(source):
+        if name and name.lower() not in _IGNORED:
+            found.setdefault(name, FoundMetric(name=name, direction=direction_of(name), line=line))
+    for name, mode, line in _monitored(source):
+        known = found.get(name, FoundMetric(name=name, direction=direction_of(name), line=line))
+        direction = {"min": "minimize", "max": "maximize"}.get(mode, known.direction)
+        found[name] = replace(known, monitored=True, direction=direction)
+    return tuple(sorted(found.values(), key=lambda metric: (_rank(metric), list(found).index(metric.name))))
+
+
+def _rank(metric: FoundMetric) -> int:
+    if metric.monitored:
+        return 0
+    words = set(_SPLIT.split(metric.name.lower()))
+    is_held_out = bool(words & {"val", "valid", "validation", "eval", "dev", "cv"})
+    if is_held_out and metric.direction:
+        return 1 if metric.direction == "minimize" and "loss" in words else 2
+    if is_held_out:
+        return 3
+    if "test" in words:
+        return 4
+    return 6 if "train" in words else 5 if metric.direction else 7
+
+
+def _logged(source: Source) -> Iterator[tuple[str, int]]:
+    for module, call, method in source.calls(".log", ".log_metric", ".add_scalar", ".log_scalar", ".report_scalar"):
+        if module.dotted(call.func).startswith(("math.", "np.", "numpy.", "torch.log", "logging.", "tf.math")):
+            continue
+        first = argument(call, 0, {"log_metric": "key", "add_scalar": "tag"}.get(method, "name"))
+        if isinstance(first, ast.Dict):
+            yield from ((name, call.lineno) for name in _dict_names(source, module, first, call))
+        elif method == "log" and len(call.args) + len(call.keywords) < 2 and not isinstance(first, ast.Name):
+            continue
+        elif isinstance(first, ast.Name) and method == "log":
+            yield from (
+                (name, call.lineno) for name in (*_variable_dict(source, module, first, call), *_texts(source, module, first, call))
+            )
+        else:
+            yield from ((name, call.lineno) for name in _texts(source, module, first, call))
+    for module, call, _ in source.calls(".log_dict", ".log_metrics", ".report", ".add_scalars"):
+        for node in [*call.args[:2], *(item.value for item in call.keywords if item.arg in ("metrics", "dictionary", "_metric"))]:
+            if isinstance(node, ast.Dict):
+                yield from ((name, call.lineno) for name in _dict_names(source, module, node, call))
+            elif isinstance(node, ast.Name):
+                yield from ((name, call.lineno) for name in _variable_dict(source, module, node, call))
+        if module.dotted(call.func).endswith("tune.report"):
+            yield from ((item.arg, call.lineno) for item in call.keywords if item.arg and item.arg not in ("metrics", "checkpoint"))
+
+
+def _monitored(source: Source) -> Iterator[tuple[str, str, int]]:
+    for module, call, _ in source.calls(".EarlyStopping", ".ModelCheckpoint", ".ReduceLROnPlateau", ".LearningRateFinder"):
+        monitor = module.literal(keyword(call, "monitor"))
+        mode = module.literal(keyword(call, "mode"))
+        if isinstance(monitor, str):
+            yield monitor, mode if isinstance(mode, str) else "", call.lineno
+        elif module.dotted(call.func).endswith("EarlyStopping") and call.args and isinstance(first := module.literal(call.args[0]), str):
+            yield first, mode if isinstance(mode, str) else "", call.lineno
+    for module in source.modules:  # configure_optimizers returns {"lr_scheduler": {..., "monitor": "val_loss"}}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Dict):
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if key is not None and module.literal(key) == "monitor" and isinstance(name := module.literal(value), str):
+                        yield name, "", node.lineno
+
+
+def _dict_names(source: Source, module: Module, node: ast.Dict, call: ast.Call) -> Iterator[str]:
+    for key, value in zip(node.keys, node.values, strict=True):
+        if key is None and isinstance(value, ast.Name):
+            yield from _variable_dict(source, module, value, call)
+        elif key is not None:
+            yield from _texts(source, module, key, call)
+
+
+def _variable_dict(source: Source, module: Module, name: ast.Name, call: ast.Call) -> Iterator[str]:
+    """Keys of a dict bound to a local name in the function that makes the call."""
+    function = _function_around(module, call)
+    for node in ast.walk(function or module.tree):
+        if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id == name.id for target in node.targets):
+            if isinstance(node.value, ast.Dict):
+                for key in node.value.keys:
+                    if key is not None:
+                        yield from _texts(source, module, key, call)
+        elif (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == name.id
+        ):
+            yield from _texts(source, module, node.slice, call)
+
+
+def _texts(source: Source, module: Module, node: ast.expr | None, call: ast.Call) -> list[str]:
+    """The texts an expression can be: a constant, or an f-string over names whose constants are known from the callers."""
+    value = module.literal(node)
+    if isinstance(value, str):
+        return [value]
+    function = _function_around(module, call)
+    if isinstance(node, ast.JoinedStr):
+        parts: list[list[str]] = []
+        for piece in node.values:
+            if isinstance(piece, ast.Constant):
+                parts.append([str(piece.value)])
+            elif isinstance(piece, ast.FormattedValue):
+                parts.append(_names(source, module, function, piece.value))
+        return ["".join(choice) for choice in product(*parts)][:32] if all(parts) else []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = _texts(source, module, node.left, call), _texts(source, module, node.right, call)
+        return [a + b for a in left for b in right][:32]
+    return _names(source, module, function, node) if isinstance(node, ast.Name) else []
+
+
+def _names(source: Source, module: Module, function: ast.FunctionDef | None, node: ast.expr | None) -> list[str]:
+    value = module.literal(node)
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(node, ast.Name) or function is None:
+        return []
+    names = [item.arg for item in function.args.args]
+    if node.id not in names:
+        return [*_loop_values(module, function, node.id)]
+    position = names.index(node.id) - (1 if names and names[0] == "self" else 0)
+    found: list[str] = []
+    for home, call, _ in source.calls(f".{function.name}", function.name):
+        given: Any = home.literal(argument(call, position, node.id))
+        if isinstance(given, str) and given not in found:
+            found.append(given)
+    return found
+
+
+def _loop_values(module: Module, function: ast.FunctionDef, name: str) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id == name:
+            values = module.literal(node.iter)
+            yield from (value for value in values if isinstance(value, str)) if isinstance(values, list) else ()
+
+
+def _function_around(module: Module, call: ast.Call) -> ast.FunctionDef | None:
+    best: ast.FunctionDef | None = None
+    for function in module.functions():
+        inside = function.lineno <= call.lineno <= (function.end_lineno or function.lineno)
+        if isinstance(function, ast.FunctionDef) and inside and (best is None or function.lineno > best.lineno):
+            best = function
+    return best

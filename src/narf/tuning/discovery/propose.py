@@ -1,0 +1,176 @@
+"""A range and a scale for each parameter found, from its name, type, default and the limits it states."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+from narf.domain.errors import BadInput
+from narf.tuning.discovery.found import FoundParameter
+from narf.tuning.space import Kind, Parameter, Scale
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+# Parameters that say where, how long or on what a script runs; searching over them makes no better model.
+_LENGTH = {"epoch", "epochs", "iteration", "iterations", "iters", "rounds"}
+_NOT_THE_MODEL = {
+    "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
+    "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
+    "ckpt", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
+    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot",     "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples",
+}  # fmt: skip
+_NAMES_LEFT_ALONE = {
+    "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
+    "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
+    "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta",
+}  # fmt: skip
+_KEPT = {"dropout", "momentum", "lr", "decay"}  # words that outweigh those above: `out_dropout` is a rate
+_SIZES = {
+    "hidden",
+    "units",
+    "dim",
+    "dims",
+    "width",
+    "batch",
+    "size",
+    "channels",
+    "filters",
+    "embed",
+    "embedding",
+    "features",
+    "neurons",
+    "rank",
+    "model",
+    "latent",
+    "ff",
+}
+_COUNTS = {"layers", "layer", "depth", "blocks", "heads", "num", "n", "stages", "estimators", "trees", "k"}
+
+
+def propose(parameter: FoundParameter) -> FoundParameter:
+    """The parameter with its `proposal`, or with the reason why there is none in `left_alone`."""
+    if parameter.left_alone:
+        return parameter
+    if reason := _reason_to_leave(parameter):
+        return replace(parameter, left_alone=reason)
+    try:
+        proposal = _proposal(parameter)
+    except (BadInput, OverflowError, ValueError):
+        proposal = None
+    if proposal is None:
+        return replace(parameter, left_alone="No range can be guessed; give one with --param.")
+    return replace(parameter, proposal=proposal)
+
+
+def words_of(name: str) -> list[str]:
+    return [word.lower() for word in _WORDS.findall(name.rpartition(".")[2])]
+
+
+def _reason_to_leave(parameter: FoundParameter) -> str:
+    words, last = set(words_of(parameter.name)), parameter.name.rpartition(".")[2].lower().replace("-", "_")
+    if parameter.name.startswith(("trainer.", "hydra.")):
+        return "It sets how the script runs, not the model."
+    if words & _LENGTH or last in ("max_steps", "num_steps", "n_steps", "max_iter"):
+        return "It sets how long a trial trains; give it after --."
+    if (words & _NOT_THE_MODEL or last in _NAMES_LEFT_ALONE) and not words & _KEPT:
+        return "It sets where or how the script runs, not the model."
+    if parameter.type == "list":
+        return "It takes several values."
+    if parameter.type == "str":
+        return "It is text without a list of choices."
+    if parameter.type == "choice" and len(set(parameter.choices)) < 2:
+        return "It has a single choice."
+    return ""
+
+
+def _proposal(parameter: FoundParameter) -> Parameter | None:
+    name, default = parameter.name, parameter.default
+    if parameter.type == "bool":
+        return Parameter(name=name, kind=Kind.BOOL)
+    if parameter.type == "choice":
+        return Parameter(name=name, kind=Kind.CATEGORICAL, choices=tuple(dict.fromkeys(parameter.choices)))
+    number = default if isinstance(default, int | float) and not isinstance(default, bool) and math.isfinite(default) else None
+    if parameter.type == "float":
+        return _float(parameter, None if number is None else float(number))
+    if parameter.type == "int":
+        return _int(parameter, None if number is None else int(number))
+    return None
+
+
+def _float(parameter: FoundParameter, default: float | None) -> Parameter:
+    words, last = words_of(parameter.name), parameter.name.rpartition(".")[2].lower()
+    is_rate = "lr" in words or ("learning" in words and "rate" in words) or last in ("eta", "eta0", "step_size")
+    is_decay = last in ("weight_decay", "wd", "l1", "l2", "reg", "lambda", "lam", "eps", "epsilon", "reg_alpha", "reg_lambda") or {
+        "weight",
+        "decay",
+    } <= set(words)
+    if "dropout" in words or "drop" in words:
+        return _range(parameter, 0.0, 0.9)
+    if "momentum" in words:
+        return _range(parameter, 0.0, 0.99)
+    if "beta1" in last or "beta2" in last or last in ("betas", "ema", "ema_decay", "rho"):
+        return _range(parameter, 0.8, 0.999) if default is None or 0.8 <= default <= 0.999 else _range(parameter, 0.0, 0.999)
+    if is_rate:
+        base = default if default is not None and default > 0 else 1e-3
+        return _range(parameter, _round(base / 30), min(_round(base * 30), max(1.0, base)), Scale.LOG)
+    if is_decay or ("decay" in words and (default is None or default < 0.5)):
+        base = default if default is not None and default > 0 else 1e-4
+        return _range(parameter, _round(base / 100), min(_round(base * 100), max(1.0, base)), Scale.LOG)
+    if default is None:
+        return _range(parameter, 0.0, 1.0)
+    if last == "c" and default > 0:  # the inverse regularisation of a support vector machine or logistic regression
+        return _range(parameter, _round(default / 100), _round(default * 100), Scale.LOG)
+    if default < 0:
+        return _range(parameter, default * 2, 0.0)
+    if default == 0:
+        return _range(parameter, 0.0, 1.0)
+    if default <= 0.01:
+        return _range(parameter, _round(default / 100), _round(default * 100), Scale.LOG)
+    if default <= 1:
+        return _range(parameter, 0.0, 1.0)
+    return _range(parameter, _round(default / 5), _round(default * 5), Scale.LOG)
+
+
+def _int(parameter: FoundParameter, default: int | None) -> Parameter:
+    words = set(words_of(parameter.name))
+    is_size = bool(words & _SIZES) and not words & {"layers", "layer", "depth", "blocks", "heads"}
+    if is_size and (default is None or default >= 4):
+        base = 32 if default is None else default
+        if base & (base - 1) == 0:
+            return _range(parameter, max(1, base // 4), base * 4, Scale.POWER_OF_TWO)
+        return _range(parameter, max(1, base // 4), base * 4, Scale.LOG)
+    if default is None:
+        return _range(parameter, 1, 8)
+    if default <= 0:
+        return _range(parameter, default, default + 10)
+    if "heads" in words and default & (default - 1) == 0:
+        return _range(parameter, 1, default * 4, Scale.POWER_OF_TWO)
+    if default >= 32:
+        is_power = default & (default - 1) == 0
+        return _range(parameter, max(1, default // 4), default * 4, Scale.POWER_OF_TWO if is_power else Scale.LOG)
+    return _range(parameter, 1, max(2 * default, default + 2))
+
+
+def _range(parameter: FoundParameter, low: float, high: float, scale: Scale = Scale.LINEAR) -> Parameter:
+    """The range, inside the limits that the script enforces."""
+    kind = Kind.INT if parameter.type == "int" else Kind.FLOAT
+    low, high = _inside(low, parameter), _inside(high, parameter)
+    if scale is not Scale.LINEAR and low <= 0:
+        low = min(1e-5, high / 1000) if kind is Kind.FLOAT else 1
+    if scale is Scale.POWER_OF_TWO:
+        low, high = 2 ** math.ceil(math.log2(low)), 2 ** math.floor(math.log2(high))
+    if low >= high and parameter.least is not None and parameter.most is not None:
+        low, high, scale = parameter.least, parameter.most, Scale.LINEAR
+    return Parameter(name=parameter.name, kind=kind, low=low, high=high, scale=scale)
+
+
+def _inside(value: float, parameter: FoundParameter) -> float:
+    if parameter.least is not None:
+        value = max(value, parameter.least)
+    return value if parameter.most is None else min(value, parameter.most)
+
+
+def _round(value: float) -> float:
+    """To two significant digits: 0.0333 becomes 0.033."""
+    return float(f"{value:.2g}")

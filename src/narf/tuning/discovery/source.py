@@ -1,0 +1,285 @@
+"""A script and the local modules it imports, parsed, with the questions that every style of discovery asks."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import operator
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from narf.domain.errors import BadInput
+
+MAX_BYTES = 4_000_000
+MAX_MODULES = 40
+
+
+class Unknown:
+    """What cannot be known without running the script."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN = Unknown()
+
+_BINARY: dict[type[ast.operator], Any] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """One parsed file. `file` is relative to the script's folder; `names` maps what imports bind to full dotted names."""
+
+    file: str
+    tree: ast.Module
+    names: dict[str, str]
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    def dotted(self, node: ast.AST | None) -> str:
+        """The full name an expression refers to: `pl.Trainer` is "lightning.pytorch.Trainer". "" if it is no name."""
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id, node.id)
+        if isinstance(node, ast.Attribute):
+            base = self.dotted(node.value)
+            return f"{base}.{node.attr}" if base else ""
+        if isinstance(node, ast.Subscript):
+            return self.dotted(node.value)
+        return ""
+
+    def literal(self, node: ast.AST | None) -> Any:
+        """The value of a constant expression, names of module-level constants included; else UNKNOWN."""
+        if node is None:
+            return UNKNOWN
+        try:
+            return self._literal(node)
+        except (ValueError, TypeError, ZeroDivisionError, OverflowError, KeyError, AttributeError):
+            return UNKNOWN
+
+    def _literal(self, node: ast.AST) -> Any:
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                return self.constants[name]
+            case ast.UnaryOp(op=ast.USub(), operand=inner):
+                return -self._literal(inner)
+            case ast.UnaryOp(op=ast.Not(), operand=inner):
+                return not self._literal(inner)
+            case ast.BinOp(left=left, op=ast.Pow(), right=right):
+                base, exponent = self._literal(left), self._literal(right)
+                if abs(exponent) > 64:
+                    raise ValueError("too large")
+                return base**exponent
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+                values = self._literal(left), self._literal(right)
+                if not all(isinstance(value, int | float) for value in values):
+                    raise ValueError("no number")
+                return _BINARY[type(op)](*values)
+            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+                return [self._literal(item) for item in items]
+            case ast.Dict(keys=keys, values=values):
+                return {self._literal(key): self._literal(value) for key, value in zip(keys, values, strict=True) if key is not None}
+            case ast.Call(func=ast.Name(id="range"), args=arguments):
+                found = range(*(self._literal(argument) for argument in arguments))
+                return list(found) if len(found) <= 64 else UNKNOWN
+            case ast.Call(func=ast.Name(id="list" | "tuple" | "sorted"), args=[inner]):
+                return list(self._literal(inner))
+            case ast.Call(func=ast.Attribute(value=inner, attr="keys"), args=[]):
+                return list(self._literal(inner))
+        raise ValueError("not a literal")
+
+    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node
+
+    def calls(self) -> Iterator[ast.Call]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call):
+                yield node
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The script (`main`) and what it imports from its own folder."""
+
+    folder: Path
+    main: Module
+    imported: tuple[Module, ...]
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        return (self.main, *self.imported)
+
+    def calls(self, *names: str) -> Iterator[tuple[Module, ast.Call, str]]:
+        """Calls of any of these full names; a name that begins with "." matches any object's method or attribute."""
+        for module in self.modules:
+            for call in module.calls():
+                name = module.dotted(call.func)
+                last = call.func.attr if isinstance(call.func, ast.Attribute) else name.rpartition(".")[2]
+                if name in names or "." + last in names:
+                    yield module, call, last
+
+    @functools.cached_property
+    def classes(self) -> dict[str, tuple[Module, ast.ClassDef]]:
+        found: dict[str, tuple[Module, ast.ClassDef]] = {}
+        for module in reversed(self.modules):
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.ClassDef):
+                    found[node.name] = (module, node)
+        return found
+
+    @functools.cached_property
+    def defined(self) -> dict[str, tuple[Module, ast.FunctionDef]]:
+        found: dict[str, tuple[Module, ast.FunctionDef]] = {}
+        for module in reversed(self.modules):
+            for node in module.tree.body:
+                if isinstance(node, ast.FunctionDef):
+                    found[node.name] = (module, node)
+        return found
+
+    def class_of(self, name: str) -> tuple[Module, ast.ClassDef] | None:
+        """The class of this (possibly dotted) name, if one of these files defines it."""
+        return self.classes.get(name.rpartition(".")[2])
+
+    def descends(self, name: str, *bases: str, depth: int = 8) -> bool:
+        """Whether the class called `name` is, or inherits from, a class whose last name is one of `bases`."""
+        if name.rpartition(".")[2] in bases:
+            return True
+        found = self.class_of(name)
+        if found is None or depth == 0:
+            return False
+        module, node = found
+        return any(self.descends(module.dotted(base), *bases, depth=depth - 1) for base in node.bases)
+
+    def enum_choices(self, name: str) -> list[tuple[str, Any]]:
+        """Members (name, value) of an Enum class defined here."""
+        found = self.class_of(name)
+        if found is None or not self.descends(name, "Enum", "StrEnum", "IntEnum"):
+            return []
+        module, node = found
+        members: list[tuple[str, Any]] = []
+        for statement in node.body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                member = statement.targets[0].id
+                value = module.literal(statement.value)
+                if isinstance(statement.value, ast.Call):  # auto()
+                    value = member.lower() if self.descends(name, "StrEnum") else len(members) + 1
+                members.append((member, value))
+        return members
+
+
+def read_source(script: Path) -> Source:
+    """Parse the script and the modules beside it that it imports.
+
+    Raises:
+        BadInput: there is no such file, or it is not Python.
+    """
+    if not script.is_file():
+        raise BadInput(f"There is no file {str(script)!r}.", remedy="Give the path of a Python script.", field="script")
+    folder = script.parent
+    main = _parse(script, folder)
+    imported: dict[Path, Module] = {}
+    waiting = [(script, main)]
+    while waiting and len(imported) < MAX_MODULES:
+        at, module = waiting.pop(0)
+        for path in _local_imports(at, folder, module.tree):
+            if path in imported or path == script:
+                continue
+            try:
+                imported[path] = _parse(path, folder)
+            except BadInput:
+                continue  # a broken module beside the script shows itself when the script runs
+            waiting.append((path, imported[path]))
+    return Source(folder, main, tuple(imported.values()))
+
+
+def _parse(path: Path, folder: Path) -> Module:
+    if path.stat().st_size > MAX_BYTES:
+        raise BadInput(f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB.", remedy="Is it a Python script?", field="script")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError, RecursionError) as problem:
+        line = f", line {problem.lineno}" if isinstance(problem, SyntaxError) and problem.lineno else ""
+        raise BadInput(f"{path.name} is not a Python script{line}: {problem}.", field="script", code="not_python") from None
+    module = Module(str(path.relative_to(folder)), tree, _bound_names(tree))
+    for statement in tree.body:
+        target, value = assigned(statement)
+        if target and value is not None:
+            module.constants[target] = module.literal(value)
+    for name in [name for name, value in module.constants.items() if value is UNKNOWN]:
+        del module.constants[name]
+    return module
+
+
+def assigned(statement: ast.stmt) -> tuple[str, ast.expr | None]:
+    """(name, value) of `NAME = value` or `NAME: type = value`; ("", None) for anything else."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, value
+        case ast.AnnAssign(target=ast.Name(id=name), value=value):
+            return name, value
+    return "", None
+
+
+def _bound_names(tree: ast.Module) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.partition(".")[0]] = alias.name if alias.asname else alias.name.partition(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                names[alias.asname or alias.name] = f"{'.' * node.level}{node.module or ''}.{alias.name}".lstrip(".")
+    return names
+
+
+def _local_imports(at: Path, folder: Path, tree: ast.Module) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _module_file(folder, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = folder
+            if node.level:
+                base = at.parent
+                for _ in range(node.level - 1):
+                    base = base.parent
+                if not base.is_relative_to(folder):
+                    continue
+            if node.module:
+                yield from _module_file(base, node.module)
+            for alias in node.names:
+                yield from _module_file(base, f"{node.module}.{alias.name}" if node.module else alias.name)
+
+
+def _module_file(base: Path, name: str) -> Iterator[Path]:
+    path = base.joinpath(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            yield candidate
+
+
+def keyword(call: ast.Call, name: str) -> ast.expr | None:
+    return next((item.value for item in call.keywords if item.arg == name), None)
+
+
+def argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
+    """A call's argument, given by position or by keyword."""
+    if position < len(call.args) and not any(isinstance(item, ast.Starred) for item in call.args[: position + 1]):
+        return call.args[position]
+    return keyword(call, name)

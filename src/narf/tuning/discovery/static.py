@@ -1,0 +1,78 @@
+"""Static discovery: read a script without running it and list its parameters and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from narf.tuning.discovery.arguments import find_arguments
+from narf.tuning.discovery.commands import find_click, find_typer
+from narf.tuning.discovery.config_files import find_hydra, find_omegaconf
+from narf.tuning.discovery.configured import find_dataclasses, find_signature_cli
+from narf.tuning.discovery.constants import find_constants
+from narf.tuning.discovery.found import Discovery, FoundParameter
+from narf.tuning.discovery.lightning import find_constructed, find_lightning_cli
+from narf.tuning.discovery.metrics import find_metrics
+from narf.tuning.discovery.propose import propose
+from narf.tuning.discovery.source import Source, read_source
+
+
+def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discovery:
+    """What the text of the script tells. `arguments`: those the user will give, which are not searched over.
+
+    Raises:
+        BadInput: there is no such file, or it is not Python.
+    """
+    source = read_source(script)
+    found, prefix, notes = _parameters(source, tuple(arguments))
+    return Discovery(
+        script=script.name,
+        parameters=tuple(propose(_fixed(parameter, arguments)) for parameter in found),
+        metrics=find_metrics(source),
+        prefix=prefix,
+        notes=notes,
+    )
+
+
+def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundParameter], tuple[str, ...], tuple[str, ...]]:
+    """What the command line takes comes first, then what is built in the script, then, only if there is nothing, its constants."""
+    notes: tuple[str, ...] = ()
+    found, prefix = find_lightning_cli(source, arguments)
+    if not found:
+        found, prefix = find_arguments(source)
+        prefix = () if any(word in prefix for word in arguments) else prefix
+    for find in (find_click, find_typer):
+        if not found:
+            found, prefix = find(source, arguments)
+    if not found:
+        found = find_signature_cli(source, arguments)
+    for read in (find_hydra, find_omegaconf):
+        if not found:
+            found, more = read(source)
+            notes += more
+    known = {name for item in found for name in (item.name, item.name.rpartition(".")[2])}
+    is_complete = any(item.style.value in ("lightning_cli", "hydra") for item in found)
+    if not is_complete:
+        found = found + find_dataclasses(source, known)
+        known |= {item.name for item in found}
+        found = found + find_constructed(source, known)
+    if not any(propose(item).proposal for item in found):
+        found = found + [item for item in find_constants(source) if item.name not in known]
+    return _once(found), prefix, notes
+
+
+def _once(found: list[FoundParameter]) -> list[FoundParameter]:
+    first: dict[str, FoundParameter] = {}
+    for item in found:
+        first.setdefault(item.name, item)
+    return list(first.values())
+
+
+def _fixed(parameter: FoundParameter, arguments: Sequence[str]) -> FoundParameter:
+    """A parameter that the user's own arguments set is theirs."""
+    flags = {flag for flag in (parameter.passing.flag, parameter.passing.off_flag) if flag}
+    for word in arguments:
+        if word.partition("=")[0].lstrip("+") in flags:
+            return replace(parameter, left_alone="Your own arguments set it.")
+    return parameter

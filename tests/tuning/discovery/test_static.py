@@ -1,0 +1,163 @@
+"""Static discovery on the examples, one for each style, and on scripts that are hard to read."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from narf.domain.errors import BadInput
+from narf.tuning.binding import bind
+from narf.tuning.discovery.static import discover_statically
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "tuning"
+
+# What a person who reads each script would list: parameters to search over, in order of the file.
+EXPECTED = {
+    "argparse_style": ["lr", "momentum", "hidden", "activation", "nesterov"],
+    "click_style": ["alpha", "penalty", "eta0", "average"],
+    "typer_style": ["neighbors", "weights", "power", "scale"],
+    "hydra_style": ["model.hidden", "optimizer.lr", "optimizer.weight_decay"],
+    "omegaconf_style": ["boosting.learning_rate", "boosting.max_leaf_nodes", "boosting.l2"],
+    "dataclass_style": ["bootstrap", "trees", "max_depth", "criterion"],
+    "jsonargparse_style": ["C", "gamma", "kernel", "shrinking"],
+    "lightning_module": ["lr", "hidden", "dropout", "batch_norm"],
+    "lightning_cli": ["model.lr", "model.hidden", "model.dropout", "data.batch_size"],
+    "constants": ["LEARNING_RATE", "WEIGHT_DECAY", "BATCH_SIZE"],
+}
+
+
+@pytest.fixture
+def discover(tmp_path):
+    def run(text, *arguments, **files):
+        for name, body in files.items():
+            (tmp_path / f"{name}.py").write_text(textwrap.dedent(body))
+        (tmp_path / "train.py").write_text(textwrap.dedent(text))
+        return discover_statically(tmp_path / "train.py", arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("style", sorted(EXPECTED))
+def test_each_style_gives_the_parameters_that_a_reader_would_list(style):
+    found = discover_statically(EXAMPLES / style / "train.py")
+    assert [parameter.name for parameter in found.tunable] == EXPECTED[style]
+    assert found.metrics[0].direction
+    assert found.notes == ()
+
+
+def test_rates_are_searched_on_a_log_scale_sizes_in_powers_of_two_and_dropout_between_0_and_1():
+    found = {parameter.name: parameter.proposal for parameter in discover_statically(EXAMPLES / "lightning_module" / "train.py").tunable}
+    assert found["lr"].scale == "log"
+    assert found["hidden"].scale == "pow2"
+    assert 0 <= found["dropout"].low < found["dropout"].high <= 1
+
+
+def test_what_argparse_hands_over_as_text_is_put_in_place_instead(discover):
+    found = discover("import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', default=0.1)\np.parse_args()")
+    bindings = {parameter.name: parameter.passing for parameter in found.tunable}
+    assert bind(bindings, {"lr": 0.5}) == ([], {"lr": 0.5})
+
+
+def test_each_kind_of_flag_is_given_as_the_script_reads_it(discover):
+    found = discover("""
+        import argparse
+        p = argparse.ArgumentParser()
+        p.add_argument("--nesterov", action="store_true")
+        p.add_argument("--no-bias", dest="bias", action="store_false")
+        p.add_argument("--amsgrad", action=argparse.BooleanOptionalAction, default=False)
+        p.add_argument("--centered", type=bool, default=False)
+        p.add_argument("-w", "--weight-decay", type=float, default=0.0)
+        p.add_argument("-m", type=float, default=0.9)
+        p.parse_args()
+    """)
+    bindings = {parameter.name: parameter.passing for parameter in found.parameters}
+
+    def arguments(**values):
+        return bind(bindings, values)[0]
+
+    assert arguments(nesterov=True) == ["--nesterov"]
+    assert arguments(nesterov=False) == []
+    assert arguments(bias=False) == ["--no-bias"]
+    assert arguments(bias=True) == []
+    assert arguments(amsgrad=False) == ["--no-amsgrad"]
+    assert arguments(centered=False) == ["--centered="]
+    assert arguments(weight_decay=1e-5) == ["--weight-decay=1e-05"]
+    assert arguments(m=0.5) == ["-m", "0.5"]
+
+
+def test_arguments_declared_in_a_module_beside_the_script_are_found(discover):
+    found = discover(
+        "from options import read\nread().parse_args()",
+        options="import argparse\ndef read():\n  p = argparse.ArgumentParser()\n  p.add_argument('--lr', type=float, default=0.1)\n  return p",
+    )
+    assert [parameter.name for parameter in found.tunable] == ["lr"]
+
+
+def test_what_the_user_gives_is_left_to_the_user(discover):
+    text = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', type=float)\np.add_argument('--wd', type=float)\np.parse_args()"
+    found = discover(text, "--lr", "0.1")
+    assert [parameter.name for parameter in found.tunable] == ["wd"]
+
+
+def test_a_constructor_parameter_that_an_argument_feeds_is_listed_once(discover):
+    found = discover("""
+        import argparse
+        import lightning as L
+        class Lit(L.LightningModule):
+            def __init__(self, lr=1e-3, hidden=64, dropout=0.1): ...
+        p = argparse.ArgumentParser()
+        p.add_argument("--lr", type=float, default=1e-3)
+        p.add_argument("--size", type=int, default=64)
+        a = p.parse_args()
+        Lit(a.lr, hidden=a.size)
+    """)
+    assert sorted(parameter.name for parameter in found.tunable) == ["dropout", "lr", "size"]
+
+
+def test_constants_that_change_are_no_parameters(discover):
+    found = discover("lr = 0.1\nbest = 0.0\ntotal = 0\nfor i in range(3):\n    best = i\n    total += 1\n")
+    assert [parameter.name for parameter in found.tunable] == ["lr"]
+
+
+def test_names_of_metrics_follow_the_stage_that_is_passed(discover):
+    found = discover_statically(EXAMPLES / "lightning_module" / "train.py")
+    assert [metric.name for metric in found.metrics] == ["val_loss", "val_accuracy", "train_loss", "train_accuracy"]
+
+
+def test_the_monitored_metric_comes_first_with_its_mode(discover):
+    found = discover("""
+        from lightning.pytorch.callbacks import ModelCheckpoint
+        ModelCheckpoint(monitor="val_quality", mode="max")
+        class M:
+            def f(self): self.log("val_loss", 1)
+    """)
+    assert (found.metrics[0].name, found.metrics[0].direction) == ("val_quality", "maximize")
+
+
+def test_a_typer_application_of_several_commands_names_the_one_that_trains(discover):
+    found = discover("""
+        import typer
+        app = typer.Typer()
+        @app.command()
+        def train(lr: float = 0.1, fast: bool = False): ...
+        @app.command()
+        def export(level: int = 3): ...
+        app()
+    """)
+    assert found.prefix == ("train",)
+    assert [parameter.name for parameter in found.tunable] == ["lr"]
+
+
+def test_a_script_without_parameters_gives_an_empty_list(discover):
+    assert discover("print('hello')").parameters == ()
+
+
+@pytest.mark.parametrize(("text", "says"), [("def (:\n", "not a Python script, line 1"), ("\0", "not a Python script")])
+def test_what_is_not_python_is_refused(discover, text, says):
+    with pytest.raises(BadInput, match=says):
+        discover(text)
+
+
+def test_a_missing_script_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="There is no file"):
+        discover_statically(tmp_path / "nothing.py")

@@ -1,0 +1,153 @@
+"""A small control plane that speaks the spool contract, and can die and come back on the same port."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import re
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from narf.training.spool import RECORD_BYTES, read_events, unpack_points, verified_length
+
+
+class ControlPlane:
+    """Stores spools and artifacts of runs in memory, as `docs/architecture/contracts.md` says the real one does."""
+
+    def __init__(self) -> None:
+        self.files: dict[tuple[str, str, str], bytearray] = {}
+        self.artifacts: dict[tuple[str, str], bytes] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.faults: list[int | str] = []  # statuses to answer with, or "drop after storing", first ones first
+        self.port = 0
+        self._server: ThreadingHTTPServer | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        plane = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None: ...
+
+            def answer(self, status: int, body: dict[str, object]) -> None:
+                content = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                with plane._lock:
+                    plane.handle_block(self, body)
+
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with plane._lock:
+                    plane.handle_artifact(self, body)
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+
+            def __init__(self, *arguments: object) -> None:
+                self.open_sockets: list[object] = []
+                super().__init__(*arguments)  # type: ignore[arg-type]
+
+            def process_request(self, request, client_address):  # type: ignore[no-untyped-def]
+                self.open_sockets.append(request)
+                super().process_request(request, client_address)
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            for connection in list(self._server.open_sockets):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(2)  # type: ignore[attr-defined]
+            self._server.server_close()
+            self._server = None
+
+    def handle_block(self, handler, body: bytes) -> None:  # type: ignore[no-untyped-def]
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, int):
+            return handler.answer(fault, {"title": "fault", "detail": "a fault of the test"})
+        split = urllib.parse.urlsplit(handler.path)
+        self.requests.append(("POST", handler.path))
+        match = re.fullmatch(r"/api/v1/runs/([^/]+)/spools/([0-9a-f]{16})/(events|points)", split.path)
+        assert match, handler.path
+        offset = int(urllib.parse.parse_qs(split.query)["offset"][0])
+        stored = self.files.setdefault((match[1], match[2], match[3]), bytearray())
+        if offset > len(stored):
+            return handler.answer(409, {"offset": len(stored)})
+        whole = verified_length(body) if match[3] == "points" else read_events(body)[1]
+        assert whole == len(body), "only whole records may be sent"
+        new = body[len(stored) - offset :]
+        if match[3] == "points":
+            known = {event["id"] for event in self.events(match[1], match[2]) if event["type"] == "key"}
+            assert {point.key for point in unpack_points(bytes(new))} <= known, "a point came before its key"
+        stored += new
+        if fault == "drop after storing":
+            handler.close_connection = True
+            handler.connection.shutdown(2)
+            return None
+        return handler.answer(200, {"offset": len(stored)})
+
+    def handle_artifact(self, handler, body: bytes) -> None:  # type: ignore[no-untyped-def]
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, int):
+            return handler.answer(fault, {"title": "fault", "detail": "a fault of the test"})
+        match = re.fullmatch(r"/api/v1/runs/([^/]+)/artifacts/(.+)", handler.path)
+        assert match, handler.path
+        self.requests.append(("PUT", handler.path))
+        self.artifacts[match[1], urllib.parse.unquote(match[2])] = body
+        return handler.answer(200, {})
+
+    # -- what arrived ----------------------------------------------------------------------------------------------------
+
+    def events(self, run: str, spool_id: str | None = None) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = []
+        for (of_run, spool, kind), content in list(self.files.items()):
+            if of_run == run and kind == "events" and spool_id in (None, spool):
+                found += read_events(bytes(content))[0]
+        return found
+
+    def points(self, run: str) -> dict[str, list[tuple[int, float]]]:
+        """(step, value) of each metric, in the order of arrival within each spool."""
+        series: dict[str, list[tuple[int, float]]] = {}
+        for (of_run, spool, kind), content in list(self.files.items()):
+            if of_run == run and kind == "points":
+                assert len(content) % RECORD_BYTES == 0
+                names = {event["id"]: str(event["name"]) for event in self.events(run, spool) if event["type"] == "key"}
+                for point in unpack_points(bytes(content)):
+                    series.setdefault(names[point.key], []).append((point.step, point.value))
+        return series
+
+    def params(self, run: str) -> dict[str, str]:
+        return {str(event["name"]): str(event["value"]) for event in self.events(run) if event["type"] == "param"}
+
+    def tags(self, run: str) -> dict[str, str]:
+        return {str(event["name"]): str(event["value"]) for event in self.events(run) if event["type"] == "tag"}
+
+
+@pytest.fixture
+def control_plane():
+    plane = ControlPlane()
+    plane.start()
+    yield plane
+    plane.stop()

@@ -1,0 +1,204 @@
+"""The shipper delivers every point exactly once, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import narf.training.shipper as shipper_module
+from narf.training.recorder import Recorder
+from narf.training.shipper import Shipper
+from narf.training.spool import pack_point
+
+
+def soon(seconds=20.0):
+    return time.monotonic() + seconds
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return str(tmp_path / "spool")
+
+
+def test_what_was_logged_arrives(control_plane, spool):
+    recorder = Recorder(spool)
+    recorder.param("lr", 0.1)
+    for step in range(100):
+        assert recorder.log({"loss": step / 10, "acc": float(step)}, step)
+    recorder.artifact_bytes(b"hello", "notes/a b.txt")
+    recorder.end()
+    shipper = Shipper(spool, control_plane.url, "token", "r1")
+    assert shipper.ship_once()
+    assert shipper.is_complete
+    assert not shipper.ship_once(), "nothing new"
+    assert control_plane.points("r1") == {"loss": [(s, s / 10) for s in range(100)], "acc": [(s, float(s)) for s in range(100)]}
+    assert control_plane.params("r1") == {"lr": "0.1"}
+    assert control_plane.artifacts == {("r1", "notes/a b.txt"): b"hello"}
+    assert not os.listdir(os.path.join(spool, "artifacts")), "a delivered copy is deleted"
+    assert shipper.problems == []
+
+
+def test_blocks_are_cut_at_whole_records(control_plane, spool, monkeypatch):
+    monkeypatch.setattr(shipper_module, "BLOCK_BYTES", 32 * 7)
+    recorder = Recorder(spool)
+    for step in range(100):
+        recorder.log({"loss": 1.0}, step)
+    recorder.param("long", "x" * 2000)  # an event longer than a block
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(step, 1.0) for step in range(100)]}
+    assert control_plane.params("r")["long"] == "x" * 2000
+
+
+def test_bodies_to_another_machine_are_compressed(control_plane, spool):
+    recorder = Recorder(spool)
+    for step in range(1000):
+        recorder.log({"loss": 1.0}, step)
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    shipper._compresses = True
+    assert shipper.ship_all(soon())
+    assert len(control_plane.points("r")["loss"]) == 1000
+
+
+def test_a_server_that_is_down_loses_nothing_and_blocks_nobody(control_plane, spool):
+    recorder = Recorder(spool)
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    control_plane.stop()
+    for step in range(50):
+        assert recorder.log({"loss": 1.0}, step)
+    assert not shipper.ship_once()
+    assert not shipper.ship_all(soon(0.3))
+    control_plane.start()
+    assert shipper.ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(step, 1.0) for step in range(50)]}
+    assert len(shipper.problems) == 1
+    assert "cannot be reached" in shipper.problems[0]
+
+
+@pytest.mark.parametrize("faults", [[500, 503], [429], ["drop after storing"], ["drop after storing", 500, "drop after storing"]])
+def test_faults_are_retried_without_repeating_a_point(control_plane, spool, faults):
+    recorder = Recorder(spool)
+    for step in range(50):
+        recorder.log({"loss": float(step)}, step)
+    control_plane.faults = list(faults)
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(step, float(step)) for step in range(50)]}
+
+
+def test_a_shipper_that_forgot_everything_repeats_nothing(control_plane, spool):
+    recorder = Recorder(spool)
+    for step in range(50):
+        recorder.log({"loss": 1.0}, step)
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    os.unlink(os.path.join(spool, "shipped.json"))
+    recorder.log({"loss": 1.0}, 50)
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(step, 1.0) for step in range(51)]}
+
+
+def test_a_server_that_lost_its_tail_gets_it_again(control_plane, spool):
+    recorder = Recorder(spool)
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    for step in range(50):
+        recorder.log({"loss": 1.0}, step)
+    shipper.ship_all(soon())
+    for (_, _, kind), content in control_plane.files.items():
+        if kind == "points":  # restored from a backup
+            del content[-320:]
+    recorder.log({"loss": 1.0}, 50)
+    assert shipper.ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(step, 1.0) for step in range(51)]}
+
+
+def test_a_corrupt_tail_is_not_sent(control_plane, spool):
+    recorder = Recorder(spool)
+    for step in range(10):
+        recorder.log({"loss": 1.0}, step)
+    spool_id = recorder._spool.spool_id
+    with open(f"{spool}/{spool_id}.points", "ab") as file:
+        file.write(pack_point(0, 10, 0.0, 1.0)[:-1] + b"\xff" + pack_point(0, 11, 0.0, 1.0)[:20])
+    with open(f"{spool}/{spool_id}.events", "ab") as file:
+        file.write(b'{"type": "param", "na')
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(step, 1.0) for step in range(10)]}
+
+
+def test_a_refusal_for_good_is_told_and_does_not_hold_up_the_end(control_plane, spool):
+    Recorder(spool).log({"loss": 1.0}, 0)
+    control_plane.faults = [403]
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    assert shipper.ship_all(soon(2))
+    assert any("403 a fault of the test" in problem for problem in shipper.problems)
+
+
+def test_an_artifact_that_is_gone_or_refused_does_not_stop_the_others(control_plane, spool, tmp_path):
+    recorder = Recorder(spool)
+    recorder.artifact(str(tmp_path / "gone"), "gone", copy=False)
+    recorder.artifact_bytes(b"too large", "refused")
+    recorder.artifact_bytes(b"fine", "fine")
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"kept")
+    recorder.artifact(str(kept), "kept", copy=False)
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    control_plane.faults = []
+    shipper._ship_events(recorder._spool.spool_id)
+    control_plane.faults = [413]
+    assert shipper.ship_all(soon())
+    assert control_plane.artifacts == {("r", "fine"): b"fine", ("r", "kept"): b"kept"}
+    assert kept.exists()
+    assert len(shipper.problems) == 2
+
+
+def test_points_and_sender_and_server_killed_at_random(control_plane, spool, tmp_path):
+    """Three writers, each killed with -9 after some time; senders killed all the while; the server stopped and started."""
+    chance = random.Random(7)
+    root = Path(shipper_module.__file__).parents[2]
+    program = f"""
+import sys, os, time
+sys.path.insert(0, {str(root)!r})
+from narf.training.recorder import Recorder
+recorder, name = Recorder({spool!r}), sys.argv[1]
+for step in range(10**9):
+    recorder.log({{name: float(step)}}, step)
+    os.write(1, b"%d\\n" % step)
+    if step % 20 == 0: time.sleep(0.002)
+"""
+    outputs = [tmp_path / f"accepted{index}" for index in range(3)]
+    writers = [
+        subprocess.Popen([sys.executable, "-S", "-c", program, f"m{index}"], stdout=output.open("wb"))
+        for index, output in enumerate(outputs)
+    ]
+    sender = None
+    command = [sys.executable, shipper_module.__file__, spool, control_plane.url, "r", str(os.getpid())]
+    try:
+        for round_ in range(8):
+            if sender is None:
+                sender = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            time.sleep(chance.uniform(0.1, 0.3))
+            if chance.random() < 0.6:
+                sender.send_signal(signal.SIGKILL)
+                sender.wait()
+                sender = None
+            if chance.random() < 0.5:
+                control_plane.stop()
+                time.sleep(0.05)
+                control_plane.start()
+            if round_ in (3, 5, 7):
+                writers[(round_ - 3) // 2].kill()
+    finally:
+        for process in [*writers, *([sender] if sender else [])]:
+            process.kill()
+            process.wait()
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    arrived = control_plane.points("r")
+    for index, output in enumerate(outputs):
+        accepted = int(output.read_bytes().split(b"\n")[-2])
+        steps = [step for step, value in arrived[f"m{index}"] if value == float(step)]
+        assert steps[: accepted + 1] == list(range(accepted + 1))
+        assert accepted + 1 <= len(steps) <= accepted + 2, "the one more may have been written but not yet told"

@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-import narf
 from narf.control.access.matcher import Matcher
 from narf.control.access.middleware import AccessMiddleware, Resolver
 from narf.control.access.rules import PUBLIC, Rules
 from narf.control.access.service import AccessService
 from narf.control.problems import response_of
 from narf.domain.errors import BadInput, NarfError, NotFound
+from narf.version import VERSION
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Feature:
 
 def create_app(features: Sequence[Feature], access: AccessService, project_exists: Callable[[str], bool]) -> FastAPI:
     """The application of these features. Mounts come after all routers, the longest prefix first."""
-    app = FastAPI(title="Narf", version=narf.__version__, docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(title="Narf", version=VERSION, docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json")
     rules: Rules = dict(_OWN)
     resolvers: dict[str, Resolver] = {}
     mounts: dict[str, ASGIApp] = {}

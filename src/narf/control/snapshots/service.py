@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 from narf.data.objects import ObjectStore
 from narf.domain.errors import BadInput, LimitReached, NotFound
@@ -44,7 +44,7 @@ class SnapshotService:
             BadInput: the bytes are not those that `digest` names.
         """
         _check_digest(digest)
-        if self._objects.put_stream(stream)[0] != digest:
+        if self._objects.put_stream(cast(BinaryIO, stream))[0] != digest:
             raise BadInput("The file changed while it was being sent.", remedy="Submit again.", code="digest_mismatch")
 
     def create(self, files: Sequence[SnapshotFile]) -> str:

@@ -1,0 +1,261 @@
+"""The composition root: the only place that chooses implementations and builds the platform from them.
+
+`python -m narf.bootstrap` is the control plane's process; `narf up` starts it detached.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from narf.backends.local.backend import LocalBackend
+from narf.backends.protocol import Backend
+from narf.control import health
+from narf.control.access import routes as access_routes
+from narf.control.access.service import AccessService
+from narf.control.app import Feature, create_app
+from narf.control.audit import routes as audit_routes
+from narf.control.database import Database
+from narf.control.first_start import LocalAdmin, check_address, prepare
+from narf.control.leader import Leadership
+from narf.control.logs import configure_logging
+from narf.control.projects import routes as project_routes
+from narf.control.projects.service import ProjectService
+from narf.control.reconcile import ReconcilerLoop
+from narf.control.schema import upgrade
+from narf.control.secrets import routes as secret_routes
+from narf.control.secrets.service import SecretService, read_key
+from narf.control.snapshots import routes as snapshot_routes
+from narf.control.snapshots.service import SnapshotService
+from narf.control.workloads import routes as workload_routes
+from narf.control.workloads.admission import AdmissionReconciler, Cluster
+from narf.control.workloads.jobs import JobMaker
+from narf.control.workloads.progress import ProgressReconciler
+from narf.control.workloads.service import WorkloadService
+from narf.data.objects import ObjectStore
+from narf.domain.errors import NarfError, NotFound
+from narf.domain.workload import Workload
+from narf.settings import Settings, read_settings
+
+_log = logging.getLogger(__name__)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(kw_only=True)
+class Platform:
+    """Everything, built but not started. `start` begins the reconcilers, `close` ends what is ours; jobs go on."""
+
+    settings: Settings
+    app: FastAPI
+    access: AccessService
+    projects: ProjectService
+    workloads: WorkloadService
+    loops: list[ReconcilerLoop] = field(default_factory=list)
+    on_start: list[Callable[[], None]] = field(default_factory=list)
+    on_close: list[Callable[[], None]] = field(default_factory=list)
+
+    def start(self) -> None:
+        for begin in self.on_start:
+            begin()
+        for loop in self.loops:
+            loop.start()
+
+    def close(self) -> None:
+        for loop in self.loops:
+            loop.stop()
+        for end in reversed(self.on_close):
+            end()
+
+
+def build(settings: Settings, url: str) -> Platform:
+    """The platform of these settings; `url` is where programs on it reach the control plane."""
+    home = settings.home
+    for folder in ("run", "log", "objects", "checkpoints"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database)
+    upgrade(database)
+    leadership = Leadership(database, home / "run")
+
+    access = AccessService(database, now)
+    projects = ProjectService(database, access, now)
+    secrets = SecretService(database, read_key(home / "secret.key"), now)
+    snapshots = SnapshotService(ObjectStore(home / "objects"))
+
+    loops: dict[str, ReconcilerLoop] = {}
+
+    def wake() -> None:
+        for loop in loops.values():
+            loop.wake()
+
+    local = LocalBackend(home, simulate_gpus=settings.simulate_gpus, on_change=wake)
+    backends: dict[str, Backend] = {"local": local}
+    runs = _runs(settings)
+    data = _data(settings)
+    workloads = WorkloadService(database, runs, data, backends, now)
+    cluster = Cluster(backends)
+    admission = AdmissionReconciler(database, cluster, list)
+    jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"))
+    progress = ProgressReconciler(database, backends, runs, jobs)
+
+    def changed(_workload: Workload) -> None:
+        wake()
+
+    workloads.changed = admission.changed = progress.changed = changed
+    for reconciler in (admission, progress):
+        loops[reconciler.name] = ReconcilerLoop(reconciler, now, leadership.is_leader)
+
+    registry = CollectorRegistry()
+    registry.register(health.WorkloadCollector(workloads.counts))
+    features = [
+        Feature(router=health.router(database, {}, registry), rules=health.RULES),
+        Feature(router=access_routes.router(access), rules=access_routes.RULES),
+        Feature(router=project_routes.router(projects), rules=project_routes.RULES),
+        Feature(router=secret_routes.router(secrets), rules=secret_routes.RULES),
+        Feature(router=audit_routes.router(database), rules=audit_routes.RULES),
+        Feature(router=snapshot_routes.router(snapshots), rules=snapshot_routes.RULES),
+        Feature(
+            router=workload_routes.router(workloads),
+            rules=workload_routes.RULES,
+            resolvers={"workload": workloads.project_of},
+        ),
+    ]
+    app = create_app(features, access, projects.exists)
+    return Platform(
+        settings=settings,
+        app=app,
+        access=access,
+        projects=projects,
+        workloads=workloads,
+        loops=list(loops.values()),
+        on_close=[database.close, leadership.resign, *(backend.close for backend in backends.values())],
+    )
+
+
+class _Runs:
+    def create_run(self, **_arguments: object) -> str:
+        return os.urandom(16).hex()
+
+    def finish_run(self, run_id: str, state: object) -> None:
+        return None
+
+
+class _Data:
+    def resolve(self, project: str, reference: str) -> str:
+        raise NotFound("dataset", reference)
+
+    def folder_for(self, project: str, reference: str) -> str:
+        raise NotFound("dataset", reference)
+
+
+def _runs(_settings: Settings) -> _Runs:
+    return _Runs()
+
+
+def _data(_settings: Settings) -> _Data:
+    return _Data()
+
+
+def serve(settings: Settings) -> None:
+    """Run the control plane until SIGTERM or SIGINT. Leaves run/server.json while it is up.
+
+    Raises:
+        NarfError: the port is taken, or the address may not be used.
+    """
+    sock = listen(settings.host, settings.port)
+    port = sock.getsockname()[1]
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    platform = build(settings, url)
+    try:
+        check_address(settings.host, platform.access)
+        place = settings.home / "run" / "server.json"
+        admin = prepare(platform.access, platform.projects, _known_token(place))
+        platform.start()
+        write_server_file(place, url, admin)
+        config = uvicorn.Config(
+            platform.app,
+            log_config=None,
+            access_log=False,
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        _log.info("serving %s", url)
+        server.run(sockets=[sock])
+    finally:
+        platform.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(1024)
+    except OSError as error:
+        sock.close()
+        raise NarfError(
+            f"The address {host}:{port} cannot be used: {error.strerror}.",
+            remedy="Another program listens there. Choose a port: narf up --port 0",
+            code="port_in_use",
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def write_server_file(place: Path, url: str, admin: LocalAdmin) -> None:
+    body = {"url": url, "token": admin.token, "user": admin.user, "pid": os.getpid(), "started_at": now().isoformat()}
+    temporary = place.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(body, file)
+    os.replace(temporary, place)
+
+
+def _known_token(place: Path) -> str:
+    try:
+        return str(json.loads(place.read_text()).get("token", ""))
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def main() -> None:
+    """The process that `narf up` starts. Errors a person can mend go to standard error as JSON, for it to show."""
+    try:
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        signal.signal(signal.SIGTERM, _stop)
+        serve(settings)
+    except NarfError as error:
+        body = {"code": error.code, "detail": error.sentence, "remedy": error.remedy}
+        sys.stderr.write(json.dumps({"error": body}) + "\n")
+        sys.exit(1)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    """Until uvicorn takes over the signal: end at once."""
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -48,11 +48,11 @@ class ObjectStore:
             self._keep(file, digest)
         return digest, size
 
-    def put_from(self, read: Callable[[Callable[[bytes], None]], tuple[str, int]]) -> tuple[str, int]:
+    def put_from(self, read: Callable[[Callable[[bytes], object]], tuple[str, int]]) -> tuple[str, int]:
         """Store what `read` gives to the function it is called with. `read` returns the digest and size of all that;
         when it raises, nothing is kept."""
         with self._new() as file:
-            digest, size = read(lambda block: _write(file, block))
+            digest, size = read(file.write)
             self._keep(file, digest)
         return digest, size
 
@@ -133,14 +133,15 @@ class ObjectStore:
     def _new(self) -> Iterator[BinaryIO]:
         """A file to fill and `_keep`; what is not kept, because of an error, is removed."""
         self._incoming.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self._incoming)
+        place = self._incoming / secrets.token_hex(12)
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                yield _Named(file, name)  # type: ignore[misc]
+            with place.open("xb") as file:
+                yield file
         finally:
-            Path(name).unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
 
     def _keep(self, file: BinaryIO, digest: str) -> None:
+        file.flush()
         place = self._place(digest)
         if place.exists():
             return

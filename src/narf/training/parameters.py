@@ -1,0 +1,153 @@
+"""Parameters that a study or `--set` puts into an unchanged script, and where they go in.
+
+`NARF_PARAMS` is a JSON object of name to value. A name finds its place in, all that match: arguments of argparse, click, typer and
+Hydra (see `hooks.arguments`); module-level constants, constructor arguments of Lightning modules, and dataclass fields of the
+script and the modules beside it, which are compiled with the value in place. What found no place is said at the end of the run.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any
+
+_values: dict[str, Any] | None = None
+_used: set[str] = set()
+
+
+def values() -> dict[str, Any]:
+    """The values to put in; empty in a run that is not tuned."""
+    global _values
+    if _values is None:
+        text = os.environ.get("NARF_PARAMS", "")
+        try:
+            read = json.loads(text) if text else {}
+        except ValueError as error:
+            raise ValueError(f"NARF_PARAMS is not JSON: {error}") from None
+        if not isinstance(read, dict):
+            raise ValueError("NARF_PARAMS must be a JSON object of names to values")
+        _values = read
+    return _values
+
+
+def used(name: str) -> Any:
+    """The value of `name`, which has found its place."""
+    if name not in _used:
+        _used.add(name)
+        from narf.training import recorder as recorders
+
+        recorder = recorders.current()
+        if recorder is not None:
+            recorder.param(name, values()[name])
+    return values()[name]
+
+
+def unused() -> list[str]:
+    """Names that found no place so far."""
+    return sorted(set(values()) - _used)
+
+
+def forget() -> None:
+    """Read `NARF_PARAMS` anew: for a process that is forked for each trial."""
+    global _values
+    _values = None
+    _used.clear()
+
+
+def like(value: Any, original: Any) -> Any:
+    """`value` in the type of what it replaces, where that loses nothing: 64.0 is 64 where a whole number was, 1 is 1.0 for a float."""
+    if isinstance(original, bool) or isinstance(value, bool) or original is None:
+        return value
+    if isinstance(original, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(original, float) and isinstance(value, int):
+        return float(value)
+    return value
+
+
+def compile_script(source: bytes, filename: str) -> CodeType:
+    """The code of a script or of a module beside it, with the values in place. Without values: exactly Python's own."""
+    found = values()
+    if not found:
+        return compile(source, filename, "exec", dont_inherit=True)
+    tree = ast.parse(source, filename)
+    _Placer(found).visit(tree)
+    return compile(ast.fix_missing_locations(tree), filename, "exec", dont_inherit=True)
+
+
+class _Placer(ast.NodeTransformer):
+    """Puts values in the place of module-level literals, dataclass defaults and arguments of Lightning constructors."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        self.found = found
+        self._class: ast.ClassDef | None = None
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        self._constants(node.body)
+        for statement in node.body:
+            if isinstance(statement, ast.If):  # `if __name__ == "__main__":` and its like
+                self._constants(statement.body)
+        self.generic_visit(node)
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        if any("dataclass" in ast.dump(decorator) for decorator in node.decorator_list):
+            self._constants(node.body)
+        if any(_name(base).endswith("Module") for base in node.bases):
+            for statement in node.body:
+                if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+                    self._constructor(statement)
+        self.generic_visit(node)
+        return node
+
+    def _constants(self, statements: list[ast.stmt]) -> None:
+        for statement in statements:
+            if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+                target: ast.expr = statement.targets[0]
+            elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+                target = statement.target
+            else:
+                continue
+            if isinstance(target, ast.Name) and target.id in self.found and statement.value is not None:
+                original, is_literal = _literal(statement.value)
+                if is_literal:
+                    statement.value = _expression(like(used(target.id), original), statement.value)
+
+    def _constructor(self, function: ast.FunctionDef) -> None:
+        """Assign the value first thing in the body, so that it holds however the constructor is called."""
+        arguments = function.args
+        positional = [*getattr(arguments, "posonlyargs", []), *arguments.args]
+        defaults = dict(zip([argument.arg for argument in reversed(positional)], reversed(arguments.defaults)))
+        defaults.update({a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None})
+        inserted: list[ast.stmt] = []
+        for argument in [*positional[1:], *arguments.kwonlyargs]:
+            if argument.arg in self.found:
+                original, _ = _literal(defaults[argument.arg]) if argument.arg in defaults else (None, False)
+                value = _expression(like(used(argument.arg), original), function)
+                target = ast.Name(id=argument.arg, ctx=ast.Store())
+                inserted.append(ast.copy_location(ast.Assign(targets=[target], value=value), function.body[0]))
+        start = 1 if ast.get_docstring(function) is not None else 0
+        function.body[start:start] = inserted
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _literal(node: ast.expr) -> tuple[Any, bool]:
+    try:
+        return ast.literal_eval(node), True
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None, False
+
+
+def _expression(value: Any, at: ast.AST) -> ast.expr:
+    """`value` as code. Infinity and NaN have no literal."""
+    text = f"float({str(value)!r})" if isinstance(value, float) and value - value != 0.0 else repr(value)
+    expression = ast.parse(text, mode="eval").body
+    for node in ast.walk(expression):
+        ast.copy_location(node, at)
+    return expression

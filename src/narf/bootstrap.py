@@ -31,6 +31,10 @@ from narf.control.audit import routes as audit_routes
 from narf.control.database import Database
 from narf.control.first_start import LocalAdmin, check_address, prepare
 from narf.control.leader import Leadership
+from narf.control.live import routes as live_routes
+from narf.control.live.service import Live
+from narf.control.live.tails import LogTail
+from narf.control.live.topics import Topics
 from narf.control.logs import configure_logging
 from narf.control.projects import routes as project_routes
 from narf.control.projects.service import ProjectService
@@ -40,6 +44,7 @@ from narf.control.secrets import routes as secret_routes
 from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
 from narf.control.snapshots.service import SnapshotService
+from narf.control.web import Console
 from narf.control.workloads import routes as workload_routes
 from narf.control.workloads.admission import AdmissionReconciler, Cluster
 from narf.control.workloads.jobs import JobMaker
@@ -108,13 +113,15 @@ def build(settings: Settings, url: str) -> Platform:
     runs = _runs(settings)
     data = _data(settings)
     workloads = WorkloadService(database, runs, data, backends, now)
+    live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads)})
     cluster = Cluster(backends)
     admission = AdmissionReconciler(database, cluster, list)
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"))
     progress = ProgressReconciler(database, backends, runs, jobs)
 
-    def changed(_workload: Workload) -> None:
+    def changed(workload: Workload) -> None:
         wake()
+        live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state})
 
     workloads.changed = admission.changed = progress.changed = changed
     for reconciler in (admission, progress):
@@ -135,7 +142,10 @@ def build(settings: Settings, url: str) -> Platform:
             resolvers={"workload": workloads.project_of},
         ),
     ]
+    resolvers = {kind: find for feature in features for kind, find in feature.resolvers.items()}
+    features.append(Feature(router=live_routes.router(live, Topics(resolvers)), rules=live_routes.RULES))
     app = create_app(features, access, projects.exists)
+    app.add_middleware(Console)
     return Platform(
         settings=settings,
         app=app,
@@ -143,7 +153,8 @@ def build(settings: Settings, url: str) -> Platform:
         projects=projects,
         workloads=workloads,
         loops=list(loops.values()),
-        on_close=[database.close, leadership.resign, *(backend.close for backend in backends.values())],
+        on_start=[live.start],
+        on_close=[database.close, live.close, leadership.resign, *(backend.close for backend in backends.values())],
     )
 
 

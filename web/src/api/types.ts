@@ -1,0 +1,17 @@
+/** The API's bodies by their names, from the generated schema. */
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+export type Me = Schemas["Me"];
+export type Project = Schemas["ProjectOut"];
+export type Member = Schemas["MemberOut"];
+export type Invitation = Schemas["InvitationOut"];
+export type NewInvitation = Schemas["NewInvitation"];
+export type Secret = Schemas["SecretOut"];
+export type Token = Schemas["TokenOut"];
+export type NewToken = Schemas["NewToken"];
+export type User = Schemas["UserOut"];
+export type AuditEntry = Schemas["AuditEntry"];
+export type Workload = Schemas["WorkloadOut"];
+export type WorkloadDetail = Schemas["WorkloadDetail"];
+export type Log = Schemas["LogOut"];

@@ -1,0 +1,26 @@
+/** The places of the console, once: for the sidebar, the command palette and the breadcrumb. */
+import { IconHome, IconLayoutDashboard, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
+
+export interface Section {
+  label: string;
+  to: string; // under the project, or from the root
+  icon: typeof IconHome;
+  key?: string; // pressed after `g`
+}
+
+export const ofProject: { title: string; sections: Section[] }[] = [
+  {
+    title: "Work",
+    sections: [
+      { label: "Overview", to: "", icon: IconLayoutDashboard, key: "o" },
+      { label: "Workloads", to: "/workloads", icon: IconStack2, key: "w" },
+    ],
+  },
+];
+
+export const everywhere: Section[] = [
+  { label: "Home", to: "/home", icon: IconHome, key: "h" },
+];
+
+export const settings: Section = { label: "Settings", to: "/settings", icon: IconSettings, key: "s" };
+export const admin: Section = { label: "Administration", to: "/admin/users", icon: IconUsers };

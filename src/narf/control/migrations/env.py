@@ -1,0 +1,26 @@
+"""Alembic's entry: our tables only, in a version table of our own (MLflow's may be in the same server)."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from narf.control.database import metadata
+from narf.control.schema import VERSION_TABLE
+
+
+def ours(_object: object, name: str | None, kind: str, _reflected: bool, _compare_to: object) -> bool:
+    """Whether Alembic should look at this: a table that we did not define is somebody else's."""
+    return kind != "table" or name in metadata.tables
+
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    include_object=ours,
+    render_as_batch=connection.dialect.name == "sqlite",
+    compare_type=False,
+)
+with context.begin_transaction():
+    context.run_migrations()

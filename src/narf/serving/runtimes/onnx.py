@@ -46,9 +46,10 @@ class OnnxRuntime:
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
+        self._takes_text = any(spec.datatype == "BYTES" for spec in self.inputs)
 
     def run(self, inputs: Tensors) -> Tensors:
-        return dict(zip(self._names, self._session.run(None, inputs), strict=True))
+        return dict(zip(self._names, self._session.run(None, as_text(inputs) if self._takes_text else inputs), strict=True))
 
 
 def open_runtime(folder: Path, manifest: Manifest, threads: int) -> OnnxRuntime:

@@ -1,0 +1,1 @@
+"""What callers speak: Open Inference Protocol V2 (JSON and binary tensors), MLflow's `/invocations`, a plain `{"inputs": ...}`."""

@@ -1,0 +1,160 @@
+"""`python -m narf.serving.replica --package FOLDER ...`: one replica, serving one model or several small ones.
+
+It listens on a port of its own choosing, writes `endpoint.json` into the job's folder and tells the control plane where it
+is. SIGTERM drains: ready turns false, what has begun is finished, then it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from narf.domain.errors import NarfError
+from narf.serving.application import ReplicaApplication
+from narf.serving.batching import Policy
+from narf.serving.http.server import HttpServer, Limits
+from narf.serving.model import HANG_SECONDS, ServedModel, Watchdog
+from narf.serving.reporter import Reporter
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=os.environ.get("NARF_LOG_LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        folders = [fetched(place, options.scratch) for place in options.package]
+        policy = Policy(batch_rows=options.batch_rows, queue_requests=options.queue_requests)
+        models = [ServedModel(folder, policy=policy, threads=options.threads) for folder in folders]
+        _give_names(models, options.name)
+        for model in models:
+            model.start()
+    except NarfError as error:
+        print(f"narf: {error}", file=sys.stderr)  # noqa: T201 - this is a program
+        return 1
+    run(_serve(models, options))
+    return 0
+
+
+def run(coroutine: Any) -> None:
+    """`asyncio.run` on uvloop, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(coroutine)
+    else:
+        uvloop.run(coroutine)
+
+
+async def _serve(models: Sequence[ServedModel], options: argparse.Namespace) -> None:
+    application = ReplicaApplication(models, revision=options.revision, default_timeout_seconds=options.timeout)
+    server = HttpServer(application, Limits(body_bytes=options.body_bytes))
+    port = await server.listen(options.host, options.port)
+    reporter = Reporter(application, revision=options.revision)
+    watchdog = Watchdog(lambda: models, lambda model: os._exit(70), options.hang_seconds)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    _announce(options, port)
+    await reporter.start(f"http://{options.advertise or options.host}:{port}")
+    _log.info("serving %s at http://%s:%d", ", ".join(f"{model.name} {model.version}" for model in models), options.host, port)
+    await stopping.wait()
+    application.is_draining = True
+    await server.drain(options.drain_seconds)
+    watchdog.stop()
+    await reporter.stop()
+    for model in models:
+        model.stop()
+
+
+def _announce(options: argparse.Namespace, port: int) -> None:
+    """Write the address for whoever started this process, whole or not at all."""
+    target = options.announce or (Path(os.environ["NARF_JOB_DIR"]) / "endpoint.json" if "NARF_JOB_DIR" in os.environ else None)
+    if target is None:
+        return
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"url": f"http://{options.advertise or options.host}:{port}", "pid": os.getpid()}), encoding="utf-8")
+    os.replace(temporary, target)
+
+
+def fetched(place: str, scratch: Path | None) -> Path:
+    """The package as a local folder; one with a URL is downloaded with the workload's token."""
+    if "://" not in place:
+        return Path(place)
+    from narf.serving.transfer import download_package
+
+    return download_package(place, (scratch or Path.cwd()) / "package", os.environ.get("NARF_TOKEN", ""))
+
+
+def _give_names(models: Sequence[ServedModel], names: Sequence[str]) -> None:
+    for model, name in zip(models, names, strict=False):
+        model.name, _, version = name.partition("@")
+        model.version = version or model.version
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m narf.serving.replica", description="Serve packaged models.")
+    parser.add_argument("--package", action="append", required=True, help="package folder or URL; repeat for several models")
+    parser.add_argument("--name", action="append", default=[], help="NAME or NAME@VERSION, one for each package, in order")
+    parser.add_argument("--revision", default="", help="the endpoint's revision, for records")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--advertise", default="", help="host name that others reach this replica by")
+    parser.add_argument("--announce", type=Path, help="file to write the address to")
+    parser.add_argument("--scratch", type=Path, help="folder for a downloaded package")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the model; 0: by its size")
+    parser.add_argument("--batch-rows", type=int, default=64)
+    parser.add_argument("--queue-requests", type=int, default=1024)
+    parser.add_argument("--body-bytes", type=int, default=32 << 20)
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds a request may take when it does not say")
+    parser.add_argument("--hang-seconds", type=float, default=HANG_SECONDS)
+    parser.add_argument("--drain-seconds", type=float, default=8.0)
+    return parser
+
+
+def start_in_thread(models: Sequence[ServedModel], *, limits: Limits | None = None, revision: str = "", timeout: float = 30.0) -> InThread:
+    """A server in a thread of this process, for tests and notebooks; `close()` it."""
+    return InThread(ReplicaApplication(models, revision=revision, default_timeout_seconds=timeout), limits)
+
+
+class InThread:
+    def __init__(self, application: Any, limits: Limits | None = None) -> None:
+        self.server = HttpServer(application, limits)
+        self.application = application
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self._started.wait(10)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self.port = self._loop.run_until_complete(self.server.listen("127.0.0.1", 0))
+        self._started.set()
+        self._loop.run_forever()
+        self.server.close()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Tells the control plane where this replica is and, every few seconds, what it predicted. Serving never waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+import urllib.error
+import urllib.request
+from typing import Any
+
+import orjson
+
+from narf.serving.application import ReplicaApplication
+
+_log = logging.getLogger(__name__)
+_REPORT_SECONDS = 2.0
+
+
+class Reporter:
+    """Does nothing where there is no control plane (NARF_URL and NARF_WORKLOAD_ID unset)."""
+
+    def __init__(self, application: ReplicaApplication, *, revision: str) -> None:
+        self._application, self._revision = application, revision
+        self._url, self._token = os.environ.get("NARF_URL", ""), os.environ.get("NARF_TOKEN", "")
+        self._workload = os.environ.get("NARF_WORKLOAD_ID", "")
+        self._task: asyncio.Task[None] | None = None
+        self._address = ""
+
+    async def start(self, address: str) -> None:
+        self._address = address
+        if self._url and self._workload:
+            self._task = asyncio.create_task(self._report_for_ever())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.to_thread(self._report)
+
+    async def _report_for_ever(self) -> None:
+        registered = False
+        pause = 0.1
+        while True:
+            if not registered:
+                registered = await asyncio.to_thread(self._send, f"/api/v1/replicas/{self._workload}/address", {"url": self._address})
+                pause = _REPORT_SECONDS if registered else min(pause * 2, 5.0)
+            else:
+                await asyncio.to_thread(self._report)
+            await asyncio.sleep(pause)
+
+    def _report(self) -> None:
+        for name, served in self._application.models.items():
+            report = served.recorder.report()
+            if report is not None:
+                report["records"] = base64.b64encode(report["records"]).decode()
+                self._send(f"/api/v1/replicas/{self._workload}/predictions", {"model": name, "revision": self._revision, **report})
+
+    def _send(self, path: str, value: dict[str, Any]) -> bool:
+        request = urllib.request.Request(
+            self._url + path,
+            data=orjson.dumps(value),
+            headers={"content-type": "application/json", "authorization": f"Bearer {self._token}"},
+            method="POST",
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10):
+                return True
+        except (urllib.error.URLError, OSError) as error:
+            _log.warning("the control plane did not take %s: %s", path, error)
+            return False

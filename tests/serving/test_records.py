@@ -1,0 +1,60 @@
+"""Records and identities: every prediction is remembered once, with statistics and without its payload."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import orjson
+from packages import WEIGHTS, linear
+
+from narf.serving.identity import Identities, milliseconds_of
+from narf.serving.records import Recorder
+
+
+def test_a_record_of_each_prediction_with_latency_rows_and_means(serve, tmp_path):
+    client = serve(linear(tmp_path / "linear"), revision="rev-1")
+    ids = []
+    for value in range(5):
+        answer = client.post("/predict", json={"inputs": [[value] * 4, [value] * 4]})
+        ids.append(answer.headers["narf-prediction"])
+        assert answer.headers["narf-revision"] == "rev-1"
+    report = client.server.application.models["linear"].recorder.report()
+    records = orjson.loads(zlib.decompress(report["records"]))
+    assert records["ids"] == ids and records["rows"] == [2] * 5 and report["rows"] == 10
+    assert records["input_means"] == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(records["output_means"], [v * float(WEIGHTS.sum()) / 3 for v in range(5)], rtol=1e-3, atol=1e-6)
+    assert all(value > 0 for value in records["milliseconds"]) and sum(report["milliseconds"]) == 5
+    assert report["inputs"]["a"][0] == 10
+    assert client.server.application.models["linear"].recorder.report() is None
+
+
+def test_the_gateways_id_is_kept_and_a_wicked_one_is_not(serve, tmp_path):
+    client = serve(linear(tmp_path / "linear"))
+    body = {"inputs": [[1, 2, 3, 4]]}
+    assert client.post("/predict", json=body, headers={"narf-prediction": "pred-abc"}).headers["narf-prediction"] == "pred-abc"
+    assert client.post("/predict", json=body, headers={"narf-prediction": "a b"}).headers["narf-prediction"].startswith("pred-1")
+    assert len(client.post("/predict", json=body, headers={"narf-prediction": "x" * 65}).headers["narf-prediction"]) == 30
+
+
+def test_ids_are_unique_and_tell_their_time():
+    import time
+
+    identities = Identities()
+    made = [identities.new().decode() for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert abs(milliseconds_of(made[-1]) - time.time() * 1000) < 5000
+    assert milliseconds_of("pred-zzz") is None and milliseconds_of("run-1") is None
+
+
+def test_a_recorder_that_is_never_read_stays_small(tmp_path):
+    from narf.serving.model import Prediction
+    from narf.serving.package import read_manifest
+
+    recorder = Recorder(read_manifest(linear(tmp_path / "linear")))
+    ones = np.ones((64, 4), np.float32)
+    batch = [Prediction({"x": ones[:1]}, 1, None, 0.0, lambda *_: None, b"pred-x") for _ in range(64)]
+    for _ in range(3000):
+        recorder.observe(batch, {"x": ones}, {"y": ones}, 0.001)
+    assert recorder.dropped > 0
+    assert recorder.report()["count"] <= 100_000

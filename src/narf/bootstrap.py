@@ -28,6 +28,10 @@ from narf.control.access import routes as access_routes
 from narf.control.access.service import AccessService
 from narf.control.app import Feature, create_app
 from narf.control.audit import routes as audit_routes
+from narf.control.data import routes as data_routes
+from narf.control.data.lineage import Lineage
+from narf.control.data.outbox import CatalogueOutbox
+from narf.control.data.service import DatasetService
 from narf.control.database import Database
 from narf.control.first_start import LocalAdmin, check_address, prepare
 from narf.control.leader import Leadership
@@ -50,8 +54,9 @@ from narf.control.workloads.admission import AdmissionReconciler, Cluster
 from narf.control.workloads.jobs import JobMaker
 from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import WorkloadService
+from narf.data.catalogue import FileCatalogue
 from narf.data.objects import ObjectStore
-from narf.domain.errors import NarfError, NotFound
+from narf.domain.errors import NarfError
 from narf.domain.workload import Workload
 from narf.settings import Settings, read_settings
 
@@ -111,7 +116,10 @@ def build(settings: Settings, url: str) -> Platform:
     local = LocalBackend(home, simulate_gpus=settings.simulate_gpus, on_change=wake)
     backends: dict[str, Backend] = {"local": local}
     runs = _runs(settings)
-    data = _data(settings)
+    data = DatasetService(database, home / "data", now)
+    lineage = Lineage(database, now)
+    outbox = CatalogueOutbox(database, FileCatalogue(home / "catalogue"))
+    data.registered = wake
     workloads = WorkloadService(database, runs, data, backends, now)
     live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads)})
     cluster = Cluster(backends)
@@ -124,7 +132,7 @@ def build(settings: Settings, url: str) -> Platform:
         live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state})
 
     workloads.changed = admission.changed = progress.changed = changed
-    for reconciler in (admission, progress):
+    for reconciler in (outbox, admission, progress):
         loops[reconciler.name] = ReconcilerLoop(reconciler, now, leadership.is_leader)
 
     registry = CollectorRegistry()
@@ -135,6 +143,7 @@ def build(settings: Settings, url: str) -> Platform:
         Feature(router=project_routes.router(projects), rules=project_routes.RULES),
         Feature(router=secret_routes.router(secrets), rules=secret_routes.RULES),
         Feature(router=audit_routes.router(database), rules=audit_routes.RULES),
+        Feature(router=data_routes.router(data, lineage), rules=data_routes.RULES),
         Feature(router=snapshot_routes.router(snapshots), rules=snapshot_routes.RULES),
         Feature(
             router=workload_routes.router(workloads),
@@ -166,20 +175,8 @@ class _Runs:
         return None
 
 
-class _Data:
-    def resolve(self, project: str, reference: str) -> str:
-        raise NotFound("dataset", reference)
-
-    def folder_for(self, project: str, reference: str) -> str:
-        raise NotFound("dataset", reference)
-
-
 def _runs(_settings: Settings) -> _Runs:
     return _Runs()
-
-
-def _data(_settings: Settings) -> _Data:
-    return _Data()
 
 
 def serve(settings: Settings) -> None:

@@ -25,6 +25,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "logs": ("narf.cli.workloads:logs", "print or follow the output"),
         "cancel": ("narf.cli.workloads:cancel", "stop a workload"),
     },
+    "Data": {
+        "data": ("narf.cli.data:app", "datasets and their versions"),
+    },
     "People": {
         "project": ("narf.cli.people:project", "projects, members, invitations"),
         "user": ("narf.cli.people:user", "accounts"),

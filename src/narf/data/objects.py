@@ -33,7 +33,7 @@ class ObjectStore:
         if not self.has(digest):
             with self._new() as file:
                 file.write(data)
-                self._keep(file, digest)
+                self.keep(file, digest)
         return digest
 
     def put_stream(self, stream: BinaryIO) -> tuple[str, int]:
@@ -45,7 +45,7 @@ class ObjectStore:
                 file.write(block)
                 size += len(block)
             digest = hasher.hexdigest()
-            self._keep(file, digest)
+            self.keep(file, digest)
         return digest, size
 
     def put_from(self, read: Callable[[Callable[[bytes], object]], tuple[str, int]]) -> tuple[str, int]:
@@ -53,8 +53,14 @@ class ObjectStore:
         when it raises, nothing is kept."""
         with self._new() as file:
             digest, size = read(file.write)
-            self._keep(file, digest)
+            self.keep(file, digest)
         return digest, size
+
+    @contextmanager
+    def receive(self) -> Iterator[Incoming]:
+        """An object that arrives in pieces. What is not kept by the end is gone."""
+        with self._new() as file:
+            yield Incoming(self, file)
 
     def put_file(self, path: Path) -> tuple[str, int]:
         """Store a copy of the file at `path`; its SHA-256 in hex and its size in bytes."""
@@ -131,7 +137,7 @@ class ObjectStore:
 
     @contextmanager
     def _new(self) -> Iterator[BinaryIO]:
-        """A file to fill and `_keep`; what is not kept, because of an error, is removed."""
+        """A file to fill and `keep`; what is not kept, because of an error, is removed."""
         self._incoming.mkdir(parents=True, exist_ok=True)
         place = self._incoming / secrets.token_hex(12)
         try:
@@ -140,7 +146,8 @@ class ObjectStore:
         finally:
             place.unlink(missing_ok=True)
 
-    def _keep(self, file: BinaryIO, digest: str) -> None:
+    def keep(self, file: BinaryIO, digest: str) -> None:
+        """Give a whole file of `_new` its name."""
         file.flush()
         place = self._place(digest)
         if place.exists():
@@ -148,3 +155,25 @@ class ObjectStore:
         place.parent.mkdir(parents=True, exist_ok=True)
         os.chmod(file.name, 0o444)
         os.replace(file.name, place)
+
+
+class Incoming:
+    """An object on its way in: `write` its pieces, then `keep` it."""
+
+    def __init__(self, objects: ObjectStore, file: BinaryIO) -> None:
+        self._objects, self._file, self._hasher = objects, file, hashlib.sha256()
+        self.size = 0
+
+    def write(self, block: bytes | memoryview) -> None:
+        self._hasher.update(block)
+        self._file.write(block)
+        self.size += len(block)
+
+    @property
+    def sha256(self) -> str:
+        return self._hasher.hexdigest()
+
+    def keep(self) -> str:
+        digest = self.sha256
+        self._objects.keep(self._file, digest)
+        return digest

@@ -71,3 +71,12 @@ def _size_class(count: int, fan: int) -> int:
         count //= fan
         size_class += 1
     return size_class
+
+
+def lock(connection: Connection, series_id: int) -> bool:
+    """Hold the run of a series against appends until the transaction ends; False if it is gone or locked by another."""
+    if connection.dialect.name == "sqlite":
+        return True
+    s, r = tables.series.c, tables.runs.c
+    query = select(r.run_uuid).where(s.id == series_id, r.run_uuid == s.run_uuid)
+    return connection.execute(query.with_for_update(of=tables.runs, key_share=True, skip_locked=True)).first() is not None

@@ -46,10 +46,11 @@ _CACHED_POINTS = 4_000_000
 class NarfTrackingStore(WorkspaceAwareSqlAlchemyStore):  # type: ignore[misc]
     """`store_uri` is `narf:` and a database address; `artifact_uri` the root of artifacts."""
 
-    def __init__(self, store_uri: str | None = None, artifact_uri: str | None = None) -> None:
+    def __init__(self, store_uri: str | None = None, artifact_uri: str | None = None, *, workspaces: Any = None) -> None:
         self._one_writer = threading.Lock()
         self._histories: OrderedDict[tuple[int, int], Points] = OrderedDict()
         self._histories_lock = threading.Lock()
+        self._given_workspaces = workspaces
         super().__init__(database_of(store_uri or ""), artifact_uri or "./mlruns")
         tables.create(self.engine)
 
@@ -61,6 +62,11 @@ class NarfTrackingStore(WorkspaceAwareSqlAlchemyStore):  # type: ignore[misc]
             event.listen(engine, "connect", _configure_sqlite)
             engine.dispose()  # connections made before would lack the settings
         return engine
+
+    def _get_workspace_provider_instance(self) -> Any:
+        if self._given_workspaces is not None:
+            self._workspace_provider = self._given_workspaces
+        return super()._get_workspace_provider_instance()
 
     # -- transactions
 

@@ -1,0 +1,149 @@
+"""Use cases of runs: find, show, change and compare them, take their telemetry in, keep their artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from mlflow.entities import Run
+from sqlalchemy import func, select
+
+from narf.control.tracking.gate import PARENT_TAG
+from narf.domain.access import Principal, Role
+from narf.domain.errors import BadInput, NotAllowed, NotFound
+from narf.domain.workload import WorkloadState
+from narf.tracking import tables
+from narf.tracking.artifacts import Artifact, Artifacts
+from narf.tracking.compare import Differences, Recorded, compare
+from narf.tracking.series import Series
+from narf.tracking.spool import Stream
+from narf.tracking.tracking import Tracking
+
+_STATUS = {
+    WorkloadState.QUEUED: "SCHEDULED",
+    WorkloadState.ADMITTED: "SCHEDULED",
+    WorkloadState.STARTING: "SCHEDULED",
+    WorkloadState.RUNNING: "RUNNING",
+    WorkloadState.PREEMPTING: "RUNNING",
+    WorkloadState.SUCCEEDED: "FINISHED",
+    WorkloadState.FAILED: "FAILED",
+    WorkloadState.CANCELLED: "KILLED",
+}
+_MOST_COMPARED = 20
+_MOST_SERIES = 200
+
+
+class RunRecords:
+    """The run of a workload, as the workload service wants it recorded."""
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    def create_run(self, *, project: str, experiment: str, name: str, user: str, params: Any, tags: Any) -> str:
+        return self._tracking.create_run(project=project, experiment=experiment, name=name, user=user, params=params, tags=tags)
+
+    def start_run(self, run_id: str) -> None:
+        self._tracking.start_run(run_id)
+
+    def finish_run(self, run_id: str, state: WorkloadState) -> None:
+        status = _STATUS[state]
+        if status in ("FINISHED", "FAILED", "KILLED"):
+            self._tracking.finish_run(run_id, status)
+
+
+class RunService:
+    def __init__(self, tracking: Tracking) -> None:
+        self.tracking = tracking
+        self.artifacts = Artifacts(tracking.artifacts_root)
+
+    def project_of(self, run_id: str) -> str | None:
+        return self.tracking.project_of_run(run_id)
+
+    def parent_of(self, run_id: str) -> str | None:
+        """The run whose program made this one."""
+        return self.tracking.tag_of_run(run_id, PARENT_TAG)
+
+    def check_may_write(self, principal: Principal, run_id: str) -> None:
+        """A workload's token writes to its own run and to runs that its program made."""
+        if principal.run_id is not None and run_id != principal.run_id and self.parent_of(run_id) != principal.run_id:
+            raise NotAllowed("This token may change its own run only.", remedy="Use a token of a person: narf token create")
+
+    def check_may_see(self, principal: Principal, run_ids: Sequence[str]) -> None:
+        for run_id in run_ids:
+            project = self.project_of(run_id)
+            if project is None or principal.role_in(project) is None:
+                raise NotFound("run", run_id)
+
+    def experiments(self, project: str) -> list[tuple[str, str, int, int]]:
+        """(id, name, made at in milliseconds, runs) of each, the newest first."""
+        e, r = tables.experiments.c, tables.runs.c
+        counted = (
+            select(r.experiment_id, func.count().label("runs")).where(r.lifecycle_stage == "active").group_by(r.experiment_id).subquery()
+        )
+        query = (
+            select(e.experiment_id, e.name, e.creation_time, func.coalesce(counted.c.runs, 0))
+            .select_from(tables.experiments.outerjoin(counted, counted.c.experiment_id == e.experiment_id))
+            .where(e.workspace == project, e.lifecycle_stage == "active")
+            .order_by(e.creation_time.desc(), e.experiment_id.desc())
+        )
+        with self.tracking.store.engine.connect() as connection:
+            return [(str(row[0]), row[1], row[2] or 0, row[3]) for row in connection.execute(query)]
+
+    def experiment_names(self, ids: Sequence[str]) -> dict[str, str]:
+        e = tables.experiments.c
+        with self.tracking.store.engine.connect() as connection:
+            query = select(e.experiment_id, e.name).where(e.experiment_id.in_([int(one) for one in ids]))
+            return {str(row[0]): row[1] for row in connection.execute(query)}
+
+    def compare(self, runs: Sequence[Run]) -> Differences:
+        return compare([_recorded(run) for run in runs])
+
+    def runs_to_compare(self, run_ids: Sequence[str]) -> list[Run]:
+        if not 2 <= len(run_ids) <= _MOST_COMPARED:
+            raise BadInput(f"Compare 2 to {_MOST_COMPARED} runs.", field="run")
+        return [self.tracking.run(run_id) for run_id in run_ids]
+
+    def series(
+        self, run_ids: Sequence[str], keys: Sequence[str], *, buckets: int, from_step: int | None, to_step: int | None
+    ) -> list[tuple[str, str, Series]]:
+        if len(run_ids) * len(keys) > _MOST_SERIES:
+            raise BadInput(f"One request gives at most {_MOST_SERIES} series.", remedy="Ask for fewer runs or metrics.", field="run")
+        return self.tracking.series(run_ids, keys, buckets=buckets, from_step=from_step, to_step=to_step)
+
+    def ingest(self, run_id: str, spool_id: str, stream: Stream, offset: int, data: bytes) -> int:
+        return self.tracking.ingest(run_id, spool_id, stream, offset, data)
+
+    # -- artifacts
+
+    def list_artifacts(self, run_id: str, path: str) -> list[Artifact]:
+        return self.artifacts.list(self._uri(run_id), path)
+
+    @contextmanager
+    def open_artifact(self, run_id: str, path: str) -> Iterator[Path]:
+        with self.artifacts.open(self._uri(run_id), path) as file:
+            yield file
+
+    def put_artifact(self, run_id: str, path: str, stream: IO[bytes]) -> int:
+        return self.artifacts.put(self._uri(run_id), path, stream)
+
+    def delete_artifact(self, run_id: str, path: str) -> None:
+        self.artifacts.delete(self._uri(run_id), path)
+
+    def may_delete(self, principal: Principal, run_id: str) -> None:
+        project = self.project_of(run_id)
+        role = principal.role_in(project) if project else None
+        if principal.run_id is not None or role is None or not role.includes(Role.DEVELOPER):
+            raise NotAllowed("This needs the role developer.", remedy="Ask a maintainer of the project.")
+
+    def _uri(self, run_id: str) -> str:
+        return str(self.tracking.run(run_id).info.artifact_uri)
+
+
+def _recorded(run: Run) -> Recorded:
+    datasets = {}
+    for used in run.inputs.dataset_inputs if run.inputs else ():
+        context = next((tag.value for tag in used.tags if tag.key == "mlflow.data.context"), "")
+        datasets[f"{used.dataset.name} ({context})" if context else used.dataset.name] = used.dataset.digest
+    return Recorded(params=run.data.params, tags=run.data.tags, metrics=run.data.metrics, datasets=datasets)

@@ -7,6 +7,7 @@ folders, starts supervisors, and reads what they have written.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import shutil
@@ -21,17 +22,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from narf.backends.local import processes
+from narf.backends.local import processes, shipping
 from narf.backends.local.folder import JobFolder, JobSpec, JobState, ReplicaSpec, boot_id
 from narf.backends.local.log import log_end, read_log
 from narf.backends.local.machine import choose_cores, this_machine, usable_cores
+from narf.backends.local.program import THREAD_VARIABLES
+from narf.backends.local.zygotes import Zygotes
 from narf.backends.protocol import Job, JobPhase, JobStatus, LogChunk, Node
 from narf.domain.errors import BadInput
 from narf.domain.workload import EndReason
 
-# A folder without a state and without a supervisor: the control plane died between making the one and
-# starting the other, or the start is under way. After this long it is started again.
-_START_PATIENCE_SECONDS = 15.0
+_log = logging.getLogger(__name__)
+
+# A folder without a state and without a supervisor: the start is under way (a zygote that is still importing),
+# or the control plane died between making the folder and starting the supervisor.
+_START_AGAIN_SECONDS = 15.0
+_START_PATIENCE_SECONDS = 120.0
+_LEFTOVERS_PERIOD_SECONDS = 20.0
+
+PRELOAD = ("numpy", "torch", "lightning.pytorch")
 
 
 class LocalBackend:
@@ -43,6 +52,7 @@ class LocalBackend:
         base_environment: what every program's variables begin with; by default this process's own,
             without the platform's settings.
         on_change: called, from another thread, when some job's state has changed.
+        preload: what zygotes import, as far as it is installed; none: every program is started from nothing.
     """
 
     name = "local"
@@ -55,6 +65,7 @@ class LocalBackend:
         simulate_gpus: int = 0,
         base_environment: Mapping[str, str] | None = None,
         on_change: Callable[[], None] | None = None,
+        preload: Sequence[str] = PRELOAD,
     ) -> None:
         self.home, self.python = home, python
         self.jobs, self.objects, self._run = home / "jobs", home / "objects", home / "run"
@@ -67,10 +78,21 @@ class LocalBackend:
         self._known: dict[str, tuple[tuple[int, int], JobStatus]] = {}
         self._promised: dict[str, tuple[float, tuple[int, ...]]] = {}  # of jobs not seen to end
         self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
+        self._started_again: set[str] = set()
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        uses_zygotes = bool(preload) and sys.platform == "linux"
+        self._zygotes = Zygotes(self._run, preload, self._start_otherwise) if uses_zygotes else None
         self._clear_unfinished_folders()
         self._recall_promises()
         self._events = _listen_for_changes(self._run, on_change) if on_change else None
+        threading.Thread(target=self._ship_leftovers, name="leftovers", daemon=True).start()
+
+    def warm(self) -> None:
+        """Have the platform's own zygote import its libraries now, before the first job asks for it."""
+        if self._zygotes is not None:
+            with self._lock:
+                self._zygotes.of(self.python, self._python_environment(None)).warm()
 
     # -- the protocol
 
@@ -78,7 +100,7 @@ class LocalBackend:
         _check_id(job.id)
         with self._lock:
             if not (self.jobs / job.id).exists() and JobFolder.create(self.jobs, self._spec(job), self._environment(job)):
-                self._start_supervisor(job.id)
+                self._start(job)
 
     def observe(self, job_ids: Sequence[str]) -> list[JobStatus]:
         with self._lock:
@@ -111,6 +133,9 @@ class LocalBackend:
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def close(self) -> None:
+        self._closed.set()
+        if self._zygotes is not None:
+            self._zygotes.close()
         if self._events is not None:
             self._events()
         with self._lock:
@@ -155,15 +180,29 @@ class LocalBackend:
         return ReplicaSpec(rank=rank, cores=cores, environment=environment)
 
     def _environment(self, job: Job) -> dict[str, str]:
-        environment = dict(self._base)
-        python = Path(job.python or self.python)
-        if job.python and (python.parent.parent / "pyvenv.cfg").exists():
-            environment["VIRTUAL_ENV"] = str(python.parent.parent)
-            environment["PATH"] = f"{python.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
         checkpoints = self.home / "checkpoints" / job.workload_id
         checkpoints.mkdir(parents=True, exist_ok=True)
-        environment["NARF_CHECKPOINTS"] = str(checkpoints)
-        return environment | dict(job.environment)
+        return self._python_environment(job.python) | {"NARF_CHECKPOINTS": str(checkpoints)} | dict(job.environment)
+
+    def _python_environment(self, python: str | None) -> dict[str, str]:
+        """What the variables of every program of this interpreter begin with: an activated environment."""
+        if python is None or not (Path(python).parent.parent / "pyvenv.cfg").exists():
+            return dict(self._base)
+        folder = Path(python).parent
+        path = f"{folder}{os.pathsep}{self._base.get('PATH', os.defpath)}"
+        return self._base | {"VIRTUAL_ENV": str(folder.parent), "PATH": path}
+
+    def _start(self, job: Job) -> None:
+        if self._zygotes is not None and job.script is not None:
+            zygote = self._zygotes.of(job.python or self.python, self._python_environment(job.python))
+            if zygote.fork(self.jobs, job.id):
+                return
+        self._start_supervisor(job.id)
+
+    def _start_otherwise(self, job_id: str) -> None:
+        """A zygote has died with this job in its hands."""
+        with self._lock:
+            self._start_supervisor(job_id)
 
     def _start_supervisor(self, job_id: str) -> None:
         folder = self.jobs / job_id
@@ -217,10 +256,13 @@ class LocalBackend:
         reason = folder.cancel_reason()
         age = time.time() - folder.path.stat().st_mtime
         if reason is None and age < _START_PATIENCE_SECONDS:
+            if age > _START_AGAIN_SECONDS and job_id not in self._started_again:
+                self._started_again.add(job_id)
+                self._start_supervisor(job_id)
             return JobStatus(id=job_id, phase=JobPhase.STARTING)
         ended = JobState(phase="ended", ended_at=time.time(), reason=reason or EndReason.START_FAILED)
         if reason is None:
-            ended = replace(ended, detail="Its supervisor did not start; the platform was probably stopped at that moment.")
+            ended = replace(ended, detail=f"Its supervisor did not start; see {folder.path / 'supervisor.log'}.")
         folder.write_state(ended)
         return _as_status(job_id, ended)
 
@@ -233,6 +275,17 @@ class LocalBackend:
             del self._supervisors[pid]
 
     # -- starting again
+
+    def _ship_leftovers(self) -> None:
+        """Ship what jobs have left in their spools when their supervisor was killed or the server was away."""
+        while not self._closed.wait(_LEFTOVERS_PERIOD_SECONDS):
+            for folder in shipping.leftovers(self.jobs):
+                if self._closed.is_set():
+                    return
+                try:
+                    shipping.ship_leftover(folder)
+                except (OSError, ValueError, KeyError) as error:  # a broken folder must not keep the others waiting
+                    _log.warning("the spool in %s could not be shipped: %s", folder.path, error)
 
     def _clear_unfinished_folders(self) -> None:
         for path in self.jobs.glob(".new-*"):
@@ -254,8 +307,9 @@ class LocalBackend:
 
 
 def platform_free(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` without what configures the platform: programs must not see its database's password."""
-    return {name: value for name, value in environ.items() if not name.startswith(("NARF_", "MLFLOW_"))}
+    """`environ` without what configures the platform: programs must not see its database's password, and get
+    thread counts that fit what they were granted."""
+    return {name: value for name, value in environ.items() if not name.startswith(("NARF_", "MLFLOW_")) and name not in THREAD_VARIABLES}
 
 
 def gpu_environment(node: Node, indices: Sequence[int], fraction: float) -> dict[str, str]:

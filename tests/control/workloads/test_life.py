@@ -155,7 +155,8 @@ def test_a_running_workload_is_cancelled_through_its_backend(control: Control):
     workload = control.submit()
     control.settle()
     control.service.cancel(workload.id, by="ada")
-    control.settle()
+    control.settle()  # asks the backend to stop it
+    control.settle()  # and sees that it has
     ended = control.service.workload(workload.id)
     assert (ended.state, ended.end_reason) == (S.CANCELLED, EndReason.CANCELLED)
 

@@ -48,6 +48,8 @@ from narf.control.secrets import routes as secret_routes
 from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
 from narf.control.snapshots.service import SnapshotService
+from narf.control.tracking.feature import CompactionReconciler, tracking_features
+from narf.control.tracking.service import RunRecords, RunService
 from narf.control.web import Console
 from narf.control.workloads import routes as workload_routes
 from narf.control.workloads.admission import AdmissionReconciler, Cluster
@@ -59,6 +61,8 @@ from narf.data.objects import ObjectStore
 from narf.domain.errors import NarfError
 from narf.domain.workload import Workload
 from narf.settings import Settings, read_settings
+from narf.tracking.server import open_stores
+from narf.tracking.tracking import Tracking
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +119,9 @@ def build(settings: Settings, url: str) -> Platform:
 
     local = LocalBackend(home, simulate_gpus=settings.simulate_gpus, on_change=wake)
     backends: dict[str, Backend] = {"local": local}
-    runs = _runs(settings)
+    stores = open_stores(settings.mlflow_database, settings.artifacts, projects.exists)
+    tracked = RunService(Tracking(stores))
+    runs = RunRecords(tracked.tracking)
     data = DatasetService(database, home / "data", now)
     lineage = Lineage(database, now)
     outbox = CatalogueOutbox(database, FileCatalogue(home / "catalogue"))
@@ -132,7 +138,7 @@ def build(settings: Settings, url: str) -> Platform:
         live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state})
 
     workloads.changed = admission.changed = progress.changed = changed
-    for reconciler in (outbox, admission, progress):
+    for reconciler in (outbox, admission, progress, CompactionReconciler(tracked)):
         loops[reconciler.name] = ReconcilerLoop(reconciler, now, leadership.is_leader)
 
     registry = CollectorRegistry()
@@ -151,6 +157,7 @@ def build(settings: Settings, url: str) -> Platform:
             resolvers={"workload": workloads.project_of},
         ),
     ]
+    features += tracking_features(tracked, stores, projects.exists)
     resolvers = {kind: find for feature in features for kind, find in feature.resolvers.items()}
     features.append(Feature(router=live_routes.router(live, Topics(resolvers)), rules=live_routes.RULES))
     app = create_app(features, access, projects.exists)
@@ -163,20 +170,8 @@ def build(settings: Settings, url: str) -> Platform:
         workloads=workloads,
         loops=list(loops.values()),
         on_start=[live.start],
-        on_close=[database.close, live.close, leadership.resign, *(backend.close for backend in backends.values())],
+        on_close=[database.close, tracked.tracking.close, live.close, leadership.resign, *(backend.close for backend in backends.values())],
     )
-
-
-class _Runs:
-    def create_run(self, **_arguments: object) -> str:
-        return os.urandom(16).hex()
-
-    def finish_run(self, run_id: str, state: object) -> None:
-        return None
-
-
-def _runs(_settings: Settings) -> _Runs:
-    return _Runs()
 
 
 def serve(settings: Settings) -> None:

@@ -56,7 +56,7 @@ def create_app(features: Sequence[Feature], access: AccessService, project_exist
         app.mount(prefix, mounts[prefix])
     _answer_errors(app)
     app.add_middleware(AccessMiddleware, access=access, matcher=Matcher(rules), resolvers=resolvers, project_exists=project_exists)
-    app.state.rules = rules
+    app.state.rules, app.state.resolvers = rules, resolvers
     return app
 
 

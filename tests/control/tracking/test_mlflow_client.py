@@ -69,7 +69,7 @@ def test_a_workspace_is_a_project_and_sees_nothing_of_another(server, client, mo
     run = client.create_run(experiment(client, "mine")).info.run_id
     member = server.token("vera", {"vision": Role.DEVELOPER})
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", member)
-    with pytest.raises(MlflowException, match="not found|no project"):
+    with pytest.raises(MlflowException, match=r"not found|no project"):
         client.get_run(run)
     own = client.create_experiment("vera's")  # the only project of the token
     other = client.create_run(own).info.run_id
@@ -182,3 +182,14 @@ def test_artifact_paths_do_not_leave_the_run(server, client):
         for path in ("../../../../narf.db", "..%2f..%2f..%2fnarf.db", "workspaces/vision/1/x/artifacts/y"):
             answer = http.get(f"/api/2.0/mlflow-artifacts/artifacts/{path}")
             assert answer.status_code in (400, 404), (path, answer.status_code)
+
+
+def test_the_pages_of_mlflow_work_with_a_session_and_only_from_our_origin(server):
+    with server.client() as http:
+        del http.headers["Authorization"]
+        signed = http.post("/api/v1/session", json={"user": "admin", "password": "correct horse battery staple"})
+        assert signed.status_code == 200, signed.text
+        search = "/mlflow/ajax-api/2.0/mlflow/experiments/search"
+        assert http.post(search, json={"max_results": 5}, headers={"Origin": server.url}).status_code == 200
+        assert http.post(search, json={"max_results": 5}, headers={"Origin": "https://evil.example"}).status_code == 403
+        assert http.post(search, json={"max_results": 5}).status_code == 403

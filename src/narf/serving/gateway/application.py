@@ -1,0 +1,279 @@
+"""The gateway's data path: one request in, authorised, sent to a replica, retried where that is safe, and its answer out."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+
+from narf.serving.gateway.balance import choose_replica, choose_revision, failed, succeeded
+from narf.serving.gateway.callers import Callers, Decision
+from narf.serving.gateway.metrics import gateway_metrics
+from narf.serving.gateway.table import LATENCY_BOUNDS, Endpoint, Replica, Revision, Table
+from narf.serving.gateway.upstream import Answer, Call
+from narf.serving.http.message import Request, Response, json_response, problem
+from narf.serving.identity import Identities
+
+_log = logging.getLogger(__name__)
+_PREFIX = b"/endpoints/"
+_MOST_HELD = 500  # requests of one endpoint that wait for its first replica
+_MOST_TRIES = 3
+# What a caller may say to the model; the rest (its token above all) stays here.
+_PASSED = (b"content-type", b"content-encoding", b"inference-header-content-length", b"narf-timeout-ms", b"accept")
+_PREDICTS = (b"/infer", b"/invocations", b"/predict")
+
+
+class GatewayApplication:
+    """wake: called when an endpoint has work and no replica. now: monotonic seconds."""
+
+    def __init__(self, table: Table, callers: Callers, wake: Callable[[Endpoint], None], *, cold_start_seconds: float = 60.0) -> None:
+        self.table, self._callers, self._wake = table, callers, wake
+        self._cold_start_seconds = cold_start_seconds
+        self._identities = Identities()
+        self._random = random.Random()
+        self.is_draining = False
+        self.knows_table = False
+
+    def __call__(self, request: Request) -> None:
+        path = request.path
+        if path.startswith(_PREFIX):
+            name, slash, rest = path[len(_PREFIX) :].partition(b"/")
+            endpoint = self.table.endpoints.get(name)
+            if endpoint is None:
+                self._authorise(request, None, lambda: request.reply(_no_endpoint(name)))
+                return
+            forward = _Forward(self, endpoint, request, slash + rest or b"/v2")
+            if endpoint.is_public:
+                forward.begin()
+            else:
+                self._authorise(request, endpoint, forward.begin)
+        elif path in (b"/healthz", b"/v2/health/live"):
+            request.reply(json_response(200, {"live": True}))
+        elif path in (b"/readyz", b"/v2/health/ready"):
+            ready = self.knows_table and not self.is_draining
+            request.reply(json_response(200 if ready else 503, {"ready": ready}))
+        elif path == b"/metrics":
+            request.reply(Response(200, gateway_metrics(self.table).encode(), b"text/plain; version=0.0.4"))
+        else:
+            request.reply(problem(404, "There is no such address.", remedy="Endpoints are at /endpoints/NAME/.", code="not_found"))
+
+    def _authorise(self, request: Request, endpoint: Endpoint | None, then: Callable[[], None]) -> None:
+        def decided(decision: Decision) -> None:
+            if decision.response is not None:
+                request.reply(decision.response)
+            elif not request.gone:
+                then()
+
+        header = request.headers.get(b"authorization", b"")
+        self._callers.check(header, endpoint.project if endpoint else "", decided)
+
+    # -- holding, while there is no replica
+
+    def hold(self, forward: _Forward) -> None:
+        endpoint = forward.endpoint
+        if endpoint.trouble:
+            forward.reply(
+                problem(
+                    503, f"Endpoint {endpoint.name!r} cannot start: {endpoint.trouble}", code="cannot_start", headers={"retry-after": "10"}
+                )
+            )
+        elif len(endpoint.held) >= _MOST_HELD:
+            headers = {"retry-after": "2"}
+            forward.reply(
+                problem(
+                    429,
+                    f"Endpoint {endpoint.name!r} is starting and {_MOST_HELD} requests wait for it.",
+                    code="limit_reached",
+                    headers=headers,
+                )
+            )
+        else:
+            endpoint.held.append(forward)
+            self._wake(endpoint)
+
+    def release(self) -> None:
+        """After the table changed: send on what waited for a replica."""
+        for endpoint in self.table.endpoints.values():
+            held = list(endpoint.held)
+            endpoint.held.clear()
+            for forward in held:
+                if endpoint.trouble or forward.has_untried():
+                    forward.send()
+                else:
+                    endpoint.held.append(forward)
+        for endpoint in self.table.removed:
+            while endpoint.held:
+                endpoint.held.popleft().reply(_no_endpoint(endpoint.name.encode()))
+
+    def expire(self, now: float) -> None:
+        """Give up on what waited too long for a replica."""
+        for endpoint in self.table.endpoints.values():
+            while endpoint.held and now >= endpoint.held[0].give_up_at:
+                forward = endpoint.held.popleft()
+                forward.reply(
+                    problem(
+                        503,
+                        f"Endpoint {endpoint.name!r} did not start in time.",
+                        remedy="See: narf endpoints show.",
+                        code="cold_start_timeout",
+                    )
+                )
+
+    def pick(self, endpoint: Endpoint, tried: list[Replica]) -> tuple[Revision, Replica] | None:
+        """A revision by weight among those with replicas, and a replica of it."""
+        draw = self._random.random
+        revisions = [revision for revision in endpoint.revisions if any(replica not in tried for replica in revision.replicas)]
+        if not revisions:
+            return None
+        if len(revisions) == 1:
+            revision = revisions[0]
+        else:
+            index = choose_revision([revision.weight for revision in revisions], draw())
+            revision = revisions[index if index is not None else 0]
+        replicas = revision.replicas
+        if len(replicas) == 1:
+            return revision, replicas[0]
+        skipped = [index for index, replica in enumerate(replicas) if replica in tried]
+        chosen = choose_replica(
+            [replica.in_flight for replica in replicas],
+            [replica.health.ejected_until for replica in replicas],
+            time.monotonic(),
+            draw(),
+            not_these=skipped,
+        )
+        return None if chosen is None else (revision, replicas[chosen])
+
+    def new_id(self) -> bytes:
+        return self._identities.new()
+
+    @property
+    def cold_start_seconds(self) -> float:
+        return self._cold_start_seconds
+
+
+class _Forward:
+    """One request on its way through the gateway."""
+
+    __slots__ = ("_call", "_gateway", "_raw", "_started", "_tried", "endpoint", "give_up_at", "id", "request")
+
+    def __init__(self, gateway: GatewayApplication, endpoint: Endpoint, request: Request, path: bytes) -> None:
+        self._gateway, self.endpoint, self.request = gateway, endpoint, request
+        self._call: Call | None = None
+        self._tried: list[Replica] = []
+        self._started = time.monotonic()
+        self.give_up_at = self._started + gateway.cold_start_seconds
+        self.id = gateway.new_id()
+        self._raw = _request_bytes(request, path, self.id)
+
+    def begin(self) -> None:
+        endpoint = self.endpoint
+        endpoint.arrived += 1
+        endpoint.in_flight += 1
+        endpoint.peak = max(endpoint.peak, endpoint.in_flight)
+        endpoint.budget = endpoint.budget.earned()
+        self.request.on_gone = self._gone
+        self.send()
+
+    def send(self) -> None:
+        if self.request.gone:
+            return
+        picked = self._gateway.pick(self.endpoint, self._tried)
+        if picked is None:
+            if self._tried:
+                self.reply(
+                    problem(
+                        502,
+                        f"No replica of endpoint {self.endpoint.name!r} answers.",
+                        remedy="Try again.",
+                        code="no_replica",
+                        headers={"retry-after": "1"},
+                    )
+                )
+            else:
+                self._gateway.hold(self)
+            return
+        revision, replica = picked
+        self._tried.append(replica)
+        replica.in_flight += 1
+        begun = time.monotonic()
+        self._call = replica.upstream.send(self._raw, lambda answer: self._answered(revision, replica, begun, answer))
+
+    def _answered(self, revision: Revision, replica: Replica, begun: float, answer: Answer) -> None:
+        replica.in_flight -= 1
+        self._call = None
+        now = time.monotonic()
+        # A replica that drains or still loads answers 503: another may be ready. What hangs up may have worked on the request;
+        # predictions have no effects, so asking another is safe.
+        unavailable = bool(answer.error) or answer.status in (502, 503)
+        if answer.error:
+            replica.health = failed(replica.health, now, refused=answer.refused)
+        elif answer.status < 500 or answer.status == 504:
+            replica.health = succeeded(replica.health)
+        else:
+            replica.health = failed(replica.health, now) if answer.status == 503 else replica.health
+        if unavailable and len(self._tried) < _MOST_TRIES and not self.request.gone:
+            budget = self.endpoint.budget.spent()
+            if budget is not None:
+                self.endpoint.budget = budget
+                if self.has_untried():
+                    self.send()
+                else:  # its only replicas failed: their replacement is on its way
+                    self._gateway.hold(self)
+                return
+        for traffic in (revision.traffic, revision.total):
+            traffic.requests += 1
+            traffic.errors += 1 if answer.error or answer.status >= 500 else 0
+            traffic.rejected += 1 if answer.status == 429 else 0
+            traffic.histogram[bisect_left(LATENCY_BOUNDS, (now - begun) * 1e3)] += 1
+            traffic.seconds += now - begun
+        if answer.error:
+            self.reply(
+                problem(
+                    502,
+                    f"A replica of endpoint {self.endpoint.name!r} {answer.error}.",
+                    remedy="Try again.",
+                    code="replica_lost",
+                    headers={"retry-after": "1"},
+                )
+            )
+        else:
+            self.reply(Response(answer.status, answer.body, answer.content_type, answer.headers))
+
+    def has_untried(self) -> bool:
+        return any(replica not in self._tried for revision in self.endpoint.revisions for replica in revision.replicas)
+
+    def reply(self, response: Response) -> None:
+        self.endpoint.in_flight -= 1
+        if b"narf-prediction" not in response.headers:
+            response.headers += b"narf-prediction: %s\r\n" % self.id
+        self.request.on_gone = None
+        self.request.reply(response)
+
+    def _gone(self) -> None:
+        """The caller hung up: stop the work it asked for."""
+        self.endpoint.in_flight -= 1
+        if self._call is not None:
+            self._call.cancel()
+            if self._tried:
+                self._tried[-1].in_flight -= 1
+        elif self in self.endpoint.held:
+            self.endpoint.held.remove(self)
+
+
+def _request_bytes(request: Request, path: bytes, prediction_id: bytes) -> bytes:
+    query = b"?" + request.query if request.query else b""
+    parts = [
+        b"%s %s%s HTTP/1.1\r\nhost: replica\r\nnarf-prediction: %s\r\ncontent-length: %d\r\n"
+        % (request.method, path, query, prediction_id, len(request.body))
+    ]
+    parts += [b"%s: %s\r\n" % (name, request.headers[name]) for name in _PASSED if name in request.headers]
+    parts += [b"\r\n", request.body]
+    return b"".join(parts)
+
+
+def _no_endpoint(name: bytes) -> Response:
+    return problem(
+        404, f"There is no endpoint {name[:100].decode('utf-8', 'replace')!r}.", remedy="List them: narf endpoints", code="not_found"
+    )

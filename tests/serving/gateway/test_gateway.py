@@ -1,0 +1,317 @@
+"""The gateway as a process, before real replicas, with a small control plane that says what the table is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from packages import linear, with_processing
+
+BODY = {"inputs": [[1.0, 2.0, 3.0, 4.0]]}
+CALLERS = {
+    "Bearer dev": {"user": "dev", "roles": {"bank": "developer"}, "projects": None},
+    "Bearer viewer": {"user": "viewer", "roles": {"bank": "viewer"}, "projects": None},
+    "Bearer other": {"user": "other", "roles": {"shop": "admin"}, "projects": None},
+    "Bearer admin": {"user": "admin", "roles": {"": "admin"}, "projects": None},
+    "Bearer narrow": {"user": "admin", "roles": {"": "admin"}, "projects": ["shop"]},
+}
+
+
+class Control:
+    """Serves /api/v1/gateway/* as the control plane does, from plain values."""
+
+    def __init__(self):
+        self.endpoints, self.number, self.reports, self.on_report = [], 0, [], lambda report: None
+        self.changed = threading.Condition()
+        self.is_gone = False
+        control = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self, status, value):
+                if control.is_gone:
+                    self.close_connection = True
+                    return
+                body = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                if self.path == "/api/v1/gateway/caller":
+                    caller = CALLERS.get(self.headers["authorization"])
+                    self.answer(200 if caller else 401, caller or {})
+                    return
+                known = self.path.partition("known=")[2].partition("&")[0]
+                with control.changed:
+                    control.changed.wait_for(lambda: str(control.number) != known, timeout=5)
+                    self.answer(200, {"version": str(control.number), "endpoints": control.endpoints})
+
+            def do_POST(self):
+                report = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                control.reports.append(report)
+                self.answer(200, {})
+                control.on_report(report)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # a gateway that was killed
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def set(self, *revisions, name="digits", **changes):
+        """One endpoint with these (weight, [replica urls])."""
+        parts = [
+            {
+                "id": f"rev-{n}",
+                "number": n,
+                "model": "m",
+                "version": str(n),
+                "weight": weight,
+                "replicas": [{"id": f"wl-{url}", "url": url} for url in urls],
+            }
+            for n, (weight, urls) in enumerate(revisions, 1)
+        ]
+        with self.changed:
+            self.number += 1
+            self.endpoints = [
+                {"id": "ep-1", "name": name, "project": "bank", "max_replicas": 2, "timeout_seconds": 30, "revisions": parts, **changes}
+            ]
+            self.changed.notify_all()
+
+
+@pytest.fixture
+def control():
+    control = Control()
+    yield control
+    control.server.shutdown()
+    control.server.server_close()
+
+
+@pytest.fixture
+def gateway(control, tmp_path):
+    """`gateway()` starts the process; `.url` is where."""
+    processes = []
+
+    def start(*arguments):
+        announce = tmp_path / f"gateway-{len(processes)}.json"
+        environment = {**os.environ, "NARF_URL": control.url, "NARF_TOKEN": "gateway"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "narf.serving.gateway", "--port", "0", "--announce", announce, *arguments],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        processes.append(process)
+        until = time.monotonic() + 20
+        while not announce.exists() and time.monotonic() < until:
+            time.sleep(0.005)
+        client = httpx.Client(base_url=json.loads(announce.read_text())["url"], headers={"authorization": "Bearer dev"}, timeout=30)
+        client.process = process
+        while client.get("/readyz").status_code != 200 and time.monotonic() < until:
+            time.sleep(0.005)
+        return client
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def eventually(check, seconds=10):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if check():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_prediction_goes_through_with_its_id_and_every_form_and_error_as_the_replica_says(control, gateway, serve, tmp_path):
+    replica = serve(linear(tmp_path / "linear"), revision="rev-1")
+    control.set((1, [replica.server.url]))
+    client = gateway()
+    direct, through = replica.post("/predict", json=BODY).json(), client.post("/endpoints/digits/predict", json=BODY)
+    assert through.status_code == 200 and through.json()["outputs"] == direct["outputs"]
+    assert through.headers["narf-prediction"].startswith("pred-") and through.headers["narf-revision"] == "rev-1"
+    assert through.json()["id"] == through.headers["narf-prediction"]
+    assert client.get("/endpoints/digits/v2/models/linear").json() == replica.get("/v2/models/linear").json()
+    wrong = client.post("/endpoints/digits/predict", json={"inputs": "x"})
+    assert wrong.status_code == 400 and wrong.json()["error"]
+    assert client.get("/endpoints/digits/openapi.json").status_code == 200
+    assert client.get("/nowhere").status_code == 404
+    assert 'narf_endpoint_requests_total{endpoint="digits",revision="1"' in client.get("/metrics").text
+    assert eventually(lambda: any("rev-1" in report["endpoints"]["ep-1"]["revisions"] for report in control.reports))
+
+
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [
+        (None, 401),
+        ("Bearer nobody", 401),
+        ("Bearer dev", 200),
+        ("Bearer admin", 200),
+        ("Bearer viewer", 403),
+        ("Bearer other", 404),
+        ("Bearer narrow", 404),
+    ],
+)
+def test_roles_decide_who_may_call(control, gateway, serve, tmp_path, token, status):
+    control.set((1, [serve(linear(tmp_path / "linear")).server.url]))
+    client = gateway()
+    headers = {"authorization": token} if token else {}
+    answer = httpx.post(f"{client.base_url}/endpoints/digits/predict", json=BODY, headers=headers)
+    assert answer.status_code == status and (status == 200 or answer.json()["error"])
+    missing = httpx.post(f"{client.base_url}/endpoints/missing/predict", json=BODY, headers=headers)
+    assert missing.status_code == (401 if status == 401 else 404)
+
+
+def test_known_tokens_and_replicas_work_on_when_the_control_plane_is_gone(control, gateway, serve, tmp_path):
+    control.set((1, [serve(linear(tmp_path / "linear")).server.url]))
+    client = gateway()
+    assert client.post("/endpoints/digits/predict", json=BODY).status_code == 200
+    control.is_gone = True
+    control.server.shutdown()
+    control.server.server_close()
+    assert client.post("/endpoints/digits/predict", json=BODY).status_code == 200
+    unknown = client.post("/endpoints/digits/predict", json=BODY, headers={"authorization": "Bearer admin"})
+    assert unknown.status_code == 503 and "retry-after" in unknown.headers
+
+
+def test_requests_are_held_during_a_cold_start_and_all_answered(control, gateway, serve, tmp_path):
+    replica = serve(linear(tmp_path / "linear"))
+    control.set((1, []))
+    woken = []
+
+    def start_it(report):
+        if report["endpoints"]["ep-1"]["waiting"] and not woken:
+            woken.append(time.monotonic())
+            control.set((1, [replica.server.url]))
+
+    control.on_report = start_it
+    client = gateway()
+    begun = time.monotonic()
+    answers = []
+    threads = [
+        threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(f"{client.base_url}/endpoints/digits/predict", json=BODY, headers=client.headers, timeout=20).status_code
+            )
+        )
+        for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert answers == [200] * 10
+    assert woken[0] - begun < 5
+
+
+def test_a_cold_start_that_fails_or_never_comes_is_a_503_with_a_reason(control, gateway):
+    control.set((1, []))
+    client = gateway("--cold-start-seconds", "0.5")
+    answer = client.post("/endpoints/digits/predict", json=BODY)
+    assert answer.status_code == 503 and answer.json()["code"] == "cold_start_timeout"
+    control.set((1, []), trouble="no node has 8 GPUs.")
+    assert eventually(lambda: "8 GPUs" in client.post("/endpoints/digits/predict", json=BODY).text)
+
+
+def test_a_replica_that_is_killed_costs_no_request(control, gateway, tmp_path):
+    folder = linear(tmp_path / "linear")
+    replicas = []
+    for index in range(2):
+        announce = tmp_path / f"r{index}.json"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "narf.serving.replica", "--package", folder, "--announce", announce], stderr=subprocess.DEVNULL
+        )
+        replicas.append((process, announce))
+    try:
+        assert eventually(lambda: all(announce.exists() for _, announce in replicas), 20)
+        urls = [json.loads(announce.read_text())["url"] for _, announce in replicas]
+        control.set((1, urls))
+        client = gateway()
+        codes, stop = [], threading.Event()
+
+        def ask():
+            with httpx.Client(base_url=client.base_url, headers=client.headers, timeout=20) as own:
+                while not stop.is_set():
+                    codes.append(own.post("/endpoints/digits/predict", json=BODY).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert eventually(lambda: len(codes) > 50, 20)
+        replicas[0][0].send_signal(signal.SIGKILL)
+        at_kill = len(codes)
+        assert eventually(lambda: len(codes) > at_kill + 100, 20)
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        assert set(codes) == {200}
+    finally:
+        for process, _ in replicas:
+            process.kill()
+            process.wait()
+
+
+def test_weights_split_the_traffic_and_a_change_loses_nothing(control, gateway, serve, tmp_path):
+    one, two = serve(linear(tmp_path / "a"), revision="rev-1"), serve(linear(tmp_path / "b"), revision="rev-2")
+    control.set((80, [one.server.url]), (20, [two.server.url]))
+    client = gateway()
+    seen = [client.post("/endpoints/digits/predict", json=BODY).headers["narf-revision"] for _ in range(300)]
+    assert 25 <= seen.count("rev-2") <= 110
+    control.set((0, [one.server.url]), (100, [two.server.url]))
+
+    def revisions():
+        return {client.post("/endpoints/digits/predict", json=BODY).headers["narf-revision"] for _ in range(30)}
+
+    assert eventually(lambda: revisions() == {"rev-2"})
+
+
+def test_a_caller_that_hangs_up_frees_its_place(control, gateway, serve, tmp_path):
+    replica = serve(
+        with_processing(
+            tmp_path / "slow", "import time\ndef preprocess(inputs):\n    time.sleep(float(inputs['x'].max()))\n    return inputs\n"
+        )
+    )
+    control.set((1, [replica.server.url]))
+    client = gateway()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{client.base_url}/endpoints/digits/predict", json={"inputs": [[1.5, 0, 0, 0]]}, headers=client.headers, timeout=0.3)
+    assert eventually(lambda: 'narf_endpoint_in_flight{endpoint="digits"} 0' in client.get("/metrics").text)
+
+
+def test_a_replica_that_answers_nonsense_is_a_502_or_another_is_asked(control, gateway, serve, tmp_path):
+    import socket
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def nonsense():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.recv(65536)
+            connection.sendall(b"I am no web server\r\n\r\n")
+            connection.close()
+
+    threading.Thread(target=nonsense, daemon=True).start()
+    bad = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    control.set((1, [bad, serve(linear(tmp_path / "linear")).server.url]))
+    client = gateway()
+    assert {client.post("/endpoints/digits/predict", json=BODY).status_code for _ in range(30)} == {200}
+    listener.close()

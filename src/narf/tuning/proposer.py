@@ -123,7 +123,7 @@ class Proposer:
     def replay(self, trials: Sequence[Trial]) -> None:
         """Bring a new proposer to where the one that made `trials` was. Values on record win over those proposed again."""
         if len(trials) > REPLAY_LIMIT:
-            self._feed(trials)
+            self.feed(trials)
             return
         events = [(trial.asked_at, 0, trial) for trial in trials]
         events += [(trial.told_at, 1, trial) for trial in trials if trial.told_at is not None]
@@ -162,7 +162,8 @@ class Proposer:
         for _, value in trial.reports:
             self.report(trial.number, value)
 
-    def _feed(self, trials: Sequence[Trial]) -> None:
+    def feed(self, trials: Sequence[Trial]) -> None:
+        """Take in a record at once: what the sampler knows is the same, its random numbers are not."""
         optuna, states = self._optuna, self._optuna.trial.TrialState
         kinds = {TrialState.SUCCEEDED: states.COMPLETE, TrialState.PRUNED: states.PRUNED}
         for trial in sorted(trials, key=lambda trial: trial.number):

@@ -202,7 +202,12 @@ def read_space(form: Mapping[str, Any] | Sequence[Any]) -> Space:
         items = [(item.get("name") if isinstance(item, Mapping) else None, item) for item in form]
     else:
         raise BadInput("A space is a list or a table of parameters.", field="space", code="bad_space")
-    return Space(_parents_first([read_parameter(name, value) for name, value in items]))
+    return in_order([read_parameter(name, value) for name, value in items])
+
+
+def in_order(parameters: Sequence[Parameter]) -> Space:
+    """The space of these parameters, each after what its conditions name."""
+    return Space(_parents_first(list(parameters)))
 
 
 def read_parameter(name: Any, form: Any) -> Parameter:

@@ -69,6 +69,9 @@ class SnapshotService:
                 return self._objects.get(file.sha256)
         raise NotFound("file", path)
 
+    def content(self, file: SnapshotFile) -> bytes:
+        return self._objects.get(file.sha256)
+
     def _check(self, files: Sequence[SnapshotFile]) -> None:
         total = sum(file.size for file in files)
         if len(files) > MOST_FILES or total > MOST_BYTES:

@@ -28,7 +28,7 @@ def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discover
     found, prefix, notes = _parameters(source, tuple(arguments))
     return Discovery(
         script=script.name,
-        parameters=tuple(propose(_fixed(parameter, arguments)) for parameter in found),
+        parameters=tuple(propose(is_fixed(parameter, arguments)) for parameter in found),
         metrics=find_metrics(source),
         prefix=prefix,
         notes=notes,
@@ -69,8 +69,8 @@ def _once(found: list[FoundParameter]) -> list[FoundParameter]:
     return list(first.values())
 
 
-def _fixed(parameter: FoundParameter, arguments: Sequence[str]) -> FoundParameter:
-    """A parameter that the user's own arguments set is theirs."""
+def is_fixed(parameter: FoundParameter, arguments: Sequence[str]) -> FoundParameter:
+    """The parameter, left alone if the user's own arguments set it."""
     flags = {flag for flag in (parameter.passing.flag, parameter.passing.off_flag) if flag}
     for word in arguments:
         if word.partition("=")[0].lstrip("+") in flags:

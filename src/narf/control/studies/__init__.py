@@ -1,0 +1,1 @@
+"""Studies: a search over the parameters of a script, its trials, and what they tell."""

@@ -1,0 +1,351 @@
+"""Moves studies on: results are taken in, the sampler is told and asked, trials begin and stop.
+
+The reconciler is the only writer of trials. What it keeps in memory (proposers, records) is rebuilt from the tables whenever the
+version of a study is not the one it wrote itself: after a restart, or when another process had the lead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+
+from narf.control.database import Database
+from narf.control.studies import store
+from narf.control.studies.driver import driver_of
+from narf.control.studies.launch import submission_of
+from narf.control.workloads.service import RunRecorder, WorkloadService
+from narf.domain.errors import BadInput, NarfError, NotFound
+from narf.domain.workload import Workload, WorkloadState
+from narf.tuning.decisions import Step, decide
+from narf.tuning.outcome import Outcome, is_diverging, outcome_of
+from narf.tuning.proposer import Earlier, Proposer
+from narf.tuning.study import Engine, Fault, Study, StudyEnd, StudyState, Trial, TrialState
+
+_log = logging.getLogger(__name__)
+_METRIC_PATIENCE_SECONDS = 3.0  # how long points of a trial that has ended may take to arrive
+_OUTPUT_BYTES = 16_384
+
+
+class TrialMetrics(Protocol):
+    """Where values that runs reported are read."""
+
+    def points(self, run_id: str, key: str, after: int) -> Sequence[tuple[int, float]]:
+        """(step, value) of one metric in the order in which they came, from point number `after` on."""
+        ...
+
+    def names(self, run_id: str) -> Sequence[str]:
+        """Names of all metrics of a run."""
+        ...
+
+    def is_complete(self, run_id: str) -> bool:
+        """Whether all that the program of this run reported has arrived, as far as is known."""
+        ...
+
+
+class ParentRun(Protocol):
+    """Notes on the run of a study."""
+
+    def note(self, run_id: str, *, tags: dict[str, str], metrics: dict[str, float]) -> None: ...
+
+
+@dataclass
+class _Held:
+    """What is kept of one study between passes."""
+
+    study: Study
+    trials: dict[int, Trial]
+    proposer: Proposer | None
+    stored: set[int]  # numbers that have a row
+    fresh: dict[int, Trial] = field(default_factory=dict)  # changed, not written yet
+
+    def put(self, trial: Trial) -> None:
+        self.trials[trial.number] = self.fresh[trial.number] = trial
+
+
+class StudyReconciler:
+    name = "studies"
+
+    def __init__(
+        self,
+        database: Database,
+        workloads: WorkloadService,
+        metrics: TrialMetrics,
+        runs: RunRecorder,
+        parents: ParentRun,
+        changed: Callable[[str], None] = lambda _study: None,
+    ) -> None:
+        self._database, self._workloads, self._metrics, self._runs = database, workloads, metrics, runs
+        self._parents, self.changed = parents, changed
+        self._held: dict[str, _Held] = {}
+        self._alive = 0
+
+    def next_look_seconds(self) -> float:
+        """Live trials are looked at for new values twice a second; the end of one wakes us."""
+        return 0.5 if self._alive else 5.0
+
+    def pass_once(self, now: datetime) -> bool:
+        with self._database.read() as connection:
+            active = store.active(connection)
+        for gone in self._held.keys() - {study.id for study in active}:
+            del self._held[gone]
+        changed, self._alive = False, 0
+        for study in active:
+            try:
+                moved = self._move(self._hold(study), now)
+            except NarfError as error:
+                _log.warning("study %s cannot go on now: %s", study.name, error)
+                continue
+            if moved:
+                self.changed(study.id)
+            changed |= moved
+        return changed
+
+    def _hold(self, study: Study) -> _Held:
+        held = self._held.get(study.id)
+        if held is not None and held.study.version == study.version:
+            return held
+        with self._database.read() as connection:
+            trials = {trial.number: trial for trial in store.trials_of(connection, study.id)}
+            earlier = self._earlier(connection, study)
+        if held is not None and held.study.events == study.events and held.trials == trials:
+            held.study = study  # its state or budget was changed; the search goes on where it was
+            return held
+        proposer = None
+        if study.engine is Engine.EMBEDDED:
+            proposer = Proposer(study.space, study.direction, study.search, study.initial, earlier)
+            proposer.replay(list(trials.values()))
+        self._held[study.id] = _Held(study, trials, proposer, set(trials))
+        return self._held[study.id]
+
+    def _earlier(self, connection: object, study: Study) -> list[Earlier]:
+        from sqlalchemy import Connection
+
+        assert isinstance(connection, Connection)
+        found = []
+        for other in study.warm_from:
+            for trial in store.trials_of(connection, other):
+                if trial.state is TrialState.SUCCEEDED and trial.value is not None:
+                    found.append(Earlier(trial.values, trial.value))
+        return found
+
+    def _move(self, held: _Held, now: datetime) -> bool:
+        if held.study.engine is not Engine.EMBEDDED:
+            return self._watch_driver(held, now)
+        waiting = self._take_in(held, now)
+        assert held.proposer is not None
+        trials = [held.trials[number] for number in sorted(held.trials)]
+        step = decide(held.study, trials, now, waiting=waiting, exhausted=held.proposer.is_exhausted)
+        self._stop(held, step)
+        self._ask(held, step.ask, now)
+        self._alive += sum(trial.state is TrialState.RUNNING for trial in held.trials.values())
+        if step.end is not None:
+            return self._finish(held, step.end, step.detail, now)
+        if not held.fresh:
+            return False
+        began = [trial for trial in held.fresh.values() if trial.state is TrialState.RUNNING and trial.workload_id is None]
+        if not self._write(held):
+            return True
+        for trial in began:
+            self._launch(held, trial)
+        return True
+
+    # -- results
+
+    def _take_in(self, held: _Held, now: datetime) -> int:
+        """Look at every live trial; how many of them wait for capacity."""
+        waiting = 0
+        for trial in [trial for trial in held.trials.values() if trial.state is TrialState.RUNNING]:
+            if trial.workload_id is None:
+                self._launch(held, trial)  # we ended between writing it down and submitting it
+                continue
+            try:
+                workload = self._workloads.workload(trial.workload_id)
+            except NotFound:
+                self._end(held, trial, Outcome(TrialState.CANCELLED, detail="Its workload was deleted."), now)
+                continue
+            waiting += workload.state is WorkloadState.QUEUED
+            if workload.state is WorkloadState.QUEUED:
+                continue
+            trial = self._with_start(held, trial, workload)
+            trial = self._with_reports(held, trial, workload)
+            if workload.state.is_finished:
+                self._take_result(held, trial, workload, now)
+        return waiting
+
+    def _with_start(self, held: _Held, trial: Trial, workload: Workload) -> Trial:
+        if trial.started_at is None and workload.started_at is not None:
+            trial = replace(trial, started_at=workload.started_at)
+            held.put(trial)
+        return trial
+
+    def _with_reports(self, held: _Held, trial: Trial, workload: Workload) -> Trial:
+        """New values of the metric, each shown to the pruner in its order."""
+        assert held.proposer is not None
+        points = list(self._metrics.points(trial.run_id, held.study.metric, len(trial.reports))) if trial.run_id else []
+        if not points:
+            return trial
+        trial = replace(trial, reports=(*trial.reports, *points))
+        is_behind = False
+        for _, value in points:
+            is_behind |= held.proposer.report(trial.number, value)
+        if trial.stopping is None and not workload.state.is_finished:
+            if is_behind:
+                trial = self._ask_to_stop(trial, TrialState.PRUNED, None)
+            elif is_diverging(trial.reports):
+                trial = self._ask_to_stop(trial, TrialState.FAILED, Fault.DIVERGED)
+        held.put(trial)
+        return trial
+
+    def _take_result(self, held: _Held, trial: Trial, workload: Workload, now: datetime) -> None:
+        ended = workload.ended_at or now
+        is_late = (now - ended).total_seconds() > _METRIC_PATIENCE_SECONDS
+        if workload.run_id and not is_late and not self._metrics.is_complete(workload.run_id):
+            return
+        output, names = "", []
+        if workload.state is WorkloadState.FAILED:
+            output = self._output(workload)
+        elif not trial.reports and trial.run_id:
+            names = list(self._metrics.names(trial.run_id))
+        outcome = outcome_of(held.study, trial, workload, output=output, metrics=names)
+        trial = replace(
+            trial, started_at=trial.started_at or workload.started_at, gpu_seconds=workload.used_seconds * workload.resources.gpu
+        )
+        self._end(held, trial, outcome, ended)
+
+    def _end(self, held: _Held, trial: Trial, outcome: Outcome, ended: datetime) -> None:
+        assert held.proposer is not None
+        held.proposer.tell(trial.number, outcome.state, outcome.value)
+        held.put(
+            replace(
+                trial,
+                state=outcome.state,
+                value=outcome.value,
+                fault=outcome.fault,
+                detail=outcome.detail,
+                ended_at=ended,
+                told_at=held.study.events,
+            )
+        )
+        held.study = replace(held.study, events=held.study.events + 1)
+
+    def _output(self, workload: Workload) -> str:
+        """The end of what a workload printed."""
+        try:
+            chunk = self._workloads.logs(workload.id, limit=1 << 20)
+            while not chunk.is_complete and chunk.data:
+                chunk = self._workloads.logs(workload.id, offset=chunk.start + len(chunk.data), limit=1 << 20)
+            return chunk.data[-_OUTPUT_BYTES:].decode(errors="replace")
+        except NarfError as error:
+            return str(error)
+
+    # -- trials begin and stop
+
+    def _stop(self, held: _Held, step: Step) -> None:
+        for number, becomes, fault in step.stop:
+            trial = held.trials[number]
+            if trial.stopping is None and trial.state is TrialState.RUNNING:
+                held.put(self._ask_to_stop(trial, becomes, fault))
+
+    def _ask_to_stop(self, trial: Trial, becomes: TrialState, fault: Fault | None) -> Trial:
+        if trial.workload_id is not None:
+            self._workloads.cancel(trial.workload_id, by="platform")
+        return replace(trial, stopping=becomes, fault=fault)
+
+    def _ask(self, held: _Held, count: int, now: datetime) -> None:
+        assert held.proposer is not None
+        for _ in range(count):
+            if held.proposer.is_exhausted:
+                return
+            number = len(held.trials)
+            values = held.proposer.ask(number)
+            held.put(Trial(study_id=held.study.id, number=number, values=values, created_at=now, asked_at=held.study.events))
+            held.study = replace(held.study, events=held.study.events + 1)
+
+    def _launch(self, held: _Held, trial: Trial) -> None:
+        """Submit a trial that is on record. Safe to repeat: the same trial is submitted once."""
+        try:
+            workload = self._workloads.submit(submission_of(held.study, trial))
+        except BadInput as error:
+            workload_id, run_id = None, None
+            failed = Outcome(TrialState.FAILED, fault=Fault.NOT_STARTED, detail=str(error))
+            self._end(held, trial, failed, trial.created_at)
+        else:
+            workload_id, run_id = workload.id, workload.run_id
+            held.put(replace(trial, workload_id=workload_id, run_id=run_id))
+        self._write(held)
+
+    def _write(self, held: _Held) -> bool:
+        """Write what changed, guarded by the study's version. A lost guard: forget what we hold and load it again."""
+        fresh, held.fresh = list(held.fresh.values()), {}
+        with self._database.write() as connection:
+            saved = store.save(connection, held.study)
+            if saved is None:
+                connection.rollback()
+            else:
+                for trial in fresh:
+                    if trial.number not in held.stored:
+                        store.add_trial(connection, trial)
+                store.save_trials(connection, [trial for trial in fresh if trial.number in held.stored])
+        if saved is None:
+            del self._held[held.study.id]
+            return False
+        held.study = saved
+        held.stored.update(trial.number for trial in fresh)
+        return True
+
+    # -- the end
+
+    def _finish(self, held: _Held, end: StudyEnd, detail: str, now: datetime) -> bool:
+        failed = end in (StudyEnd.ALL_FAIL, StudyEnd.NOTHING_WORKED, StudyEnd.DRIVER_FAILED)
+        state = StudyState.FAILED if failed else StudyState.SUCCEEDED
+        study = held.study
+        held.study = replace(
+            study.to(state), ended_at=now, end=end, detail=detail, active_seconds=study.spent_seconds(now), active_since=None
+        )
+        if not self._write(held):
+            return True
+        if study.run_id:
+            self._note_best(held)
+            self._runs.finish_run(study.run_id, WorkloadState.FAILED if failed else WorkloadState.SUCCEEDED)
+        return True
+
+    def _note_best(self, held: _Held) -> None:
+        from narf.tuning.study import best_of
+
+        best = best_of(list(held.trials.values()), held.study.direction)
+        if best is None or held.study.run_id is None or best.value is None:
+            return
+        tags = {f"narf.best.{name}": str(value) for name, value in best.values.items()} | {"narf.best.trial": str(best.number)}
+        self._parents.note(held.study.run_id, tags=tags, metrics={held.study.metric: best.value})
+
+    # -- engines with a driver of their own
+
+    def _watch_driver(self, held: _Held, now: datetime) -> bool:
+        """Submit the driver once; stop it when the study is to stop; end the study when it has ended."""
+        study = held.study
+        if study.state.is_finished or study.state is StudyState.PAUSED:
+            if study.workload_id is not None:
+                self._workloads.cancel(study.workload_id, by="platform")
+            return self._drop_running(held, now) if study.state.is_finished else False
+        if study.workload_id is None:
+            workload = self._workloads.submit(driver_of(study, len(held.trials)))
+            held.study = replace(study, workload_id=workload.id)
+            return self._write(held)
+        self._alive += 1
+        workload = self._workloads.workload(study.workload_id)
+        if not workload.state.is_finished:
+            return False
+        trials = list(held.trials.values())
+        if workload.state is WorkloadState.SUCCEEDED:
+            step = decide(study, [replace(t, state=TrialState.CANCELLED) if t.state is TrialState.RUNNING else t for t in trials], now)
+            return self._finish(held, step.end or StudyEnd.TRIALS, step.detail, now)
+        return self._finish(held, StudyEnd.DRIVER_FAILED, f"{workload.sentence()} {self._output(workload)[-300:]}".strip(), now)
+
+    def _drop_running(self, held: _Held, now: datetime) -> bool:
+        running = [trial for trial in held.trials.values() if trial.state is TrialState.RUNNING]
+        for trial in running:
+            held.put(replace(trial, state=TrialState.CANCELLED, ended_at=now, told_at=held.study.events))
+        return self._write(held) if running else False

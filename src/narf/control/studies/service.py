@@ -1,0 +1,371 @@
+"""Studies: begin, pause, extend, cancel, and what a caller sees of them. The search itself is the reconciler's."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from narf.control.audit.store import record
+from narf.control.database import Database
+from narf.control.snapshots.service import SnapshotService
+from narf.control.studies import store
+from narf.control.workloads.service import RunRecorder, WorkloadService
+from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
+from narf.domain.names import check_name, new_id
+from narf.domain.workload import Program, Resources, WorkloadState
+from narf.tuning.binding import command_line, text
+from narf.tuning.discovery.dry_run import confirm as dry_run
+from narf.tuning.discovery.found import Discovery
+from narf.tuning.discovery.static import discover_statically
+from narf.tuning.planning import Wishes, settle
+from narf.tuning.proposer import check_search
+from narf.tuning.study import Budget, Engine, Study, StudyEnd, StudyState, Trial, best_of
+
+_TEXT_FILES = (".py", ".yaml", ".yml", ".toml", ".json", ".cfg", ".ini")
+_MOST_TEXT = 20_000_000
+
+
+class ModelRegistrar(Protocol):
+    """Where models are registered."""
+
+    def register_run(self, project: str, user: str, run_id: str, name: str) -> str:
+        """Register the model that a run logged as a new version of `name`; its version.
+
+        Raises:
+            BadInput: the run logged no model.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody asks a study to be. Empty fields are settled from what discovery finds."""
+
+    project: str
+    owner: str
+    script: str
+    snapshot: str
+    wishes: Wishes
+    name: str = ""
+    budget: Budget
+    parallel: int = 4
+    engine: Engine = Engine.EMBEDDED
+    warm_from: tuple[str, ...] = ()
+    trial_time_limit_seconds: float | None = None
+    resources: Resources = field(default_factory=Resources)
+    environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
+    data: tuple[str, ...] = ()
+    requirements: str = ""
+    experiment: str = ""
+    priority: int = 0
+    go_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A study with the counts a list shows."""
+
+    study: Study
+    counts: Mapping[str, int]
+    best_value: float | None
+
+
+class StudyService:
+    """`changed` is called with the id of a study after every change. `may_run`: whether scripts may be run here for a dry run."""
+
+    def __init__(
+        self,
+        database: Database,
+        snapshots: SnapshotService,
+        workloads: WorkloadService,
+        runs: RunRecorder,
+        models: ModelRegistrar,
+        now: Callable[[], datetime],
+        changed: Callable[[str], None] = lambda _study: None,
+        may_run: bool = False,
+    ) -> None:
+        self._database, self._snapshots, self._workloads, self._runs = database, snapshots, workloads, runs
+        self._models, self._now, self.changed, self._may_run = models, now, changed, may_run
+
+    def discover(self, snapshot: str, script: str, arguments: Sequence[str] = (), *, confirm: bool = False) -> Discovery:
+        """What can be searched in a script of a snapshot.
+
+        Raises:
+            NotAllowed: a dry run was asked for on a platform that others use too.
+        """
+        if confirm and not self._may_run:
+            raise NotAllowed(
+                "A dry run executes the script, which this server does not do.",
+                remedy="narf tune SCRIPT --discover does it on your machine.",
+            )
+        with tempfile.TemporaryDirectory(prefix="narf-discover-") as folder:
+            place = self._unpack(snapshot, script, Path(folder), everything=confirm)
+            found = discover_statically(place, arguments)
+            found = replace(found, script=script)
+            return dry_run(place, arguments, found) if confirm else found
+
+    def begin(self, asked: Asked) -> Study:
+        """Begin a study, or go on with the one of this name.
+
+        Raises:
+            BadInput: there is nothing to search, no metric, or a range makes no sense.
+            Conflict: a study of this name exists; or it is to go on with another space.
+        """
+        plan = settle(asked.wishes, lambda: self.discover(asked.snapshot, asked.script, asked.wishes.arguments), asked.script)
+        check_search(plan.search, plan.space)
+        name = check_name(asked.name, kind="study") if asked.name else ""
+        known = self._named(asked.project, name) if name else None
+        if known is not None:
+            if not asked.go_on:
+                raise Conflict(
+                    f"There is a study {name!r} already.", remedy="Choose another name, or go on with it: --resume.", field="name"
+                )
+            return self._go_on(known, asked, plan.space.to_json(), plan.metric)
+        now = self._now()
+        study = Study(
+            id=new_id("st"),
+            project=asked.project,
+            owner=asked.owner,
+            name=name or self._free_name(asked.project, asked.script),
+            created_at=now,
+            program=Program(
+                script=asked.script,
+                arguments=plan.arguments,
+                snapshot=asked.snapshot,
+                environment=asked.environment,
+                secrets=asked.secrets,
+                data=asked.data,
+                requirements=asked.requirements,
+            ),
+            resources=asked.resources,
+            space=plan.space,
+            bindings=tuple(plan.bindings.items()),
+            metric=plan.metric,
+            direction=plan.direction,
+            search=plan.search,
+            budget=asked.budget,
+            parallel=asked.parallel,
+            engine=asked.engine,
+            value_from=plan.value_from,
+            initial=plan.initial,
+            warm_from=tuple(self.find(asked.project, other).id for other in asked.warm_from),
+            trial_time_limit_seconds=asked.trial_time_limit_seconds,
+            priority=asked.priority,
+            experiment=asked.experiment,
+            active_since=now,
+        )
+        study = replace(study, run_id=self._parent_run(study))
+        with self._database.write() as connection:
+            if store.find_by_name(connection, study.project, study.name):
+                raise Conflict(f"There is a study {study.name!r} already.", remedy="Choose another name.", field="name")
+            store.add(connection, study)
+            record(connection, now, asked.owner, "create", "study", study.id, project=study.project)
+        self.changed(study.id)
+        return study
+
+    def study(self, study_id: str) -> Study:
+        with self._database.read() as connection:
+            study = store.find(connection, study_id)
+        if study is None:
+            raise NotFound("study", study_id)
+        return study
+
+    def find(self, project: str, name_or_id: str) -> Study:
+        """A study of the project, by name or id."""
+        with self._database.read() as connection:
+            study = store.find(connection, name_or_id) or store.find_by_name(connection, project, name_or_id)
+        if study is None or study.project != project:
+            raise NotFound("study", name_or_id, remedy="List them: narf tune --list")
+        return study
+
+    def project_of(self, study_id: str) -> str | None:
+        with self._database.read() as connection:
+            return store.project_of(connection, study_id)
+
+    def glance(self, study: Study) -> Glance:
+        return self.glances([study])[0]
+
+    def glances(self, studies: Sequence[Study]) -> list[Glance]:
+        ids = [study.id for study in studies]
+        with self._database.read() as connection:
+            counts, best = store.counts(connection, ids), store.best_values(connection, ids)
+        return [
+            Glance(
+                study,
+                {state.value: count for state, count in counts[study.id].items()},
+                best[study.id][0 if study.direction.value == "minimize" else 1] if study.id in best else None,
+            )
+            for study in studies
+        ]
+
+    def page(
+        self,
+        project: str,
+        *,
+        states: Sequence[StudyState] = (),
+        text: str = "",
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
+    ) -> list[Study]:
+        with self._database.read() as connection:
+            return store.page(connection, project, states=states, text=text, before=before, limit=limit)
+
+    def trials(self, study_id: str) -> list[Trial]:
+        with self._database.read() as connection:
+            return store.trials_of(connection, study_id)
+
+    def trial(self, study_id: str, number: int) -> Trial:
+        with self._database.read() as connection:
+            trial = store.trial(connection, study_id, number)
+        if trial is None:
+            raise NotFound("trial", f"{number} of {study_id}")
+        return trial
+
+    def pause(self, study_id: str, *, by: str) -> Study:
+        """No new trials; those that run go on to their end."""
+        return self._change(study_id, by, "pause", StudyState.PAUSED, allowed=(StudyState.RUNNING,))
+
+    def resume(self, study_id: str, *, by: str) -> Study:
+        return self._change(study_id, by, "resume", StudyState.RUNNING, allowed=(StudyState.PAUSED,))
+
+    def cancel(self, study_id: str, *, by: str) -> Study:
+        """Stop it and its trials. Safe to repeat; a study that has ended stays as it is."""
+        if self.study(study_id).state.is_finished:
+            return self.study(study_id)
+        study = self._change(study_id, by, "cancel", StudyState.CANCELLED, allowed=(StudyState.RUNNING, StudyState.PAUSED))
+        if study.run_id:
+            self._runs.finish_run(study.run_id, WorkloadState.CANCELLED)
+        return study
+
+    def extend(self, study_id: str, budget: Mapping[str, float | int | None], *, by: str) -> Study:
+        """Give it more; a study that had ended runs again. Each limit given replaces the old one.
+
+        Raises:
+            BadInput: a limit lies below what is spent already.
+        """
+        while True:
+            study = self.study(study_id)
+            given = {name: value for name, value in budget.items() if value is not None}
+            merged: dict[str, Any] = study.budget.to_json() | given
+            if study.end is StudyEnd.PLATEAU and "least_gain" not in given:
+                merged["least_gain"] = None  # it would end again at once
+            wanted, count = Budget(**merged), len(self.trials(study_id))
+            if wanted.trials is not None and wanted.trials <= count and study.state.is_finished and set(given) <= {"trials"}:
+                raise BadInput(
+                    f"The study has {count} trials already; more are more than {count}.", field="budget.trials", code="bad_budget"
+                )
+            now = self._now()
+            changed = replace(study, budget=wanted)
+            if study.state.is_finished:
+                changed = replace(changed.to(StudyState.RUNNING), ended_at=None, end=None, detail="", active_since=now, workload_id=None)
+            with self._database.write() as connection:
+                saved = store.save(connection, changed)
+                if saved is not None:
+                    record(connection, now, by, "extend", "study", study_id, project=study.project)
+            if saved is not None:
+                self.changed(study_id)
+                return saved
+
+    def best(self, study_id: str) -> Trial:
+        """Raises NotFound: no trial has succeeded yet."""
+        study = self.study(study_id)
+        best = best_of(self.trials(study_id), study.direction)
+        if best is None:
+            raise NotFound("finished trial of study", study.name, remedy="Wait for one, or look why they fail: narf tune --show.")
+        return best
+
+    def command_of(self, study: Study, trial: Trial) -> str:
+        """The exact command that runs a trial again."""
+        return command_line(study.program.script or "", study.program.arguments, dict(study.bindings), trial.values)
+
+    def register_best(self, study_id: str, name: str, *, by: str) -> tuple[str, Trial]:
+        """(version, trial): the model of the best trial becomes a version of the registered model `name`."""
+        study, best = self.study(study_id), self.best(study_id)
+        if best.run_id is None:
+            raise Conflict(f"Trial {best.number} of {study.name} has no run.")
+        version = self._models.register_run(study.project, by, best.run_id, check_name(name, kind="model"))
+        return version, best
+
+    def _named(self, project: str, name: str) -> Study | None:
+        with self._database.read() as connection:
+            return store.find_by_name(connection, project, name)
+
+    def _go_on(self, known: Study, asked: Asked, space: list[dict[str, Any]], metric: str) -> Study:
+        if space != known.space.to_json() or metric != known.metric:
+            differing = sorted(_names_that_differ(space, known.space.to_json())) or [f"the metric ({metric}, not {known.metric})"]
+            raise Conflict(
+                f"Study {known.name!r} searched another space; what differs: {', '.join(differing)}.",
+                remedy="Begin a new study and start it from this one: --warm-from " + known.name,
+                field="space",
+                code="other_space",
+            )
+        study = known
+        if study.state is StudyState.PAUSED:
+            study = self.resume(study.id, by=asked.owner)
+        if asked.budget != study.budget or study.state.is_finished:
+            study = self.extend(study.id, asked.budget.to_json(), by=asked.owner)
+        return study
+
+    def _change(self, study_id: str, by: str, verb: str, state: StudyState, *, allowed: tuple[StudyState, ...]) -> Study:
+        while True:
+            study = self.study(study_id)
+            if study.state is state:
+                return study
+            if study.state not in allowed:
+                raise Conflict(f"Study {study.name} is {study.state.value}; one can {verb} it while it is {' or '.join(allowed)}.")
+            now = self._now()
+            spent = study.spent_seconds(now)
+            changed = replace(study.to(state), active_seconds=spent, active_since=now if state is StudyState.RUNNING else None)
+            if state.is_finished:
+                changed = replace(changed, ended_at=now, end=StudyEnd.CANCELLED)
+            with self._database.write() as connection:
+                saved = store.save(connection, changed)
+                if saved is not None:
+                    record(connection, now, by, verb, "study", study_id, project=study.project)
+            if saved is not None:
+                self.changed(study_id)
+                return saved
+
+    def _free_name(self, project: str, script: str) -> str:
+        stem = "".join(letter if letter.isalnum() else "-" for letter in PurePosixPath(script).stem.lower()).strip("-")[:50] or "study"
+        number = 1
+        while self._named(project, f"{stem}-{number}") is not None:
+            number += 1
+        return f"{stem}-{number}"
+
+    def _parent_run(self, study: Study) -> str:
+        params = {f"space.{parameter.name}": parameter.to_text() for parameter in study.space}
+        params |= {"sampler": study.search.sampler, "pruner": study.search.pruner, "seed": text(study.search.seed), "metric": study.metric}
+        return self._runs.create_run(
+            project=study.project,
+            experiment=study.experiment,
+            name=study.name,
+            user=study.owner,
+            params=params,
+            tags={"narf.kind": "study", "narf.study": study.id, "narf.snapshot": study.program.snapshot or ""},
+        )
+
+    def _unpack(self, snapshot: str, script: str, folder: Path, *, everything: bool) -> Path:
+        files = self._snapshots.files(snapshot)
+        if script not in {file.path for file in files}:
+            raise BadInput(
+                f"The snapshot has no file {script[:200]!r}.", remedy="Name a script in the folder that was sent.", field="script"
+            )
+        wanted = [file for file in files if everything or file.path.endswith(_TEXT_FILES)]
+        if sum(file.size for file in wanted) > _MOST_TEXT and not everything:
+            wanted = [file for file in wanted if file.size < 1_000_000][:2000]
+        for file in wanted:
+            place = folder / file.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(self._snapshots.content(file))
+        return folder / script
+
+
+def _names_that_differ(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> set[str]:
+    first, second = ({item["name"]: item for item in items} for items in (one, other))
+    return {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}

@@ -1,0 +1,190 @@
+"""The dry run: the script is started in a copy of its folder, with a time limit, and stopped before it trains.
+
+It confirms what was read, and finds what only running shows: arguments declared in a loop or by an installed package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from narf.tuning.discovery import probe
+from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
+from narf.tuning.discovery.metrics import direction_of
+from narf.tuning.discovery.propose import propose
+from narf.tuning.discovery.source import read_source
+from narf.tuning.discovery.static import is_fixed
+
+TIME_LIMIT_SECONDS = 60.0
+_LEFT_OUT = (
+    ".git",
+    "__pycache__",
+    ".venv",
+    "venv",
+    "node_modules",
+    "mlruns",
+    "lightning_logs",
+    "wandb",
+    "outputs",
+    "multirun",
+    ".mypy_cache",
+    ".ruff_cache",
+)
+_LARGE = 50_000_000
+_COMMAND_LINE = {Style.ARGPARSE, Style.CLICK, Style.TYPER, Style.JSONARGPARSE, Style.LIGHTNING_CLI, Style.HYDRA}
+_PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
+
+
+def confirm(
+    script: Path,
+    arguments: Sequence[str],
+    found: Discovery,
+    *,
+    python: str = sys.executable,
+    time_limit_seconds: float = TIME_LIMIT_SECONDS,
+) -> Discovery:
+    """`found`, with what a dry run of the script adds, drops and confirms. What goes wrong in it becomes a note, never an error."""
+    with tempfile.TemporaryDirectory(prefix="narf-dry-run-") as room:
+        copy, result = Path(room) / "code", Path(room) / "found.json"
+        _copy(script.parent, copy)
+        words = [*found.prefix, *arguments]
+        problem = _run(copy / script.name, script.parent, result, words, python, Path(room), time_limit_seconds)
+        try:
+            seen: dict[str, Any] = json.loads(result.read_text())
+        except (OSError, ValueError):
+            return found.with_notes(f"The dry run did not get to where the script trains: {problem}")
+    return _merge(found, seen, arguments)
+
+
+def _copy(folder: Path, copy: Path) -> None:
+    def leave_out(current: str, names: list[str]) -> list[str]:
+        left = [name for name in names if name in _LEFT_OUT]
+        for name in names:
+            path = Path(current) / name
+            if path.is_symlink() or not (path.is_file() or path.is_dir()) or (path.is_file() and path.stat().st_size > _LARGE):
+                left.append(name)
+        return left
+
+    shutil.copytree(folder, copy, ignore=leave_out)
+
+
+def _run(script: Path, original: Path, result: Path, arguments: Sequence[str], python: str, room: Path, limit: float) -> str:
+    """Run the probe; what went wrong, as the last line it printed."""
+    roots = {name.partition(".")[0] for module in read_source(script).modules for name in module.names.values()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NARF_", "MLFLOW_", "WANDB_"))}
+    environment |= {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{room / 'mlflow.db'}",
+        "WANDB_MODE": "disabled",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NARF_DRY_RUN": "1",
+    }
+    command = [python, str(Path(probe.__file__)), str(result), str(original.resolve()), ",".join(sorted(roots)), str(script), *arguments]
+    with (room / "output").open("w+b") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=script.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"it was stopped after {limit:g} seconds."
+        output.seek(0)
+        lines = [line.strip() for line in output.read()[-20_000:].decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"it ended with exit code {process.returncode}."
+
+
+def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str]) -> Discovery:
+    declared = {item["name"]: item for item in seen["parameters"]}
+    styles = {style for item in declared.values() for style in _PROBED.get(item["style"], {Style(item["style"])})}
+    constructed = {name for names in seen["modules"].values() for name in names}
+    parameters = []
+    for parameter in found.parameters:
+        item = declared.pop(parameter.name, None)
+        if item is not None:
+            parameters.append(replace(_with_facts(parameter, item), confirmed=True))
+        elif parameter.style in styles and not parameter.left_alone.startswith("A positional") and parameter.type != "choice":
+            continue  # read in the text, but the script that ran does not declare it
+        else:
+            is_seen = parameter.style is Style.LIGHTNING_MODULE and parameter.name in constructed
+            parameters.append(replace(parameter, confirmed=is_seen))
+    for item in declared.values():
+        parameter = _read(item, found)
+        if _is_worth_listing(parameter, found):
+            parameters.append(propose(is_fixed(parameter, arguments)))
+    explicit = {parameter.name for parameter in parameters if parameter.style in _COMMAND_LINE}
+    parameters = [p for p in parameters if p.style in _COMMAND_LINE or p.name not in explicit]
+    if any(p.style in _COMMAND_LINE and p.proposal for p in parameters):
+        parameters = [p for p in parameters if p.style is not Style.CONSTANT]
+    return replace(found, parameters=tuple(parameters), metrics=_metrics(found, seen))
+
+
+def _is_worth_listing(parameter: FoundParameter, found: Discovery) -> bool:
+    """LightningCLI declares some hundred arguments of the Trainer; those are not the model's."""
+    is_cli = any(known.style is Style.LIGHTNING_CLI for known in found.parameters) or bool(found.prefix)
+    root = parameter.name.partition(".")[0]
+    return not (
+        parameter.style is Style.JSONARGPARSE and is_cli and root in ("trainer", "seed_everything", "ckpt_path", "verbose", "weights_only")
+    )
+
+
+def _read(item: dict[str, Any], found: Discovery) -> FoundParameter:
+    is_cli = any(known.style is Style.LIGHTNING_CLI for known in found.parameters)
+    style = Style.LIGHTNING_CLI if item["style"] == "jsonargparse" and is_cli else Style(item["style"])
+    return FoundParameter(
+        name=item["name"],
+        type=item["type"],
+        style=style,
+        passing=read_passing(item["passing"]),
+        default=item["default"],
+        choices=tuple(item["choices"]),
+        help=item["help"],
+        least=item["least"],
+        most=item["most"],
+        required=item["required"],
+        confirmed=True,
+    )
+
+
+def _with_facts(parameter: FoundParameter, item: dict[str, Any]) -> FoundParameter:
+    """What the text left open is filled in from the run; where both speak, the text's reading of values stays."""
+    passing = read_passing(item["passing"])
+    if passing.how is How.OPTION and parameter.passing.how is not How.OPTION:
+        passing = parameter.passing  # jsonargparse and typer say `option` for what the text knows better
+    changed = replace(
+        parameter,
+        default=parameter.default if parameter.default is not None else item["default"],
+        type=parameter.type if parameter.type not in ("str", "") else item["type"],
+        choices=parameter.choices or tuple(item["choices"]),
+        help=parameter.help or item["help"],
+        passing=passing,
+    )
+    if changed.proposal is None and (changed.type, changed.choices) != (parameter.type, parameter.choices):
+        changed = propose(replace(changed, left_alone=""))
+    return changed
+
+
+def _metrics(found: Discovery, seen: dict[str, Any]) -> tuple[FoundMetric, ...]:
+    known = {metric.name: metric for metric in found.metrics}
+    for item in seen["metrics"]:
+        name = item["name"]
+        metric = known.get(name, FoundMetric(name=name, direction=direction_of(name)))
+        direction = {"min": "minimize", "max": "maximize"}.get(item["mode"], metric.direction)
+        known[name] = replace(metric, monitored=True, confirmed=True, direction=direction)
+    return tuple(sorted(known.values(), key=lambda metric: not metric.monitored))

@@ -23,14 +23,15 @@ FAN = 16
 def mergeable(counts: Sequence[int], *, fan: int = FAN, target: int = TARGET) -> tuple[int, int] | None:
     """The neighbours to merge next, as (start, end) in `counts`, the points of each chunk in order; None if none need it.
 
-    The newest `fan` or more chunks of one size class or smaller are taken. Chunks of half the target and more stay as they are.
+    Taken are the newest chunks up to one size class, once `fan` of them are of that very class: were smaller ones to count, each
+    few small chunks would rewrite the large one before them. Chunks of half the target and more stay as they are.
     """
     end = len(counts)
     for size_class in range(math.ceil(math.log(target, fan)) + 1):
         start = end
         while start and counts[start - 1] < target // 2 and _size_class(counts[start - 1], fan) <= size_class:
             start -= 1
-        if end - start >= fan:
+        if sum(_size_class(count, fan) == size_class for count in counts[start:end]) >= fan:
             return start, end
     return None
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -29,9 +30,11 @@ from narf.control.access.service import AccessService
 from narf.control.app import Feature, create_app
 from narf.control.audit import routes as audit_routes
 from narf.control.data import routes as data_routes
+from narf.control.data import source_routes
 from narf.control.data.lineage import Lineage
 from narf.control.data.outbox import CatalogueOutbox
 from narf.control.data.service import DatasetService
+from narf.control.data.sources import ImportReconciler, SourceService
 from narf.control.database import Database
 from narf.control.first_start import LocalAdmin, check_address, prepare
 from narf.control.leader import Leadership
@@ -43,17 +46,25 @@ from narf.control.logs import configure_logging
 from narf.control.projects import routes as project_routes
 from narf.control.projects.service import ProjectService
 from narf.control.reconcile import ReconcilerLoop
+from narf.control.retention import routes as retention_routes
+from narf.control.retention.roots import used_objects
+from narf.control.retention.service import RetentionService
 from narf.control.schema import upgrade
 from narf.control.secrets import routes as secret_routes
 from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
 from narf.control.snapshots.service import SnapshotService
+from narf.control.studies import routes as study_routes
+from narf.control.studies.reconciler import StudyReconciler
+from narf.control.studies.service import StudyService
+from narf.control.studies.tracked import TrackedMetrics, TrackedModels, TrackedParents
 from narf.control.tracking.feature import CompactionReconciler, tracking_features
 from narf.control.tracking.service import RunRecords, RunService
 from narf.control.web import Console
 from narf.control.workloads import routes as workload_routes
 from narf.control.workloads.admission import AdmissionReconciler, Cluster
 from narf.control.workloads.jobs import JobMaker
+from narf.control.workloads.notify import Email, Notifications, Notifier, Webhook
 from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import WorkloadService
 from narf.data.catalogue import FileCatalogue
@@ -126,19 +137,45 @@ def build(settings: Settings, url: str) -> Platform:
     lineage = Lineage(database, now)
     outbox = CatalogueOutbox(database, FileCatalogue(home / "catalogue"))
     data.registered = wake
+    sources = SourceService(database, data, secrets.value, now)
+    sources.wake = wake
+    imports = ImportReconciler(database, sources, data, now)
     workloads = WorkloadService(database, runs, data, backends, now)
     live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads)})
     cluster = Cluster(backends)
     admission = AdmissionReconciler(database, cluster, list)
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"))
     progress = ProgressReconciler(database, backends, runs, jobs)
+    notifications = Notifications(_notifiers(settings, url))
+    retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now)
+
+    # Who hears of every change of a workload, and of its end; called in the thread that made the change.
+    on_changed: list[Callable[[Workload], None]] = [
+        lambda _workload: wake(),
+        lambda workload: live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state}),
+    ]
+    on_ended: list[Callable[[Workload], None]] = [notifications.ended]
+
+    studies = StudyService(database, snapshots, workloads, runs, TrackedModels(tracked.tracking), now, may_run=settings.single_user)
+    searches = StudyReconciler(database, workloads, TrackedMetrics(tracked.tracking), runs, TrackedParents(tracked.tracking))
+
+    def study_changed(study_id: str) -> None:
+        loops[searches.name].wake()
+        live.publish(f"studies/{study_id}", {"id": study_id})
+
+    studies.changed = searches.changed = study_changed
 
     def changed(workload: Workload) -> None:
-        wake()
-        live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state})
+        for hear in on_changed:
+            hear(workload)
+
+    def ended(workload: Workload) -> None:
+        for hear in on_ended:
+            hear(workload)
 
     workloads.changed = admission.changed = progress.changed = changed
-    for reconciler in (outbox, admission, progress, CompactionReconciler(tracked)):
+    progress.ended = ended
+    for reconciler in (outbox, imports, admission, progress, searches, CompactionReconciler(tracked)):
         loops[reconciler.name] = ReconcilerLoop(reconciler, now, leadership.is_leader)
 
     registry = CollectorRegistry()
@@ -150,13 +187,16 @@ def build(settings: Settings, url: str) -> Platform:
         Feature(router=secret_routes.router(secrets), rules=secret_routes.RULES),
         Feature(router=audit_routes.router(database), rules=audit_routes.RULES),
         Feature(router=data_routes.router(data, lineage), rules=data_routes.RULES),
+        Feature(router=source_routes.router(sources), rules=source_routes.RULES, resolvers={"import": sources.project_of}),
         Feature(router=snapshot_routes.router(snapshots), rules=snapshot_routes.RULES),
+        Feature(router=retention_routes.router(retention), rules=retention_routes.RULES),
         Feature(
             router=workload_routes.router(workloads),
             rules=workload_routes.RULES,
             resolvers={"workload": workloads.project_of},
         ),
     ]
+    features.append(Feature(router=study_routes.router(studies), rules=study_routes.RULES, resolvers={"study": studies.project_of}))
     features += tracking_features(tracked, stores, projects.exists)
     resolvers = {kind: find for feature in features for kind, find in feature.resolvers.items()}
     features.append(Feature(router=live_routes.router(live, Topics(resolvers)), rules=live_routes.RULES))
@@ -169,9 +209,23 @@ def build(settings: Settings, url: str) -> Platform:
         projects=projects,
         workloads=workloads,
         loops=list(loops.values()),
-        on_start=[live.start],
-        on_close=[database.close, tracked.tracking.close, live.close, leadership.resign, *(backend.close for backend in backends.values())],
+        on_start=[local.warm, live.start, notifications.start],
+        on_close=[
+            database.close,
+            tracked.tracking.close,
+            live.close,
+            notifications.close,
+            leadership.resign,
+            *(backend.close for backend in backends.values()),
+        ],
     )
+
+
+def _notifiers(settings: Settings, url: str) -> list[Notifier]:
+    notifiers: list[Notifier] = [Webhook(lambda workload: f"{url}/p/{workload.project}/workloads/{workload.id}")]
+    if settings.smtp_relay and settings.mail_domain:
+        notifiers.append(Email(relay=settings.smtp_relay, domain=settings.mail_domain, sender=f"narf@{settings.mail_domain}"))
+    return notifiers
 
 
 def serve(settings: Settings) -> None:

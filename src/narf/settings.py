@@ -34,6 +34,8 @@ class Settings:
     simulate_gpus: int = 0
     single_user: bool = True  # loopback only, one admin; see docs/security.md
     log_level: str = "INFO"
+    smtp_relay: str = ""  # host:port; mails owners when their work ends
+    mail_domain: str = ""
 
     @property
     def database(self) -> str:
@@ -72,5 +74,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         mlflow_database_url=environ.get("NARF_MLFLOW_DATABASE_URL", ""),
         artifact_root=environ.get("NARF_ARTIFACT_ROOT", ""),
         simulate_gpus=number("NARF_SIMULATE_GPUS", 0, 0, 100_000),
+        smtp_relay=environ.get("NARF_SMTP_RELAY", ""),
+        mail_domain=environ.get("NARF_MAIL_DOMAIN", ""),
         log_level=(environ.get("NARF_LOG_LEVEL") or "INFO").upper(),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from narf.backends.protocol import Backend, LogChunk
 from narf.control.audit.store import record
@@ -95,6 +96,8 @@ class WorkloadService:
         if asked.idempotency_key and (known := self._known(asked.owner, asked.idempotency_key)):
             return known
         _check_program(asked.program)
+        if asked.webhook and urlsplit(asked.webhook).scheme not in ("http", "https"):
+            raise BadInput(f"{asked.webhook[:200]!r} is no address to notify.", remedy="It begins with https://", field="webhook")
         program = replace(asked.program, data=tuple(self._data.resolve(asked.project, reference) for reference in asked.program.data))
         workload_id, now = new_id("wl"), self._now()
         name = asked.name or _name_of(program)

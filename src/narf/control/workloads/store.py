@@ -225,6 +225,12 @@ def count_by_state(connection: Connection, project: str | None = None) -> dict[W
     return {WorkloadState(state): count for state, count in connection.execute(query)}
 
 
+def snapshots_in_use(connection: Connection) -> set[str]:
+    """The code snapshots that some workload ran in or will run in."""
+    programs = connection.execute(select(workloads.c.program)).scalars()
+    return {snapshot for text in programs if (snapshot := json.loads(text)["snapshot"])}
+
+
 def add_attempt(connection: Connection, attempt: Attempt) -> None:
     connection.execute(
         insert(attempts).values(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,42 @@ def add(
             progress=show_progress(as_json),
         )
     print_version(made, as_json)
+
+
+@app.command("import", epilog="Example: narf data import cards --source warehouse --query 'SELECT * FROM cards'")
+def import_data(
+    name: str,
+    source: Annotated[str, typer.Option(help="The source; see: narf sources list")],
+    path: Annotated[str, typer.Option(help="A folder or file of the source.")] = "",
+    glob: Annotated[str, typer.Option(help="Only files that match, as '*.parquet'.")] = "",
+    table: Annotated[str, typer.Option(help="A table, as SCHEMA.TABLE.")] = "",
+    query: Annotated[str, typer.Option(help="One SELECT.")] = "",
+    tag: Tags = [],  # noqa: B006
+    checks: Checks = None,
+    allow_schema_change: Annotated[
+        bool, typer.Option("--allow-schema-change", help="The columns may differ from the last version's.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for it.")] = True,
+    project: Project = "",
+    as_json: Json = False,
+) -> None:
+    """Make a version from a source: files, a table or a query. Files that did not change are not fetched again."""
+    body: dict[str, Any] = {"source": source, "path": path, "pattern": glob, "table": table, "query": query, "tags": tag}
+    body |= {"checks": read_checks(checks), "same_schema": not allow_schema_change}
+    with connect() as connection:
+        found = connection.post(path_of(project, "datasets", name, "imports"), body)
+        while wait and found["state"] in ("queued", "running"):
+            time.sleep(0.3)
+            found = connection.get(f"/api/v1/imports/{found['id']}")
+            if not as_json and sys.stderr.isatty():
+                print(f"{found['state']}: {found['rows']:,} rows, {found['files']:,} files ", end="\r", file=sys.stderr, flush=True)
+        if found["state"] == "failed":
+            raise BadInput(found["detail"], remedy=found["remedy"], code="import_failed")
+        if found["state"] == "succeeded":
+            found = connection.get(version_path(project, f"{name}@{found['version']}"))
+            print_version(found, as_json)
+            return
+    output.print_json(found) if as_json else print(f"import {found['id']} is {found['state']}")
 
 
 @app.command("list", epilog="Example: narf data list --project vision")

@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Data": {
         "data": ("narf.cli.data:app", "datasets and their versions"),
+        "sources": ("narf.cli.sources:app", "places data comes from"),
     },
     "People": {
         "project": ("narf.cli.people:project", "projects, members, invitations"),

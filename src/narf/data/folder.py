@@ -45,7 +45,7 @@ def scan(folder: Path, pattern: str = "") -> list[Found]:
     root = os.path.realpath(folder)
     if not os.path.isdir(root):
         raise BadInput(f"There is no folder {str(folder)!r}.", remedy="Check the path.", field="path")
-    found = [entry for entry in _walk(root, root, "") if not pattern or _matches(entry.path, pattern)]
+    found = [entry for entry in _walk(root, root, "") if not pattern or matches(entry.path, pattern)]
     if not found:
         what = f"Nothing in {str(folder)!r} matches {pattern!r}." if pattern else f"The folder {str(folder)!r} has no files."
         raise BadInput(what, remedy="Check the path and the pattern.", field="path")
@@ -85,7 +85,7 @@ def _linked(root: str, path: str, place: str) -> Found:
     return Found(path, target, os.stat(target))
 
 
-def _matches(path: str, pattern: str) -> bool:
+def matches(path: str, pattern: str) -> bool:
     """As in a shell: `*` stays inside a folder, `**` does not; a pattern without "/" matches the name at any depth."""
     if "/" not in pattern:
         return fnmatchcase(path.rpartition("/")[2], pattern)

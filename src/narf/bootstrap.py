@@ -40,7 +40,7 @@ from narf.control.first_start import LocalAdmin, check_address, prepare
 from narf.control.leader import Leadership
 from narf.control.live import routes as live_routes
 from narf.control.live.service import Live
-from narf.control.live.tails import LogTail
+from narf.control.live.tails import LogTail, MetricTail
 from narf.control.live.topics import Topics
 from narf.control.logs import configure_logging
 from narf.control.projects import routes as project_routes
@@ -141,7 +141,7 @@ def build(settings: Settings, url: str) -> Platform:
     sources.wake = wake
     imports = ImportReconciler(database, sources, data, now)
     workloads = WorkloadService(database, runs, data, backends, now)
-    live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads)})
+    live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads), "runs/{run}/metrics": MetricTail(tracked.tracking)})
     cluster = Cluster(backends)
     admission = AdmissionReconciler(database, cluster, list)
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from narf.backends.protocol import LogChunk
-from narf.control.live.tails import LogTail
+from narf.control.live.tails import LogTail, MetricTail
 from narf.domain.errors import BadInput
 
 OF = {"workload": "wl-1"}
@@ -35,7 +36,8 @@ def test_the_pieces_make_the_whole_wherever_characters_are_cut(text: str, piece:
     for more in [*written, len(output.data)]:
         output.seen = min(len(output.data), output.seen + more)
         while chunk := tail.read(OF, cursor):
-            for cursor, payload in chunk.events:
+            for place, payload in chunk.events:
+                cursor = place
                 event = json.loads(payload)
                 assert not complete
                 heard, complete = heard + event["text"], event["complete"]
@@ -57,3 +59,40 @@ def test_after_the_end_nothing_more_is_read() -> None:
 def test_a_cursor_of_nobody_is_refused(cursor: str) -> None:
     with pytest.raises(BadInput):
         LogTail(Output(b"", 1)).read(OF, cursor)
+
+
+@dataclass
+class Count:
+    key: str
+    count: int
+    last: float = 0.5
+    last_step: int = 9
+    last_time: int = 1_700_000_000_000
+    least: float | None = 0.1
+    greatest: float | None = 0.9
+    first_step: int = 0
+
+
+class Counts:
+    def __init__(self, *counts: Count) -> None:
+        self.counts = list(counts)
+
+    def metrics(self, run_id: str) -> list[Count]:
+        return self.counts
+
+
+def test_a_page_hears_how_far_the_metrics_are_and_then_only_what_is_new() -> None:
+    counts = Counts(Count("loss", 10), Count("accuracy", 5, last=float("nan")))
+    tail = MetricTail(counts)
+    [(cursor, payload)] = tail.read({"run": "r"}, None).events
+    metrics = json.loads(payload)["metrics"]
+    assert metrics["loss"]["count"] == 10
+    assert metrics["accuracy"]["last"] == "NaN"
+    assert tail.read({"run": "r"}, cursor).events == ()
+    counts.counts[0].count = 11
+    [(_, payload)] = tail.read({"run": "r"}, cursor).events
+    assert json.loads(payload)["metrics"]["loss"]["count"] == 11
+
+
+def test_a_run_without_metrics_says_nothing() -> None:
+    assert MetricTail(Counts()).read({"run": "r"}, None).events == ()

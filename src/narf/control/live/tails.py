@@ -1,10 +1,12 @@
-"""The output of a workload as a stream: read on from where the page is, attempt after attempt."""
+"""Streams that are kept elsewhere: the output of a workload, and how far the metrics of a run have come."""
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Protocol
 
 from narf.backends.protocol import LogChunk
@@ -12,6 +14,31 @@ from narf.control.live.service import Chunk, Cursor
 from narf.domain.errors import BadInput
 
 _READ = 256 << 10
+
+
+class MetricState(Protocol):
+    """How far one metric of a run has come."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def last(self) -> float: ...
+    @property
+    def last_step(self) -> int: ...
+    @property
+    def last_time(self) -> int: ...
+    @property
+    def least(self) -> float | None: ...
+    @property
+    def greatest(self) -> float | None: ...
+    @property
+    def first_step(self) -> int: ...
+
+
+class Metrics(Protocol):
+    def metrics(self, run_id: str) -> Iterable[MetricState]: ...
 
 
 class Logs(Protocol):
@@ -54,3 +81,39 @@ def _text_of(chunk: LogChunk) -> tuple[str, int]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(chunk.data, final=chunk.is_complete)
     return text, len(chunk.data) - len(decoder.getstate()[0])
+
+
+class MetricTail:
+    """How many points each metric of a run has now. The points themselves a page reads as series, from the last step it has.
+
+    The cursor is the number of all points: when it is the same, nothing is new.
+    """
+
+    def __init__(self, tracking: Metrics) -> None:
+        self._tracking = tracking
+
+    def read(self, parameters: Mapping[str, str], cursor: Cursor | None) -> Chunk:
+        states = list(self._tracking.metrics(parameters["run"]))
+        total = str(sum(state.count for state in states))
+        if total == cursor or (cursor is None and not states):
+            return Chunk()
+        return Chunk(((total, json.dumps({"metrics": {state.key: _body(state) for state in states}})),))
+
+
+def _body(state: MetricState) -> dict[str, object]:
+    """As the API's list of metrics says it."""
+    return {
+        "count": state.count,
+        "last": state.last
+        if math.isfinite(state.last)
+        else "NaN"
+        if math.isnan(state.last)
+        else "Infinity"
+        if state.last > 0
+        else "-Infinity",
+        "last_step": state.last_step,
+        "last_time": datetime.fromtimestamp(state.last_time / 1000, UTC).isoformat(),
+        "min": state.least,
+        "max": state.greatest,
+        "first_step": state.first_step,
+    }

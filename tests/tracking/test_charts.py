@@ -58,7 +58,7 @@ def long_run(tracking) -> tuple[str, Points]:
 
 
 def test_a_chart_of_many_points_shows_every_spike(tracking, long_run):
-    run, whole = long_run
+    run, _ = long_run
     series = tracking.store.chart(run, "m", buckets=1000)
     assert series.count == 300_000 and len(series.steps) == 1000
     assert series.maxima.max() == 50.0 and series.minima.min() == -60.0

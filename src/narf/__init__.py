@@ -32,7 +32,7 @@ _HOMES = {
     "run": "narf.training.outside",
     "checkpoint": "narf.training.checkpoint",
     "dataset": "narf.data.sdk",
-    "tune": "narf.client.sdk",
+    "tune": "narf.client.tuning",
     "deploy": "narf.client.sdk",
     "runs": "narf.client.sdk",
 }

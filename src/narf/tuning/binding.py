@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,8 +30,8 @@ def command_line(script: str, arguments: Sequence[str], bindings: Bindings, valu
     """The exact command that repeats a trial, ready for a shell."""
     own, injected = bind(bindings, values)
     parts = ["narf", "run"]
-    for name, value in injected.items():
-        parts += ["--set", f"{name}={text(value)}"]
+    if injected:
+        parts += ["--env", "NARF_PARAMS=" + json.dumps(injected)]
     parts.append(script)
     if arguments or own:
         parts += ["--", *arguments, *own]

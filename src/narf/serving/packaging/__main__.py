@@ -20,13 +20,30 @@ from narf.serving.packaging.agreement import Tolerance
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    _use_the_platforms_tracking()
     try:
         manifest = _package(options)
+        if options.upload:
+            from narf.serving.packaging.upload import send_package
+
+            send_package(options.out, options.upload, os.environ.get("NARF_TOKEN", ""))
     except NarfError as error:
         print(f"narf: {error}", file=sys.stderr)  # noqa: T201 - this is a program
+        if options.upload:
+            from narf.serving.packaging.upload import send_failure
+
+            send_failure(str(error), options.upload, os.environ.get("NARF_TOKEN", ""))
         return 1
     print(json.dumps(manifest, allow_nan=False))  # noqa: T201
     return 0
+
+
+def _use_the_platforms_tracking() -> None:
+    """Inside a workload, MLflow's client reads from the platform, in the workload's project."""
+    if os.environ.get("NARF_URL"):
+        os.environ.setdefault("MLFLOW_TRACKING_URI", os.environ["NARF_URL"])
+        os.environ.setdefault("MLFLOW_TRACKING_TOKEN", os.environ.get("NARF_TOKEN", ""))
+        os.environ.setdefault("MLFLOW_WORKSPACE", os.environ.get("NARF_PROJECT", "default"))
 
 
 def _package(options: argparse.Namespace) -> dict[str, object]:
@@ -42,6 +59,9 @@ def _package(options: argparse.Namespace) -> dict[str, object]:
             options.code = options.script.parent
         original.extra["code"] = options.code
         names = original.extra.get("names") or [spec.name for spec in original.inputs]
+        if options.inputs_artifact:
+            (Path(scratch) / "inputs").mkdir()
+            options.inputs = _local(options.inputs_artifact, Path(scratch) / "inputs")
         if options.inputs is not None:
             original.samples, original.samples_are_real = read_inputs(options.inputs, names, original.columns), True
         training = read_inputs(options.training_data, names, original.columns) if options.training_data else None
@@ -80,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--argument", action="append", default=[], help="one argument of the script; repeat")
     parser.add_argument("--code", type=Path, help="folder that a pickled module imports from")
     parser.add_argument("--inputs", type=Path, help="real inputs: .npy, .npz, .json, .csv, .parquet")
+    parser.add_argument("--inputs-artifact", default="", help="the same, as runs:/RUN/PATH")
+    parser.add_argument("--upload", default="", help="URL to send the package, or the reason that there is none, to")
     parser.add_argument("--training-data", type=Path, help="rows to compare live inputs with (drift)")
     parser.add_argument("--processing", default="", help="file.py or file.py:Class with preprocess and postprocess")
     parser.add_argument("--absolute-tolerance", type=float, default=1e-5)

@@ -18,6 +18,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from narf.training.checkpoint import checkpoint
+    from narf.training.media import figure, image, table
+    from narf.training.outside import run
     from narf.training.sdk import artifact, log, params
 
 __version__ = "0.1.0"
@@ -36,7 +39,7 @@ _HOMES = {
     "deploy": "narf.client.sdk",
     "runs": "narf.client.sdk",
 }
-__all__ = ["artifact", "log", "params"]
+__all__ = ["artifact", "checkpoint", "figure", "image", "log", "params", "run", "table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -138,11 +138,25 @@ class Recorder:
             return False
         return self._event("artifact", path=clean_path(path), file=kept, delete=True)
 
+    def has_metric(self, name: str) -> bool:
+        return name in self._keys
+
     def phase(self, name: str) -> None:
         self._event("phase", name=name)
 
     def note(self, text: str) -> None:
         self._event("note", text=text)
+
+    def heartbeat(self, rank: int, step: int) -> None:
+        """Show that rank `rank` lives and has reached `step`, in a file of its own."""
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            path = os.path.join(self.folder, f"rank-{rank}.heartbeat")
+            with open(path + ".part", "w") as file:
+                file.write(f'{{"rank": {rank}, "step": {step}, "time": {time.time()}}}\n')
+            os.replace(path + ".part", path)
+        except OSError as error:
+            self.report("heartbeat", f"narf: no heartbeat can be written: {error}")
 
     def report(self, about: str, sentence: str) -> None:
         """Say once in a process, on stderr and in the spool, that something is wrong with `about`."""

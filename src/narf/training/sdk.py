@@ -21,7 +21,7 @@ def log(values: Mapping[str, Any] | None = None, /, *, step: int | None = None, 
     """
     recorder = recorders.current()
     if recorder is None:
-        return _no_run()
+        return no_run()
     if more:
         values = {**values, **more} if values else more
     return recorder.log(values or {}, step)
@@ -31,7 +31,7 @@ def artifact(source: Any, name: str = "") -> bool:
     """Hand in a file, a folder, or bytes or text under a `name`. Files are copied at once and can be changed or deleted after."""
     recorder = recorders.current()
     if recorder is None:
-        return _no_run()
+        return no_run()
     if isinstance(source, bytes) or (isinstance(source, str) and name and not os.path.exists(source)):
         content = source if isinstance(source, bytes) else source.encode()
         return recorder.artifact_bytes(content, name or "artifact")
@@ -92,7 +92,7 @@ class Params(MutableMapping[str, Any]):
 params = Params()
 
 
-def _no_run() -> bool:
+def no_run() -> bool:
     global _told
     if not _told:
         _told = True

@@ -66,6 +66,11 @@ def wanted() -> str | None:
     return _from_file
 
 
+def is_in_section() -> bool:
+    """Whether someone will act on `wanted`."""
+    return _sections > 0
+
+
 def forget() -> None:
     """Start over: for tests, and for a process forked for each trial."""
     global _signalled, _look_at, _from_file

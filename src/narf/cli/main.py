@@ -20,6 +20,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Work": {
         "run": ("narf.cli.run:run", "run a script: tracked, scheduled, resumable"),
+        "tune": ("narf.cli.tune:tune", "find a script's parameters and search over them"),
         "ps": ("narf.cli.workloads:ps", "list workloads"),
         "show": ("narf.cli.workloads:show", "one workload with its attempts and history"),
         "logs": ("narf.cli.workloads:logs", "print or follow the output"),

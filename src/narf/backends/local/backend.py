@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import shutil
@@ -160,7 +161,7 @@ class LocalBackend:
             working_directory=job.working_directory,
             replicas=tuple(self._replica(job, rank) for rank in range(len(job.replicas))),
             rendezvous_here=gang,
-            threads=max(1, -(-int(job.resources.cpu * 1000) // 1000)),
+            threads=math.ceil(job.resources.cpu),
             memory_bytes=job.resources.memory_bytes,
             time_limit_seconds=job.time_limit_seconds,
             grace_seconds=job.grace_seconds,

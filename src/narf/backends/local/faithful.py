@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
+import sys
 from collections.abc import Mapping
 
 from narf.backends.local.program import THREAD_VARIABLES, Program
@@ -18,6 +20,12 @@ _READ_AT_START = (
     "LC_*", "LANG", "LANGUAGE", "TORCH*", "PYTORCH_*", "ATEN_*", "MPL*", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "TMPDIR", "HOME", "XDG_*",
     "PL_*", "LIGHTNING_*", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__",
 )  # fmt: skip
+
+
+_MOST_TEXT = 1 << 20
+_SETS_VARIABLE = re.compile(r"""(?:environ|putenv|setdefault|update)\W{1,20}["']([A-Z][A-Z0-9_]*)["']\s*[\],:)]\s*[=\w"']?""")
+_SETS_UP_LOGGING = re.compile(r"^\s*(?:logging\.(?!getLogger\(__name__\)\s*$)\w+.*\(|basicConfig\(|dictConfig\()", re.MULTILINE)
+_IMPORT = re.compile(r"^\s*(?:import|from)\s+(\w+)", re.MULTILINE)
 
 
 def why_not_fork(program: Program, *, started_with: Mapping[str, str], loaded: frozenset[str]) -> str | None:
@@ -35,6 +43,8 @@ def why_not_fork(program: Program, *, started_with: Mapping[str, str], loaded: f
     path = os.path.join(program.folder, program.script)
     if not os.path.isfile(path) or path.endswith((".zip", ".pyz", ".pyc")):
         return "its script is not a Python source file"
+    if (why := _acts_before_imports(path, loaded)) is not None:
+        return why
     if shadowed := sorted(_importable(os.path.dirname(os.path.realpath(path))) & loaded):
         return f"its folder has a module {shadowed[0]!r}, which a loaded one would hide"
     return None
@@ -47,6 +57,27 @@ def _is_read_at_start(name: str) -> bool:
 def _is_thread_count(name: str, program: Program) -> bool:
     """Those that we set ourselves can be changed in a running process, as far as they say what we would say."""
     return name in THREAD_VARIABLES and program.environment.get(name, str(program.threads)) == str(program.threads)
+
+
+def _acts_before_imports(path: str, loaded: frozenset[str]) -> str | None:
+    """What the script does before an import that has happened in the zygote already, where the order can be seen.
+
+    Looks at the text of the script alone. Setting OMP_NUM_THREADS before `import torch` is a common idiom.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_TEXT)
+    except OSError:
+        return None
+    for match in _SETS_VARIABLE.finditer(text):
+        if _is_read_at_start(match[1]):
+            return f"it sets {match[1]}, which is read when a library is loaded"
+    logging = _SETS_UP_LOGGING.search(text)
+    if logging is not None:
+        for match in _IMPORT.finditer(text, logging.end()):
+            if match[1] in loaded and match[1] not in sys.stdlib_module_names:
+                return f"it sets up logging before it imports {match[1]}"
+    return None
 
 
 def _importable(folder: str) -> set[str]:

@@ -155,11 +155,13 @@ def _let_go(baseline: Baseline) -> None:
         if names is not None:
             for name in [name for name in names if name != "__builtins__"]:
                 names[name] = None
+    # Text first: in a garbage cycle the buffer below it may be closed before it.
+    for kind in (io.TextIOWrapper, io.BufferedIOBase):
+        for thing in gc.get_objects():
+            if isinstance(thing, kind) and id(thing) not in stdio and not thing.closed and thing.writable():
+                with contextlib.suppress(OSError, ValueError):
+                    thing.flush()
     gc.collect()
-    for thing in gc.get_objects():
-        if isinstance(thing, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom) and id(thing) not in stdio and not thing.closed:
-            with contextlib.suppress(OSError, ValueError):
-                thing.flush()
 
 
 def blas_thread_setters() -> tuple[Callable[[int], object], ...]:

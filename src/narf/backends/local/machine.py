@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ def choose_cores(cpu: float, cores: Sequence[int], load: Mapping[int, float]) ->
     Args:
         load: how much of each core has been promised already.
     """
-    count = max(1, -(-int(cpu * 1000) // 1000))
+    count = math.ceil(cpu)
     if count >= len(cores):
         return ()
     return tuple(sorted(sorted(cores, key=lambda core: (load.get(core, 0.0), core))[:count]))

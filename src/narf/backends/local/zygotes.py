@@ -20,7 +20,8 @@ import narf
 _log = logging.getLogger(__name__)
 _MOST_ZYGOTES = 3  # each keeps a copy of the libraries in memory
 _PATIENCE_SECONDS = 60.0  # for an answer, the time of the imports included
-_MOST_DEATHS = 2  # without a single answer: this environment cannot have a zygote
+_MOST_DEATHS = 2  # without a single answer: this environment cannot have a zygote, for now
+_GIVE_UP_SECONDS = 60.0
 _ROOT = Path(narf.__file__).parents[1]
 
 Otherwise = Callable[[str], None]
@@ -41,6 +42,7 @@ class ZygoteClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: OrderedDict[str, float] = OrderedDict()  # jobs sent and not yet forked, and until when
         self._deaths = 0
+        self._try_again_at = 0.0
 
     def warm(self) -> bool:
         """Have the zygote running, or on its way; false when this environment cannot have one."""
@@ -76,7 +78,7 @@ class ZygoteClient:
     # -- with the lock held
 
     def _connected(self) -> socket.socket | None:
-        if self._connection is None and self._deaths < _MOST_DEATHS:
+        if self._connection is None and (self._deaths < _MOST_DEATHS or time.monotonic() >= self._try_again_at):
             self._connection = self._connect()
             thread = threading.Thread(target=self._listen, args=(self._connection,), name=self._name, daemon=True)
             thread.start()
@@ -145,6 +147,7 @@ class ZygoteClient:
             if not closed_by_us:
                 self._connection = None
                 self._deaths += 1
+                self._try_again_at = time.monotonic() + _GIVE_UP_SECONDS
             waiting, self._waiting = list(self._waiting), OrderedDict()
             connection.close()
             if self._process is not None and not closed_by_us:

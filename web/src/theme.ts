@@ -5,12 +5,15 @@ const accent: MantineColorsTuple = [
   "#eeeefb", "#dcdcf8", "#bdbcf2", "#a9a7f7", "#8e8cf0", "#6f6de0", "#5b5bd6", "#504fc4", "#4543ab", "#383689",
 ];
 
+/** Our own greys, so that inputs and menus stand on the same ground as everything else. */
+const dark: MantineColorsTuple = ["#ececf1", "#c9c9d2", "#a0a0ad", "#75757f", "#34343c", "#26262c", "#17171b", "#0f0f12", "#0b0b0d", "#08080a"];
+
 const quiet = { shadow: "none" };
 
 export const theme = createTheme({
   primaryColor: "accent",
   primaryShade: { light: 6, dark: 7 },
-  colors: { accent },
+  colors: { accent, dark },
   fontFamily: '"Inter Variable", system-ui, sans-serif',
   fontFamilyMonospace: '"JetBrains Mono", ui-monospace, monospace',
   fontSizes: { xs: "11px", sm: "12px", md: "13px", lg: "14px", xl: "16px" },
@@ -24,6 +27,7 @@ export const theme = createTheme({
     TextInput: { defaultProps: { size: "xs" } },
     PasswordInput: { defaultProps: { size: "xs" } },
     NumberInput: { defaultProps: { size: "xs" } },
+    InputWrapper: { defaultProps: { inputWrapperOrder: ["label", "description", "input", "error"] }, styles: { description: { fontSize: 12, color: "var(--dim)" }, label: { fontSize: 12, fontWeight: 500, marginBottom: 3 }, error: { fontSize: 12 } } },
     Textarea: { defaultProps: { size: "xs" } },
     Select: { defaultProps: { size: "xs", comboboxProps: quiet, allowDeselect: false } },
     MultiSelect: { defaultProps: { size: "xs", comboboxProps: quiet } },

@@ -415,6 +415,491 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/projects/{project}/data/missing": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Missing
+         * @description Which contents must still be sent.
+         */
+        post: operations["missing_api_v1_projects__project__data_missing_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/data/objects": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Put Objects
+         * @description Send contents, many in one stream: each its SHA-256 (64 hex digits), its size (16 hex digits) and its bytes.
+         */
+        put: operations["put_objects_api_v1_projects__project__data_objects_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Datasets */
+        get: operations["list_datasets_api_v1_projects__project__datasets_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show Dataset */
+        get: operations["show_dataset_api_v1_projects__project__datasets__name__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Change Dataset */
+        patch: operations["change_dataset_api_v1_projects__project__datasets__name__patch"];
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Versions */
+        get: operations["list_versions_api_v1_projects__project__datasets__name__versions_get"];
+        put?: never;
+        /**
+         * Publish
+         * @description Make a version of files whose contents were sent. The same content as the latest version gives that version.
+         */
+        post: operations["publish_api_v1_projects__project__datasets__name__versions_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Diff
+         * @description What changed between two versions. With `key` columns, rows are matched by them.
+         */
+        get: operations["diff_api_v1_projects__project__datasets__name__diff_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/tags/{tag}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Tag
+         * @description Move a tag to a version.
+         */
+        put: operations["set_tag_api_v1_projects__project__datasets__name__tags__tag__put"];
+        post?: never;
+        /** Remove Tag */
+        delete: operations["remove_tag_api_v1_projects__project__datasets__name__tags__tag__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Version
+         * @description `version` is v3, latest, a tag, or the beginning of the id.
+         */
+        get: operations["show_version_api_v1_projects__project__datasets__name__versions__version__get"];
+        put?: never;
+        post?: never;
+        /** Remove Version */
+        delete: operations["remove_version_api_v1_projects__project__datasets__name__versions__version__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions/{version}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Files */
+        get: operations["list_files_api_v1_projects__project__datasets__name__versions__version__files_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions/{version}/files/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get File
+         * @description The bytes of one file; ranges are understood.
+         */
+        get: operations["get_file_api_v1_projects__project__datasets__name__versions__version__files__path__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions/{version}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Preview
+         * @description The first rows of a table, the first files of any.
+         */
+        get: operations["preview_api_v1_projects__project__datasets__name__versions__version__preview_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions/{version}/folder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Place
+         * @description Place the files as a read-only folder on the platform's machine, for programs that run there.
+         */
+        post: operations["place_api_v1_projects__project__datasets__name__versions__version__folder_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions/{version}/reads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Record Read */
+        post: operations["record_read_api_v1_projects__project__datasets__name__versions__version__reads_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/versions/{version}/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Verify
+         * @description Read every byte again and compare with the digests.
+         */
+        post: operations["verify_api_v1_projects__project__datasets__name__versions__version__verify_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Lineage
+         * @description What the object came from and what came of it, as a graph.
+         */
+        get: operations["show_lineage_api_v1_projects__project__lineage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/data/gc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gc
+         * @description Delete what no version needs any more.
+         */
+        post: operations["gc_api_v1_data_gc_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/source-kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Kinds
+         * @description The kinds of source that can be set up here, with their options; `tested`: our own tests run it.
+         */
+        get: operations["kinds_api_v1_source_kinds_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/sources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Sources */
+        get: operations["list_sources_api_v1_projects__project__sources_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/sources/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show Source */
+        get: operations["show_source_api_v1_projects__project__sources__name__get"];
+        /**
+         * Set Source
+         * @description Set up a source. Its secrets are named, not given: "secret:NAME".
+         */
+        put: operations["set_source_api_v1_projects__project__sources__name__put"];
+        post?: never;
+        /** Remove Source */
+        delete: operations["remove_source_api_v1_projects__project__sources__name__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/sources/{name}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Test Source
+         * @description Reach it with its credentials.
+         */
+        post: operations["test_source_api_v1_projects__project__sources__name__test_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/sources/{name}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Preview Source
+         * @description Schema, first rows and statistics of a selection, or what there is to select. Nothing is copied.
+         */
+        post: operations["preview_source_api_v1_projects__project__sources__name__preview_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/datasets/{name}/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start Import
+         * @description Import from a source in the background; ask for its state at /imports/{id}.
+         */
+        post: operations["start_import_api_v1_projects__project__datasets__name__imports_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Imports
+         * @description The newest first.
+         */
+        get: operations["list_imports_api_v1_projects__project__imports_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/imports/{import}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show Import */
+        get: operations["show_import_api_v1_imports__import__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/imports/{import}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Cancel Import */
+        post: operations["cancel_import_api_v1_imports__import__cancel_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/projects/{project}/snapshots/check": {
         parameters: {
             query?: never;
@@ -469,6 +954,46 @@ export interface paths {
          * @description Make a snapshot of files whose contents are all here. The same files give the same id.
          */
         post: operations["create_api_v1_projects__project__snapshots_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Disk
+         * @description What the platform keeps on this disk, and what is left of it.
+         */
+        get: operations["disk_api_v1_disk_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sweep
+         * @description Delete what the retention policy no longer keeps; with `dry_run`, only say what that would be.
+         */
+        post: operations["sweep_api_v1_gc_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -579,10 +1104,606 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/projects/{project}/studies/discover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Discover
+         * @description List the parameters and metrics of a script, with a range proposed for each that can be searched.
+         */
+        post: operations["discover_api_v1_projects__project__studies_discover_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/studies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Studies
+         * @description Studies of a project, newest first.
+         */
+        get: operations["list_studies_api_v1_projects__project__studies_get"];
+        put?: never;
+        /**
+         * Begin
+         * @description Begin a search over the parameters of a script.
+         */
+        post: operations["begin_api_v1_projects__project__studies_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/studies/board": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Board
+         * @description Across the studies of a project: which parameters matter for which script, and the best known region.
+         */
+        get: operations["board_api_v1_projects__project__studies_board_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/studies/named/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Named
+         * @description A study by its name, or id.
+         */
+        get: operations["named_api_v1_projects__project__studies_named__name__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show
+         * @description One study with its counts and best value.
+         */
+        get: operations["show_api_v1_studies__study__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/trials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Trials
+         * @description Trials in the order in which they were proposed.
+         */
+        get: operations["list_trials_api_v1_studies__study__trials_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/trials/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show Trial */
+        get: operations["show_trial_api_v1_studies__study__trials__number__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause
+         * @description No new trials; those that run go on to their end.
+         */
+        post: operations["pause_api_v1_studies__study__pause_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Resume */
+        post: operations["resume_api_v1_studies__study__resume_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel
+         * @description Stop the study and its trials.
+         */
+        post: operations["cancel_api_v1_studies__study__cancel_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/extend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Extend
+         * @description Give it more budget; a study that had ended goes on.
+         */
+        post: operations["extend_api_v1_studies__study__extend_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/register": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Register
+         * @description Register the model of the best trial.
+         */
+        post: operations["register_api_v1_studies__study__register_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/best": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Best
+         * @description The best trial and the exact command that runs it again.
+         */
+        get: operations["best_api_v1_studies__study__best_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** History */
+        get: operations["history_api_v1_studies__study__history_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/importance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Importance
+         * @description How much of the variation of the result each parameter explains.
+         */
+        get: operations["importance_api_v1_studies__study__importance_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/parallel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Parallel
+         * @description Data of a parallel-coordinates chart.
+         */
+        get: operations["parallel_api_v1_studies__study__parallel_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/slice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Slices
+         * @description Each parameter against the result.
+         */
+        get: operations["slices_api_v1_studies__study__slice_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/experiments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Experiments
+         * @description Experiments of a project, the newest first.
+         */
+        get: operations["list_experiments_api_v1_projects__project__experiments_get"];
+        put?: never;
+        /**
+         * Create Experiment
+         * @description An experiment of this name; the one that there is, if there is one.
+         */
+        post: operations["create_experiment_api_v1_projects__project__experiments_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Runs
+         * @description Runs of a project, the newest first unless `order_by` says otherwise.
+         */
+        get: operations["list_runs_api_v1_projects__project__runs_get"];
+        put?: never;
+        /**
+         * Create Run
+         * @description A run that is not scheduled by the platform: of a notebook, of a program elsewhere. It is running at once.
+         */
+        post: operations["create_run_api_v1_projects__project__runs_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show Run */
+        get: operations["show_run_api_v1_runs__run__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Run
+         * @description Put a run away; it can be restored.
+         */
+        delete: operations["delete_run_api_v1_runs__run__delete"];
+        options?: never;
+        head?: never;
+        /** Change Run */
+        patch: operations["change_run_api_v1_runs__run__patch"];
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Restore Run */
+        post: operations["restore_run_api_v1_runs__run__restore_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare
+         * @description What differs between runs: code, parameters, environment, data, metrics.
+         */
+        get: operations["compare_api_v1_compare_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Metrics
+         * @description Every metric of a run, without its points.
+         */
+        get: operations["list_metrics_api_v1_runs__run__metrics_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/metrics/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Series
+         * @description Charts of metrics: the least and greatest value of each bucket, or every point where there are fewer than buckets.
+         */
+        get: operations["series_api_v1_metrics_series_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Events
+         * @description Phases, notes and metrics that are text.
+         */
+        get: operations["list_events_api_v1_runs__run__events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/spools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Spools
+         * @description How much of each spool is stored.
+         */
+        get: operations["list_spools_api_v1_runs__run__spools_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/spools/{spool_id}/{stream}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ship
+         * @description Send the bytes of a spool from `offset` on. The answer says what is stored for good, and from where to go on.
+         */
+        post: operations["ship_api_v1_runs__run__spools__spool_id___stream__post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/artifacts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Artifacts
+         * @description Files and folders directly in a folder of a run's artifacts.
+         */
+        get: operations["list_artifacts_api_v1_runs__run__artifacts_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/artifacts/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download
+         * @description The file. Only harmless kinds are shown in the browser, and those in a sandbox.
+         */
+        get: operations["download_api_v1_runs__run__artifacts__path__get"];
+        /**
+         * Upload
+         * @description Store a file among the run's artifacts, replacing what was there.
+         */
+        put: operations["upload_api_v1_runs__run__artifacts__path__put"];
+        post?: never;
+        /** Delete */
+        delete: operations["delete_api_v1_runs__run__artifacts__path__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** ArtifactOut */
+        ArtifactOut: {
+            /** Path */
+            path: string;
+            /** Is Folder */
+            is_folder: boolean;
+            /** Size */
+            size: number | null;
+        };
         /** AttemptOut */
         AttemptOut: {
             /** Attempt */
@@ -634,6 +1755,299 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /** AxisOut */
+        AxisOut: {
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Scale */
+            scale: string;
+            /** Low */
+            low?: number | null;
+            /** High */
+            high?: number | null;
+            /** Choices */
+            choices?: (boolean | number | string | null)[];
+        };
+        /**
+         * BestOut
+         * @description The best trial, and the command that runs it again.
+         */
+        BestOut: {
+            trial: components["schemas"]["TrialOut"];
+            /** Command */
+            command: string;
+        };
+        /**
+         * BoardGroup
+         * @description All studies of one script and metric: which parameters matter, and the best known region.
+         */
+        BoardGroup: {
+            /** Script */
+            script: string;
+            /** Metric */
+            metric: string;
+            /** Direction */
+            direction: string;
+            /** Studies */
+            studies: string[];
+            /** Trials */
+            trials: number;
+            /** Best Value */
+            best_value: number | null;
+            /** Best Values */
+            best_values: {
+                [key: string]: boolean | number | string | null;
+            };
+            /** Best Study */
+            best_study: string | null;
+            /** Parameters */
+            parameters: components["schemas"]["BoardRow"][];
+        };
+        /** BoardOut */
+        BoardOut: {
+            /** Groups */
+            groups: components["schemas"]["BoardGroup"][];
+        };
+        /**
+         * BoardRow
+         * @description One parameter across the studies of one script and metric.
+         */
+        BoardRow: {
+            /** Parameter */
+            parameter: string;
+            /** Importance */
+            importance: number | null;
+            /** Best Low */
+            best_low?: boolean | number | string | null;
+            /** Best High */
+            best_high?: boolean | number | string | null;
+            /** Best Choices */
+            best_choices?: (boolean | number | string | null)[];
+        };
+        /**
+         * BudgetBody
+         * @description A study ends at whichever comes first. `least_gain`: when as many trials again would better the best by less than this.
+         */
+        BudgetBody: {
+            /** Trials */
+            trials?: number | null;
+            /** Seconds */
+            seconds?: number | null;
+            /** Gpu Hours */
+            gpu_hours?: number | null;
+            /** Least Gain */
+            least_gain?: number | null;
+        };
+        /**
+         * CheckIn
+         * @description One data-quality check. `kind`: columns, rows, nulls, range, unique, values, matches or sql; see the guide.
+         */
+        CheckIn: {
+            /** Kind */
+            kind: string;
+            /**
+             * Column
+             * @default
+             */
+            column: string;
+            /** Columns */
+            columns?: string[];
+            /** Types */
+            types?: {
+                [key: string]: string;
+            };
+            /** Least */
+            least?: number | string | null;
+            /** Most */
+            most?: number | string | null;
+            /** Values */
+            values?: unknown[];
+            /**
+             * Pattern
+             * @default
+             */
+            pattern: string;
+            /**
+             * Sql
+             * @default
+             */
+            sql: string;
+        };
+        /** ColumnOut */
+        ColumnOut: {
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Nullable */
+            nullable: boolean;
+        };
+        /** Comparison */
+        Comparison: {
+            /** Runs */
+            runs: components["schemas"]["RunOut"][];
+            /** Code */
+            code: components["schemas"]["Difference"][];
+            /** Params */
+            params: components["schemas"]["Difference"][];
+            /** Environment */
+            environment: components["schemas"]["Difference"][];
+            /** Data */
+            data: components["schemas"]["Difference"][];
+            /** Metrics */
+            metrics: components["schemas"]["Difference"][];
+            /**
+             * Same
+             * @description how many things are the same, by section
+             */
+            same: {
+                [key: string]: number;
+            };
+        };
+        /** DatasetChange */
+        DatasetChange: {
+            /** Description */
+            description: string;
+        };
+        /** DatasetOut */
+        DatasetOut: {
+            /** Id */
+            id: string;
+            /** Project */
+            project: string;
+            /** Name */
+            name: string;
+            /** Description */
+            description: string;
+            /** Versions */
+            versions: number;
+            latest: components["schemas"]["VersionRow"] | null;
+            /** Tags */
+            tags: {
+                [key: string]: string;
+            };
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Updated At
+             * Format: date-time
+             */
+            updated_at: string;
+        };
+        /** DatasetUsed */
+        DatasetUsed: {
+            /** Name */
+            name: string;
+            /** Digest */
+            digest: string;
+            /**
+             * Context
+             * @default
+             */
+            context: string;
+        };
+        /** DiffOut */
+        DiffOut: {
+            before: components["schemas"]["VersionRow"];
+            after: components["schemas"]["VersionRow"];
+            /** Files */
+            files: {
+                [key: string]: unknown;
+            };
+            /** Columns */
+            columns: {
+                [key: string]: unknown;
+            };
+            /** Rows */
+            rows: {
+                [key: string]: unknown;
+            } | null;
+            /** Statistics */
+            statistics: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * Difference
+         * @description One thing that is not the same in all runs; `values` in the order of the runs, null where a run has none.
+         */
+        Difference: {
+            /** Name */
+            name: string;
+            /** Values */
+            values: unknown[];
+        };
+        /**
+         * Direction
+         * @enum {string}
+         */
+        Direction: "up" | "down" | "both";
+        /**
+         * DiscoverIn
+         * @description A script of a code snapshot. `confirm`: also run it up to where it would train.
+         */
+        DiscoverIn: {
+            /** Snapshot */
+            snapshot: string;
+            /** Script */
+            script: string;
+            /** Arguments */
+            arguments?: string[];
+            /**
+             * Confirm
+             * @default false
+             */
+            confirm: boolean;
+        };
+        /** DiscoveryOut */
+        DiscoveryOut: {
+            /** Script */
+            script: string;
+            /** Parameters */
+            parameters: components["schemas"]["FoundParameterOut"][];
+            /** Tunable */
+            tunable: string[];
+            /** Metrics */
+            metrics: components["schemas"]["FoundMetricOut"][];
+            /** Prefix */
+            prefix: string[];
+            /** Notes */
+            notes: string[];
+        };
+        /** DiskOut */
+        DiskOut: {
+            /** Parts */
+            parts: {
+                [key: string]: number;
+            };
+            /** Free Bytes */
+            free_bytes: number;
+            /** Total Bytes */
+            total_bytes: number;
+            /** Warning */
+            warning: string;
+        };
+        /** EdgeOut */
+        EdgeOut: {
+            /** Source */
+            source: string;
+            /** Target */
+            target: string;
+            /** Relation */
+            relation: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
         /**
          * EndReason
          * @description Why an attempt ended. Each knows its sentence, and whether trying again can help.
@@ -655,10 +2069,221 @@ export interface components {
             /** Sentence */
             sentence: string;
         };
+        /** ExperimentIn */
+        ExperimentIn: {
+            /** Name */
+            name: string;
+        };
+        /** ExperimentOut */
+        ExperimentOut: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Runs */
+            runs: number;
+        };
+        /**
+         * ExtendIn
+         * @description More budget: each number given replaces the old limit, and must not be below what is spent.
+         */
+        ExtendIn: {
+            budget: components["schemas"]["BudgetBody"];
+        };
+        /** FileIn */
+        FileIn: {
+            /** Path */
+            path: string;
+            /** Size */
+            size: number;
+            /** Sha256 */
+            sha256: string;
+        };
+        /** FileOut */
+        FileOut: {
+            /** Path */
+            path: string;
+            /** Size */
+            size: number;
+            /** Sha256 */
+            sha256: string;
+            /** Rows */
+            rows: number | null;
+        };
+        /** FolderOut */
+        FolderOut: {
+            /** Folder */
+            folder: string;
+        };
+        /** FoundMetricOut */
+        FoundMetricOut: {
+            /** Name */
+            name: string;
+            /** Direction */
+            direction: string | null;
+            /** Monitored */
+            monitored: boolean;
+            /** Line */
+            line: number;
+            /** Confirmed */
+            confirmed: boolean;
+        };
+        /**
+         * FoundParameterOut
+         * @description A parameter of a script. `proposal` is null where `left_alone` says why it is not searched.
+         */
+        FoundParameterOut: {
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Default */
+            default: unknown;
+            /** Choices */
+            choices: (boolean | number | string | null)[];
+            /** Help */
+            help: string;
+            /** Style */
+            style: string;
+            passing: components["schemas"]["PassingBody"];
+            /** File */
+            file: string;
+            /** Line */
+            line: number;
+            /** Required */
+            required: boolean;
+            /** Confirmed */
+            confirmed: boolean;
+            /** Proposal */
+            proposal: {
+                [key: string]: unknown;
+            } | null;
+            /** Range */
+            range: string | null;
+            /** Left Alone */
+            left_alone: string;
+        };
+        /** GcOut */
+        GcOut: {
+            /** Objects */
+            objects: number;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Folders */
+            folders: number;
+            /** Dry Run */
+            dry_run: boolean;
+        };
         /** HTTPValidationError */
         HTTPValidationError: {
             /** Detail */
             detail?: components["schemas"]["ValidationError"][];
+        };
+        /**
+         * HistoryOut
+         * @description Values in the order in which trials ended, and the best so far.
+         */
+        HistoryOut: {
+            /** Numbers */
+            numbers: number[];
+            /** Values */
+            values: number[];
+            /** Best */
+            best: number[];
+            /** States */
+            states: string[];
+        };
+        /** ImportIn */
+        ImportIn: {
+            /**
+             * Path
+             * @default
+             */
+            path: string;
+            /**
+             * Pattern
+             * @default
+             */
+            pattern: string;
+            /**
+             * Table
+             * @default
+             */
+            table: string;
+            /**
+             * Query
+             * @default
+             */
+            query: string;
+            /** Source */
+            source: string;
+            /** Tags */
+            tags?: string[];
+            /** Checks */
+            checks?: components["schemas"]["CheckIn"][];
+            /**
+             * Same Schema
+             * @default true
+             */
+            same_schema: boolean;
+        };
+        /**
+         * ImportOut
+         * @description `state`: queued, running, succeeded, failed or cancelled.
+         */
+        ImportOut: {
+            /** Id */
+            id: string;
+            /** Project */
+            project: string;
+            /** Dataset */
+            dataset: string;
+            /** Source */
+            source: string;
+            /** State */
+            state: string;
+            /** Version */
+            version: string | null;
+            /** Rows */
+            rows: number;
+            /** Files */
+            files: number;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Detail */
+            detail: string;
+            /** Remedy */
+            remedy: string;
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Started At */
+            started_at: string | null;
+            /** Ended At */
+            ended_at: string | null;
+        };
+        /** ImportanceOut */
+        ImportanceOut: {
+            /** Importance */
+            importance: {
+                [key: string]: number;
+            };
+            /** Trials */
+            trials: number;
+            /**
+             * Note
+             * @default
+             */
+            note: string;
         };
         /**
          * InvitationAnswer
@@ -716,6 +2341,21 @@ export interface components {
             used_by: string | null;
         };
         /**
+         * LineageOut
+         * @description A graph: `edges` join nodes by "kind:id", from what was used to what came of it.
+         */
+        LineageOut: {
+            /** Nodes */
+            nodes: components["schemas"]["NodeOut"][];
+            /** Edges */
+            edges: components["schemas"]["EdgeOut"][];
+            /**
+             * Truncated
+             * @default false
+             */
+            truncated: boolean;
+        };
+        /**
          * LogOut
          * @description Output of one attempt, as text; bytes that are no UTF-8 are replaced. `next`: the offset to go on from.
          *
@@ -762,6 +2402,28 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+        };
+        /** MetricOut */
+        MetricOut: {
+            /** Key */
+            key: string;
+            /** Count */
+            count: number;
+            /** Last */
+            last: number | string;
+            /** Last Step */
+            last_step: number;
+            /**
+             * Last Time
+             * Format: date-time
+             */
+            last_time: string;
+            /** Min */
+            min: number | null;
+            /** Max */
+            max: number | null;
+            /** First Step */
+            first_step: number;
         };
         /** NewInvitation */
         NewInvitation: {
@@ -812,10 +2474,69 @@ export interface components {
             /** Token */
             token: string;
         };
+        /**
+         * NodeKind
+         * @enum {string}
+         */
+        NodeKind: "source" | "dataset_version" | "run" | "model_version" | "endpoint" | "feature_view";
+        /** NodeOut */
+        NodeOut: {
+            /** Kind */
+            kind: string;
+            /** Id */
+            id: string;
+            /** Label */
+            label: string;
+        };
+        /** ObjectsIn */
+        ObjectsIn: {
+            /** Sha256 */
+            sha256: string[];
+        };
+        /** ObjectsMissing */
+        ObjectsMissing: {
+            /** Missing */
+            missing: string[];
+        };
+        /** Page[ArtifactOut] */
+        Page_ArtifactOut_: {
+            /** Items */
+            items: components["schemas"]["ArtifactOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[AuditEntry] */
         Page_AuditEntry_: {
             /** Items */
             items: components["schemas"]["AuditEntry"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[DatasetOut] */
+        Page_DatasetOut_: {
+            /** Items */
+            items: components["schemas"]["DatasetOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[ExperimentOut] */
+        Page_ExperimentOut_: {
+            /** Items */
+            items: components["schemas"]["ExperimentOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[FileOut] */
+        Page_FileOut_: {
+            /** Items */
+            items: components["schemas"]["FileOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[ImportOut] */
+        Page_ImportOut_: {
+            /** Items */
+            items: components["schemas"]["ImportOut"][];
             /** Next */
             next?: string | null;
         };
@@ -833,10 +2554,31 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[MetricOut] */
+        Page_MetricOut_: {
+            /** Items */
+            items: components["schemas"]["MetricOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[ProjectOut] */
         Page_ProjectOut_: {
             /** Items */
             items: components["schemas"]["ProjectOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[RunEventOut] */
+        Page_RunEventOut_: {
+            /** Items */
+            items: components["schemas"]["RunEventOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[RunOut] */
+        Page_RunOut_: {
+            /** Items */
+            items: components["schemas"]["RunOut"][];
             /** Next */
             next?: string | null;
         };
@@ -847,10 +2589,38 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[SourceOut] */
+        Page_SourceOut_: {
+            /** Items */
+            items: components["schemas"]["SourceOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[SpoolOut] */
+        Page_SpoolOut_: {
+            /** Items */
+            items: components["schemas"]["SpoolOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[StudyOut] */
+        Page_StudyOut_: {
+            /** Items */
+            items: components["schemas"]["StudyOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[TokenOut] */
         Page_TokenOut_: {
             /** Items */
             items: components["schemas"]["TokenOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[TrialOut] */
+        Page_TrialOut_: {
+            /** Items */
+            items: components["schemas"]["TrialOut"][];
             /** Next */
             next?: string | null;
         };
@@ -861,12 +2631,59 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[VersionRow] */
+        Page_VersionRow_: {
+            /** Items */
+            items: components["schemas"]["VersionRow"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[WorkloadOut] */
         Page_WorkloadOut_: {
             /** Items */
             items: components["schemas"]["WorkloadOut"][];
             /** Next */
             next?: string | null;
+        };
+        /**
+         * ParallelOut
+         * @description Parallel coordinates: one line a trial, through the axes in order; null where a conditional parameter was absent.
+         */
+        ParallelOut: {
+            /** Axes */
+            axes: components["schemas"]["AxisOut"][];
+            /** Numbers */
+            numbers: number[];
+            /** Lines */
+            lines: (boolean | number | string | null)[][];
+            /** Values */
+            values: number[];
+        };
+        /**
+         * PassingBody
+         * @description How a value reaches the script.
+         */
+        PassingBody: {
+            /**
+             * How
+             * @enum {string}
+             */
+            how: "option" | "switch" | "on_off" | "truthy" | "override" | "inject";
+            /**
+             * Flag
+             * @default
+             */
+            flag: string;
+            /**
+             * Off Flag
+             * @default
+             */
+            off_flag: string;
+            /**
+             * On Value
+             * @default true
+             */
+            on_value: boolean;
         };
         /** PlacementOut */
         PlacementOut: {
@@ -876,6 +2693,17 @@ export interface components {
             gpu_indices: number[];
             /** Gpu Fraction */
             gpu_fraction: number;
+        };
+        /** PreviewOut */
+        PreviewOut: {
+            /** Columns */
+            columns: components["schemas"]["ColumnOut"][];
+            /** Rows */
+            rows: unknown[][];
+            /** Total Rows */
+            total_rows: number | null;
+            /** Files */
+            files: components["schemas"]["FileOut"][];
         };
         /** ProjectChange */
         ProjectChange: {
@@ -915,6 +2743,28 @@ export interface components {
              */
             created_at: string;
             role?: components["schemas"]["Role"] | null;
+        };
+        /**
+         * ReadIn
+         * @description A run says that it read this version.
+         */
+        ReadIn: {
+            /** Run Id */
+            run_id: string;
+        };
+        /** RegisterIn */
+        RegisterIn: {
+            /** Name */
+            name: string;
+        };
+        /** RegisteredOut */
+        RegisteredOut: {
+            /** Name */
+            name: string;
+            /** Version */
+            version: string;
+            /** Run Id */
+            run_id: string;
         };
         /**
          * ResourcesBody
@@ -957,6 +2807,137 @@ export interface components {
          * @enum {string}
          */
         Role: "viewer" | "developer" | "maintainer" | "admin";
+        /** RunChange */
+        RunChange: {
+            /** Name */
+            name?: string | null;
+            /** Status */
+            status?: ("SCHEDULED" | "RUNNING" | "FINISHED" | "FAILED" | "KILLED") | null;
+            /** Tags */
+            tags?: {
+                [key: string]: string;
+            };
+        };
+        /** RunDetail */
+        RunDetail: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Project */
+            project: string;
+            /** Experiment */
+            experiment: string;
+            /** Status */
+            status: string;
+            /** User */
+            user: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Deleted */
+            deleted: boolean;
+            /** Workload */
+            workload: string | null;
+            /** Params */
+            params: {
+                [key: string]: string;
+            };
+            /** Metrics */
+            metrics: {
+                [key: string]: number | string;
+            };
+            /** Tags */
+            tags: {
+                [key: string]: string;
+            };
+            /** Datasets */
+            datasets: components["schemas"]["DatasetUsed"][];
+            /** Models */
+            models: string[];
+            /** Artifact Uri */
+            artifact_uri: string;
+        };
+        /** RunEventOut */
+        RunEventOut: {
+            /**
+             * Time
+             * Format: date-time
+             */
+            time: string;
+            /** Type */
+            type: string;
+            /** Name */
+            name: string;
+            /** Text */
+            text: string;
+        };
+        /** RunIn */
+        RunIn: {
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Experiment
+             * @default
+             */
+            experiment: string;
+            /** Params */
+            params?: {
+                [key: string]: string;
+            };
+            /** Tags */
+            tags?: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * RunOut
+         * @description `metrics` are the latest values; what is no finite number is a word: "NaN", "Infinity", "-Infinity".
+         */
+        RunOut: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Project */
+            project: string;
+            /** Experiment */
+            experiment: string;
+            /** Status */
+            status: string;
+            /** User */
+            user: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Deleted */
+            deleted: boolean;
+            /** Workload */
+            workload: string | null;
+            /** Params */
+            params: {
+                [key: string]: string;
+            };
+            /** Metrics */
+            metrics: {
+                [key: string]: number | string;
+            };
+            /** Tags */
+            tags: {
+                [key: string]: string;
+            };
+        };
         /** SecretIn */
         SecretIn: {
             /** Value */
@@ -1000,6 +2981,18 @@ export interface components {
              */
             code: string;
         };
+        /**
+         * SliceOut
+         * @description Each parameter against the value.
+         */
+        SliceOut: {
+            /** Parameters */
+            parameters: {
+                [key: string]: {
+                    [key: string]: unknown[];
+                };
+            };
+        };
         /** SnapshotCheck */
         SnapshotCheck: {
             /** Missing */
@@ -1029,6 +3022,326 @@ export interface components {
             /** Id */
             id: string;
         };
+        /**
+         * SourceIn
+         * @description `options` by kind, see the guide; a value "secret:NAME" is the project's secret of that name.
+         */
+        SourceIn: {
+            /** Kind */
+            kind: string;
+            /** Options */
+            options?: {
+                [key: string]: string;
+            };
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+        };
+        /** SourceOut */
+        SourceOut: {
+            /** Id */
+            id: string;
+            /** Project */
+            project: string;
+            /** Name */
+            name: string;
+            /** Kind */
+            kind: string;
+            /** Options */
+            options: {
+                [key: string]: string;
+            };
+            /** Description */
+            description: string;
+            /** Tested */
+            tested: boolean;
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
+        /** SourcePreviewIn */
+        SourcePreviewIn: {
+            /**
+             * Path
+             * @default
+             */
+            path: string;
+            /**
+             * Pattern
+             * @default
+             */
+            pattern: string;
+            /**
+             * Table
+             * @default
+             */
+            table: string;
+            /**
+             * Query
+             * @default
+             */
+            query: string;
+            /**
+             * Limit
+             * @default 20
+             */
+            limit: number;
+        };
+        /** SourcePreviewOut */
+        SourcePreviewOut: {
+            /** Columns */
+            columns: components["schemas"]["ColumnOut"][];
+            /** Rows */
+            rows: unknown[][];
+            /** Statistics */
+            statistics: {
+                [key: string]: unknown;
+            };
+            /** Entries */
+            entries: {
+                [key: string]: unknown;
+            }[];
+            /** Total Rows */
+            total_rows?: number | null;
+        };
+        /** SourceTestOut */
+        SourceTestOut: {
+            /** Ok */
+            ok: boolean;
+            /** Detail */
+            detail: string;
+        };
+        /** SpoolOffset */
+        SpoolOffset: {
+            /** Offset */
+            offset: number;
+        };
+        /** SpoolOut */
+        SpoolOut: {
+            /** Spool */
+            spool: string;
+            /** Stream */
+            stream: string;
+            /** Offset */
+            offset: number;
+        };
+        /**
+         * StudyIn
+         * @description A search over a script's parameters.
+         *
+         *     Without `space`, what discovery proposes is searched; `space` is a list of parameters or a table from names to ranges, such as
+         *     {"lr": "1e-4..0.1 log"}; with `only_space` false it changes what discovery proposes instead of replacing it. Without `metric`, the
+         *     likeliest objective that discovery finds is taken.
+         */
+        StudyIn: {
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /** Script */
+            script: string;
+            /** Arguments */
+            arguments?: string[];
+            /** Snapshot */
+            snapshot: string;
+            /**
+             * Metric
+             * @default
+             */
+            metric: string;
+            /**
+             * Direction
+             * @default
+             * @enum {string}
+             */
+            direction: "" | "minimize" | "maximize";
+            /**
+             * Value From
+             * @default last
+             * @enum {string}
+             */
+            value_from: "last" | "best";
+            /** Space */
+            space?: {
+                [key: string]: unknown;
+            } | unknown[];
+            /**
+             * Only Space
+             * @default true
+             */
+            only_space: boolean;
+            /**
+             * Skip
+             * @description parameters that discovery proposes and that stay as they are
+             */
+            skip?: string[];
+            /**
+             * Bindings
+             * @description how values reach the script; found by discovery when left out
+             */
+            bindings?: {
+                [key: string]: components["schemas"]["PassingBody"];
+            };
+            /**
+             * Sampler
+             * @default tpe
+             */
+            sampler: string;
+            /** Sampler Options */
+            sampler_options?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Pruner
+             * @default none
+             */
+            pruner: string;
+            /** Pruner Options */
+            pruner_options?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            budget?: components["schemas"]["BudgetBody"];
+            /**
+             * Parallel
+             * @default 4
+             */
+            parallel: number;
+            /**
+             * Engine
+             * @default embedded
+             * @enum {string}
+             */
+            engine: "embedded" | "ray";
+            /** Initial */
+            initial?: {
+                [key: string]: boolean | number | string | null;
+            }[];
+            /**
+             * Warm From
+             * @description names or ids of earlier studies to start from
+             */
+            warm_from?: string[];
+            /** Trial Time Limit Seconds */
+            trial_time_limit_seconds?: number | null;
+            resources?: components["schemas"]["ResourcesBody"];
+            /** Environment */
+            environment?: {
+                [key: string]: string;
+            };
+            /** Secrets */
+            secrets?: {
+                [key: string]: string;
+            };
+            /** Data */
+            data?: string[];
+            /**
+             * Requirements
+             * @default
+             */
+            requirements: string;
+            /**
+             * Experiment
+             * @default
+             */
+            experiment: string;
+            /**
+             * Priority
+             * @default 0
+             */
+            priority: number;
+            /**
+             * Go On
+             * @description if a study of this name exists, go on with it, its budget extended to this one
+             * @default false
+             */
+            go_on: boolean;
+        };
+        /** StudyOut */
+        StudyOut: {
+            /** Id */
+            id: string;
+            /** Project */
+            project: string;
+            /** Owner */
+            owner: string;
+            /** Name */
+            name: string;
+            /** State */
+            state: string;
+            /** Sentence */
+            sentence: string;
+            /** Script */
+            script: string | null;
+            /** Arguments */
+            arguments: string[];
+            /** Snapshot */
+            snapshot: string | null;
+            /** Metric */
+            metric: string;
+            /** Direction */
+            direction: string;
+            /** Value From */
+            value_from: string;
+            /** Space */
+            space: {
+                [key: string]: unknown;
+            }[];
+            /** Sampler */
+            sampler: string;
+            /** Sampler Options */
+            sampler_options: {
+                [key: string]: unknown;
+            };
+            /** Pruner */
+            pruner: string;
+            /** Pruner Options */
+            pruner_options: {
+                [key: string]: unknown;
+            };
+            /** Seed */
+            seed: number;
+            budget: components["schemas"]["BudgetBody"];
+            /** Parallel */
+            parallel: number;
+            /** Engine */
+            engine: string;
+            /** Run Id */
+            run_id: string | null;
+            /** Workload Id */
+            workload_id: string | null;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Spent Seconds */
+            spent_seconds: number;
+            /** Trials */
+            trials: {
+                [key: string]: number;
+            };
+            /** Best Value */
+            best_value: number | null;
+        };
+        /**
+         * StudyState
+         * @enum {string}
+         */
+        StudyState: "running" | "paused" | "succeeded" | "failed" | "cancelled";
         /** Submitted */
         Submitted: {
             /** Id */
@@ -1040,6 +3353,24 @@ export interface components {
             state: components["schemas"]["WorkloadState"];
             /** Name */
             name: string;
+        };
+        /** SweptOut */
+        SweptOut: {
+            /** Job Folders */
+            job_folders: number;
+            /** Checkpoints */
+            checkpoints: number;
+            /** Objects */
+            objects: number;
+            /** Freed Bytes */
+            freed_bytes: number;
+            /** Dry Run */
+            dry_run: boolean;
+        };
+        /** TagIn */
+        TagIn: {
+            /** Version */
+            version: string;
         };
         /** TokenIn */
         TokenIn: {
@@ -1079,6 +3410,49 @@ export interface components {
             /** Revoked At */
             revoked_at: string | null;
         };
+        /** TrialOut */
+        TrialOut: {
+            /** Number */
+            number: number;
+            /** State */
+            state: string;
+            /** Sentence */
+            sentence: string;
+            /** Values */
+            values: {
+                [key: string]: boolean | number | string | null;
+            };
+            /** Value */
+            value: number | null;
+            /** Last Value */
+            last_value: number | null;
+            /** Reports */
+            reports: number;
+            /** Fault */
+            fault: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Workload Id */
+            workload_id: string | null;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Started At */
+            started_at: string | null;
+            /** Ended At */
+            ended_at: string | null;
+            /** Seconds */
+            seconds: number | null;
+            /** Command */
+            command: string;
+        };
+        /**
+         * TrialState
+         * @enum {string}
+         */
+        TrialState: "running" | "succeeded" | "pruned" | "failed" | "cancelled";
         /** UserChange */
         UserChange: {
             /** Password */
@@ -1133,6 +3507,128 @@ export interface components {
             input?: unknown;
             /** Context */
             ctx?: Record<string, never>;
+        };
+        /**
+         * VerifyOut
+         * @description `damaged`: paths whose bytes are lost or changed.
+         */
+        VerifyOut: {
+            /** Files */
+            files: number;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Damaged */
+            damaged: string[];
+        };
+        /**
+         * VersionIn
+         * @description A new version of these files, whose contents were all sent before.
+         */
+        VersionIn: {
+            /** Files */
+            files: components["schemas"]["FileIn"][];
+            /** Provenance */
+            provenance?: {
+                [key: string]: unknown;
+            };
+            /** Tags */
+            tags?: string[];
+            /** Checks */
+            checks?: components["schemas"]["CheckIn"][];
+            /** Description */
+            description?: string | null;
+            /** Run Id */
+            run_id?: string | null;
+        };
+        /**
+         * VersionOut
+         * @description `id`: the hash of the content. `version`: "v3". `created`: false if the content was the latest version's already.
+         */
+        VersionOut: {
+            /** Id */
+            id: string;
+            /** Project */
+            project: string;
+            /** Dataset */
+            dataset: string;
+            /** Version */
+            version: string;
+            /** Number */
+            number: number;
+            /** Kind */
+            kind: string;
+            /** Format */
+            format: string;
+            /** Files */
+            files: number;
+            /** Rows */
+            rows: number | null;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Columns */
+            columns: components["schemas"]["ColumnOut"][];
+            /** Statistics */
+            statistics: {
+                [key: string]: unknown;
+            };
+            /** Provenance */
+            provenance: {
+                [key: string]: unknown;
+            };
+            /** Checks */
+            checks: {
+                [key: string]: unknown;
+            }[];
+            /** Tags */
+            tags: string[];
+            /** Iceberg */
+            iceberg: {
+                [key: string]: unknown;
+            } | null;
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Removed At */
+            removed_at?: string | null;
+            /** Created */
+            created?: boolean | null;
+        };
+        /**
+         * VersionRow
+         * @description A version as lists show it.
+         */
+        VersionRow: {
+            /** Id */
+            id: string;
+            /** Dataset */
+            dataset: string;
+            /** Version */
+            version: string;
+            /** Number */
+            number: number;
+            /** Kind */
+            kind: string;
+            /** Files */
+            files: number;
+            /** Rows */
+            rows: number | null;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Tags */
+            tags: string[];
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Removed At */
+            removed_at: string | null;
         };
         /** WorkloadDetail */
         WorkloadDetail: {
@@ -2269,6 +4765,1046 @@ export interface operations {
             };
         };
     };
+    missing_api_v1_projects__project__data_missing_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ObjectsIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ObjectsMissing"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    put_objects_api_v1_projects__project__data_objects_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: number;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_datasets_api_v1_projects__project__datasets_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+                search?: string;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_DatasetOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_dataset_api_v1_projects__project__datasets__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_dataset_api_v1_projects__project__datasets__name__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DatasetChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_versions_api_v1_projects__project__datasets__name__versions_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+                removed?: boolean;
+            };
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_VersionRow_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    publish_api_v1_projects__project__datasets__name__versions_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VersionIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    diff_api_v1_projects__project__datasets__name__diff_get: {
+        parameters: {
+            query: {
+                before: string;
+                after?: string;
+                key?: string[];
+            };
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiffOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    set_tag_api_v1_projects__project__datasets__name__tags__tag__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                tag: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TagIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_tag_api_v1_projects__project__datasets__name__tags__tag__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                tag: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_version_api_v1_projects__project__datasets__name__versions__version__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_version_api_v1_projects__project__datasets__name__versions__version__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_files_api_v1_projects__project__datasets__name__versions__version__files_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_FileOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_file_api_v1_projects__project__datasets__name__versions__version__files__path__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    preview_api_v1_projects__project__datasets__name__versions__version__preview_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreviewOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    place_api_v1_projects__project__datasets__name__versions__version__folder_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FolderOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    record_read_api_v1_projects__project__datasets__name__versions__version__reads_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReadIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    verify_api_v1_projects__project__datasets__name__versions__version__verify_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+                version: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VerifyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_lineage_api_v1_projects__project__lineage_get: {
+        parameters: {
+            query: {
+                kind: components["schemas"]["NodeKind"];
+                id: string;
+                direction?: components["schemas"]["Direction"];
+                depth?: number;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LineageOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    gc_api_v1_data_gc_post: {
+        parameters: {
+            query?: {
+                dry_run?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GcOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    kinds_api_v1_source_kinds_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: {
+                            [key: string]: unknown;
+                        }[];
+                    };
+                };
+            };
+        };
+    };
+    list_sources_api_v1_projects__project__sources_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SourceOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_source_api_v1_projects__project__sources__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SourceOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    set_source_api_v1_projects__project__sources__name__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SourceIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SourceOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_source_api_v1_projects__project__sources__name__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    test_source_api_v1_projects__project__sources__name__test_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SourceTestOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    preview_source_api_v1_projects__project__sources__name__preview_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SourcePreviewIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SourcePreviewOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    start_import_api_v1_projects__project__datasets__name__imports_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_imports_api_v1_projects__project__imports_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                dataset?: string;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ImportOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_import_api_v1_imports__import__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                import: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    cancel_import_api_v1_imports__import__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                import: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     check_api_v1_projects__project__snapshots_check_post: {
         parameters: {
             query?: never;
@@ -2356,6 +5892,57 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SnapshotOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    disk_api_v1_disk_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiskOut"];
+                };
+            };
+        };
+    };
+    sweep_api_v1_gc_post: {
+        parameters: {
+            query?: {
+                dry_run?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SweptOut"];
                 };
             };
             /** @description Validation Error */
@@ -2567,6 +6154,1183 @@ export interface operations {
                 content: {
                     "application/json": unknown;
                 };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    discover_api_v1_projects__project__studies_discover_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DiscoverIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiscoveryOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_studies_api_v1_projects__project__studies_get: {
+        parameters: {
+            query?: {
+                state?: components["schemas"]["StudyState"][];
+                /** @description part of a name */
+                text?: string;
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_StudyOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    begin_api_v1_projects__project__studies_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StudyIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    board_api_v1_projects__project__studies_board_get: {
+        parameters: {
+            query?: {
+                /** @description how many studies, newest first */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoardOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    named_api_v1_projects__project__studies_named__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_api_v1_studies__study__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_trials_api_v1_studies__study__trials_get: {
+        parameters: {
+            query?: {
+                state?: components["schemas"]["TrialState"][];
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TrialOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_trial_api_v1_studies__study__trials__number__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrialOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    pause_api_v1_studies__study__pause_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    resume_api_v1_studies__study__resume_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    cancel_api_v1_studies__study__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    extend_api_v1_studies__study__extend_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExtendIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StudyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    register_api_v1_studies__study__register_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RegisterIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisteredOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    best_api_v1_studies__study__best_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BestOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    history_api_v1_studies__study__history_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    importance_api_v1_studies__study__importance_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportanceOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    parallel_api_v1_studies__study__parallel_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ParallelOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    slices_api_v1_studies__study__slice_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SliceOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_experiments_api_v1_projects__project__experiments_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ExperimentOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    create_experiment_api_v1_projects__project__experiments_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExperimentIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_runs_api_v1_projects__project__runs_get: {
+        parameters: {
+            query?: {
+                /** @description MLflow's language: metrics.loss < 0.1 and params.lr = '0.01' */
+                filter?: string;
+                /** @description metrics.loss ASC */
+                order_by?: string[];
+                /** @description names of experiments */
+                experiment?: string[];
+                /** @description deleted runs as well */
+                deleted?: boolean;
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RunOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    create_run_api_v1_projects__project__runs_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_run_api_v1_runs__run__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_run_api_v1_runs__run__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_run_api_v1_runs__run__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    restore_run_api_v1_runs__run__restore_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    compare_api_v1_compare_get: {
+        parameters: {
+            query: {
+                run: string[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_metrics_api_v1_runs__run__metrics_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_MetricOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    series_api_v1_metrics_series_get: {
+        parameters: {
+            query: {
+                run: string[];
+                key: string[];
+                buckets?: number;
+                from_step?: number | null;
+                to_step?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.narf.series": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_events_api_v1_runs__run__events_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RunEventOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_spools_api_v1_runs__run__spools_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SpoolOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    ship_api_v1_runs__run__spools__spool_id___stream__post: {
+        parameters: {
+            query: {
+                offset: number;
+            };
+            header?: never;
+            path: {
+                run: string;
+                spool_id: string;
+                stream: "events" | "points";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SpoolOffset"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_artifacts_api_v1_runs__run__artifacts_get: {
+        parameters: {
+            query?: {
+                path?: string;
+            };
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ArtifactOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    download_api_v1_runs__run__artifacts__path__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    upload_api_v1_runs__run__artifacts__path__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_api_v1_runs__run__artifacts__path__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Validation Error */
             422: {

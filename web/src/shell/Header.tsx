@@ -37,7 +37,7 @@ export function Header({ project }: { project: string | null }) {
       />
       <Breadcrumb />
       <span className={css.grow} />
-      <button type="button" className={css.search} onClick={openPalette} aria-label="Search or jump to" aria-keyshortcuts="Control+K Meta+K">
+      <button type="button" className={css.search} onClick={openPalette} aria-keyshortcuts="Control+K Meta+K">
         <IconSearch size={14} stroke={1.8} aria-hidden />
         <span>Search or jump to…</span>
         <kbd>{/Mac/.test(navigator.userAgent) ? "⌘K" : "Ctrl K"}</kbd>

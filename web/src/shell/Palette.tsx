@@ -87,7 +87,7 @@ export function Palette({ project }: { project: string | null }) {
     } else if (event.key === "Enter") choose(found[at]);
   };
   return (
-    <Modal opened={opened} onClose={() => setOpened(false)} withCloseButton={false} padding={0} yOffset="12vh" centered={false} size={560} aria-label="Search or jump to">
+    <Modal opened={opened} onClose={() => setOpened(false)} withCloseButton={false} padding={0} yOffset="12vh" centered={false} size={560}>
       <TextInput
         data-autofocus value={text} onKeyDown={onKey} size="md" variant="unstyled" placeholder="Where to?" aria-label="Search or jump to"
         onChange={(event) => { setText(event.currentTarget.value); setAt(0); }} leftSection={<IconSearch size={16} />}

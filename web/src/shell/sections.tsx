@@ -1,5 +1,5 @@
 /** The places of the console, once: for the sidebar, the command palette and the breadcrumb. */
-import { IconHome, IconLayoutDashboard, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
+import { IconChartLine, IconHome, IconLayoutDashboard, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
 
 export interface Section {
   label: string;
@@ -14,6 +14,7 @@ export const ofProject: { title: string; sections: Section[] }[] = [
     sections: [
       { label: "Overview", to: "", icon: IconLayoutDashboard, key: "o" },
       { label: "Workloads", to: "/workloads", icon: IconStack2, key: "w" },
+      { label: "Runs", to: "/runs", icon: IconChartLine, key: "r" },
     ],
   },
 ];

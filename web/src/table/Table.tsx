@@ -124,7 +124,7 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
         {tools}
         <Picker columns={columns} shown={shown.map((column) => column.key)} onChange={(keys) => onView({ ...view, columns: keys?.join(",") })} />
       </div>
-      <div ref={scroller} className={css.scroll} style={{ height }} role="table" aria-label={label} aria-rowcount={visible.length + 1} tabIndex={visible.length === 0 ? 0 : -1} onKeyDown={onKey}>
+      <div ref={scroller} className={css.scroll} style={{ height: rows.length === 0 ? "auto" : `min(${typeof height === "number" ? `${height}px` : height}, ${Math.max(visible.length, 3) * ROW + 46}px)`, contain: rows.length === 0 ? "none" : undefined }} role="table" aria-label={label} aria-rowcount={visible.length + 1} tabIndex={visible.length === 0 ? 0 : -1} onKeyDown={onKey}>
         <div className={css.head} role="row" aria-rowindex={1} style={{ minWidth: width }}>
           {onPick && (
             <div role="columnheader" className={css.pick}>

@@ -69,7 +69,7 @@ def _live(connection: Connection, study: dict[str, Any]) -> dict[str, Any]:
     info = study
     with Live(console=Console(highlight=False), refresh_per_second=8, transient=True) as live:
         for info in follow(connection, study["id"]):
-            trials = list(connection.items(f"/api/v1/studies/{study['id']}/trials", limit=500))
+            trials = list(connection.items(f"/api/v1/studies/{study['id']}/trials"))
             live.update(_picture(info, trials))
     return info
 
@@ -142,7 +142,7 @@ def _list(connection: Connection, project: str, as_json: bool) -> None:
 
 
 def _show(connection: Connection, info: dict[str, Any], as_json: bool) -> None:
-    trials = list(connection.items(f"/api/v1/studies/{info['id']}/trials", limit=500))
+    trials = list(connection.items(f"/api/v1/studies/{info['id']}/trials"))
     if as_json:
         output.print_json(info | {"items": trials})
         return

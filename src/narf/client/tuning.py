@@ -107,7 +107,7 @@ class Search:
         return values
 
     def trials(self) -> list[dict[str, Any]]:
-        return list(self.connection.items(f"/api/v1/studies/{self.info['id']}/trials", limit=500))
+        return list(self.connection.items(f"/api/v1/studies/{self.info['id']}/trials"))
 
     def importance(self) -> dict[str, float]:
         found: dict[str, float] = self.connection.get(f"/api/v1/studies/{self.info['id']}/importance")["importance"]

@@ -105,7 +105,7 @@ def slices(study: Study, trials: Sequence[Trial]) -> dict[str, dict[str, list[An
 
 
 def importance(study: Study, trials: Sequence[Trial]) -> dict[str, float]:
-    """How much of the variation each parameter explains (fANOVA), most first; empty while there are too few trials."""
+    """How much of the variation each parameter explains (PED-ANOVA), most first; empty while there are too few trials."""
     done = [trial for trial in trials if trial.state is TrialState.SUCCEEDED and trial.value is not None]
     if len(done) < LEAST_FOR_IMPORTANCE:
         return {}

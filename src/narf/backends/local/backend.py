@@ -257,7 +257,8 @@ class LocalBackend:
         reason = folder.cancel_reason()
         age = time.time() - folder.path.stat().st_mtime
         if reason is None and age < _START_PATIENCE_SECONDS:
-            if age > _START_AGAIN_SECONDS and job_id not in self._started_again:
+            in_hands = self._zygotes is not None and self._zygotes.hold(job_id)
+            if age > _START_AGAIN_SECONDS and not in_hands and job_id not in self._started_again:
                 self._started_again.add(job_id)
                 self._start_supervisor(job_id)
             return JobStatus(id=job_id, phase=JobPhase.STARTING)

@@ -67,7 +67,6 @@ def _restore_interpreter(program: Program, baseline: Baseline) -> None:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as Python does when it starts
     sys.path[:] = baseline.path
-    sys.path_importer_cache.clear()
     sys.argv = [program.script or "", *program.arguments]
     sys.orig_argv = list(program.argv)
     tempfile.tempdir = None

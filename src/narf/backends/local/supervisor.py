@@ -73,7 +73,8 @@ class Supervisor:
         self._stop: EndReason | None = None
         self._stop_detail = ""
         self._kill_at = float("inf")
-        self._look_at = self._dear_look_at = 0.0
+        self._look_at = self._dear_look_at = time.monotonic() + _QUICK_LOOK_SECONDS
+        self._looked = False
         self._oom_kills = processes.kernel_oom_kills()
         self._shipper: shipping.SpoolShipper | None = None
 
@@ -166,16 +167,19 @@ class Supervisor:
         assert self.spec.time_limit_seconds is not None
         return (self.state.started_at or time.time()) + self.spec.time_limit_seconds - time.time()
 
-    def _reap(self) -> None:
-        """Collect what has ended: replicas, and orphans that were handed to us."""
+    def _reap(self) -> bool:
+        """Collect what has ended: replicas, and orphans that were handed to us. Whether a process is left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
-            self.state = replace(self.state, cpu_seconds=self.state.cpu_seconds + usage.ru_utime + usage.ru_stime)
+                return True
+            # The resident size of a fork includes what it shares: the record until there is a better one.
+            peak = self.state.peak_memory_bytes or (0 if self._looked else usage.ru_maxrss * 1024)
+            cpu_seconds = self.state.cpu_seconds + usage.ru_utime + usage.ru_stime
+            self.state = replace(self.state, cpu_seconds=cpu_seconds, peak_memory_bytes=peak)
             if pid in self._running:
                 ended = Ended(rank=self._running.pop(pid), exit_code=os.waitstatus_to_exitcode(status), asked=self._stop is not None)
                 self._endings.append(ended)
@@ -198,6 +202,7 @@ class Supervisor:
         family = processes.descendants(os.getpid())
         if now >= self._dear_look_at or (limit and processes.resident_bytes(family) > limit):
             size = processes.proportional_bytes(family)
+            self._looked = True
             self.state = replace(self.state, peak_memory_bytes=max(self.state.peak_memory_bytes, size))
             spent = time.monotonic() - now
             self._dear_look_at = now + max(_DEAR_LOOK_SECONDS, 100 * spent)  # at most one per cent of a core
@@ -205,7 +210,7 @@ class Supervisor:
                 detail = f"It held {size >> 20} MiB; the limit is {limit >> 20} MiB."
                 self._request_stop(EndReason.OUT_OF_MEMORY, detail)
                 self._stop_all(signal.SIGKILL)  # there may be no time for a grace
-        self._look_at = now + _QUICK_LOOK_SECONDS
+        self._look_at = now + max(_QUICK_LOOK_SECONDS, 25 * (time.monotonic() - now))
 
     # -- stopping and ending
 
@@ -229,8 +234,8 @@ class Supervisor:
         """Whatever the program has left running ends with it, process groups of its own making included."""
         deadline = time.monotonic() + _LEFTOVER_GRACE_SECONDS
         number = signal.SIGTERM
-        while left := processes.descendants(os.getpid()):
-            processes.signal_each(left, number)
+        while self._reap():
+            processes.signal_each(processes.descendants(os.getpid()), number)
             if time.monotonic() >= deadline:
                 number = signal.SIGKILL
             for key, _ in self._selector.select(0.02):
@@ -239,7 +244,6 @@ class Supervisor:
                         self._selector.unregister(key.fd)
                 else:
                     _drain(key.fd)
-            self._reap()
         for output in self._outputs:
             output.finish()
 

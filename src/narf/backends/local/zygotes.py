@@ -62,6 +62,11 @@ class ZygoteClient:
             self._waiting[job_id] = time.monotonic() + _PATIENCE_SECONDS
             return True
 
+    def holds(self, job_id: str) -> bool:
+        """Whether the job has been handed over and not been forked yet."""
+        with self._lock:
+            return job_id in self._waiting
+
     def close(self) -> None:
         """Let go. The zygote ends when nobody else has come for a while."""
         with self._lock:
@@ -174,6 +179,10 @@ class Zygotes:
             self._clients[python] = ZygoteClient(self._run, python, self._preload, environment, self._otherwise)
         self._clients.move_to_end(python)
         return self._clients[python]
+
+    def hold(self, job_id: str) -> bool:
+        """Whether one of them has the job in its hands."""
+        return any(client.holds(job_id) for client in self._clients.values())
 
     def close(self) -> None:
         for client in self._clients.values():

@@ -141,6 +141,7 @@ def build(settings: Settings, url: str) -> Platform:
     sources.wake = wake
     imports = ImportReconciler(database, sources, data, now)
     workloads = WorkloadService(database, runs, data, backends, now)
+    tracked.workloads = workloads
     live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads), "runs/{run}/metrics": MetricTail(tracked.tracking)})
     cluster = Cluster(backends)
     admission = AdmissionReconciler(database, cluster, list)

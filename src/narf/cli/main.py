@@ -25,6 +25,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("narf.cli.workloads:show", "one workload with its attempts and history"),
         "logs": ("narf.cli.workloads:logs", "print or follow the output"),
         "cancel": ("narf.cli.workloads:cancel", "stop a workload"),
+        "runs": ("narf.cli.runs:runs", "find recorded runs"),
+        "run-show": ("narf.cli.runs:run_show", "one run: parameters, metrics, artifacts"),
+        "experiments": ("narf.cli.experiments:experiments", "list experiments"),
+        "compare": ("narf.cli.compare:compare", "what differs between runs"),
+        "rerun": ("narf.cli.compare:rerun", "run it again as it was"),
+        "import": ("narf.cli.import_mlflow:importing", "bring runs from MLflow"),
+        "export": ("narf.cli.import_mlflow:exporting", "take runs to MLflow"),
     },
     "Data": {
         "data": ("narf.cli.data:app", "datasets and their versions"),

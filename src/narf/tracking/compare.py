@@ -8,39 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SECTIONS = ("code", "params", "environment", "data", "metrics")
-_CODE = (
-    "mlflow.source.git.",
-    "mlflow.source.name",
-    "narf.snapshot",
-    "narf.git",
-    "narf.code",
-    "narf.script",
-    "narf.command",
-    "narf.arguments",
-)
-_ENVIRONMENT = (
-    "narf.env",
-    "narf.python",
-    "narf.os",
-    "narf.cpu",
-    "narf.gpu",
-    "narf.packages",
-    "narf.hardware",
-    "narf.driver",
-    "narf.lock",
-    "narf.seed",
-)
+_CODE = ("mlflow.source.", "narf.code.", "narf.snapshot", "narf.script", "narf.command", "narf.arguments", "narf.git")
 _DATA = ("narf.data",)
+# What the platform notes for itself says nothing about how a run came about.
+_OWN = ("narf.workload", "narf.kind", "narf.parent", "narf.rerun", "narf.imported", "narf.checkpoint", "narf.study", "narf.trial")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What is compared of one run. `datasets` maps a name (with its context) to what identifies the version."""
+    """What is compared of one run. `datasets` maps a name (with its context) to what identifies the version; `code` and
+    `environment` are what is known of these besides tags."""
 
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +57,10 @@ def _section(section: str, run: Recorded) -> Mapping[str, Any]:
         return run.metrics
     if section == "data":
         return {**_tags(run, _DATA), **run.datasets}
-    return _tags(run, _CODE if section == "code" else _ENVIRONMENT)
+    if section == "code":
+        return {**_tags(run, _CODE), **run.code}
+    rest = _tags(run, ("narf.",))
+    return {key: value for key, value in rest.items() if not key.startswith(_CODE + _DATA + _OWN)} | dict(run.environment)
 
 
 def _tags(run: Recorded, prefixes: tuple[str, ...]) -> dict[str, str]:

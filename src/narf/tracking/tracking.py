@@ -95,28 +95,30 @@ class Tracking:
         user: str = "",
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
+        created_at: int | None = None,
     ) -> str:
-        """A new run, its id. Its state is SCHEDULED until it starts."""
+        """A new run, its id. Its state is SCHEDULED until it starts. `created_at` in milliseconds since 1970, by default now."""
         experiment_id = self.experiment(project, experiment)
         all_tags = [RunTag("mlflow.user", user)] if user else []
         all_tags += [RunTag(key, str(value)) for key, value in (tags or {}).items()]
         with in_project(project), _narf_errors("experiment", experiment):
-            run = self.store.create_run(experiment_id, user, _now(), all_tags, name or None)
+            run = self.store.create_run(experiment_id, user, _now() if created_at is None else created_at, all_tags, name or None)
             run_id = str(run.info.run_id)
             self.store.update_run_info(run_id, RunStatus.SCHEDULED, None, None)
-            if params:
-                self.store.log_batch(run_id, [], [Param(key, str(value)) for key, value in params.items()], [])
+            many = [Param(key, str(value)) for key, value in (params or {}).items()]
+            for at in range(0, len(many), 100):
+                self.store.log_batch(run_id, [], many[at : at + 100], [])
         return run_id
 
     def start_run(self, run_id: str) -> None:
         """It runs (again). Safe to repeat."""
         self._set_status(run_id, "RUNNING", None)
 
-    def finish_run(self, run_id: str, status: str) -> None:
+    def finish_run(self, run_id: str, status: str, ended_at: int | None = None) -> None:
         """It ended: FINISHED, FAILED or KILLED. Safe to repeat; a run that is gone is nothing to worry about."""
         if status not in ("FINISHED", "FAILED", "KILLED"):
             raise BadInput(f"{status!r} is no end of a run.", remedy="Use FINISHED, FAILED or KILLED.")
-        self._set_status(run_id, status, _now())
+        self._set_status(run_id, status, _now() if ended_at is None else ended_at)
 
     def run(self, run_id: str) -> Run:
         project = self.project_of_run(run_id)

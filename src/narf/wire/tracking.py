@@ -22,15 +22,21 @@ class ExperimentIn(BaseModel):
 
 
 class RunIn(BaseModel):
+    """`created_at` is for runs that are brought from elsewhere; otherwise the run begins now."""
+
     name: str = Field("", max_length=250)
     experiment: str = Field("", max_length=250)
+    created_at: datetime | None = None
     params: dict[str, str] = Field(default_factory=dict, max_length=2000)
     tags: dict[str, str] = Field(default_factory=dict, max_length=500)
 
 
 class RunChange(BaseModel):
+    """`ended_at` is for runs that are brought from elsewhere; otherwise the end is now."""
+
     name: str | None = Field(None, min_length=1, max_length=250)
     status: RunStatus | None = None
+    ended_at: datetime | None = None
     tags: dict[str, str] = Field(default_factory=dict, max_length=500)
 
 
@@ -96,6 +102,14 @@ class ArtifactOut(BaseModel):
     path: str
     is_folder: bool
     size: int | None
+
+
+class Rerun(BaseModel):
+    """A run that was started again: the workload, and its new run."""
+
+    workload_id: str
+    run_id: str
+    rerun_of: str
 
 
 class Difference(BaseModel):

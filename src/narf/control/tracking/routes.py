@@ -22,7 +22,7 @@ from narf.control.tracking.gate import ARTIFACT_POLICY
 from narf.control.tracking.service import RunService
 from narf.domain.access import Principal, Role
 from narf.domain.errors import BadInput, LimitReached
-from narf.tracking.series import to_bytes
+from narf.tracking.series import reduce_points, to_bytes
 from narf.tracking.spool import OffsetMismatch, Stream
 from narf.wire.page import Limit, Page, decode_cursor, encode_cursor
 from narf.wire.tracking import (
@@ -33,6 +33,7 @@ from narf.wire.tracking import (
     ExperimentIn,
     ExperimentOut,
     MetricOut,
+    Rerun,
     RunChange,
     RunDetail,
     RunEventOut,
@@ -51,6 +52,8 @@ RULES: Rules = {
     ("PATCH", "/api/v1/runs/{run}"): of("run", Role.DEVELOPER, workload_may=True),
     ("DELETE", "/api/v1/runs/{run}"): of("run", Role.DEVELOPER),
     ("POST", "/api/v1/runs/{run}/restore"): of("run", Role.DEVELOPER),
+    ("POST", "/api/v1/runs/{run}/rerun"): of("run", Role.DEVELOPER),
+    ("GET", "/api/v1/runs/{run}/history"): of("run", Role.VIEWER, workload_may=True),
     ("GET", "/api/v1/runs/{run}/metrics"): of("run", Role.VIEWER, workload_may=True),
     ("GET", "/api/v1/runs/{run}/events"): of("run", Role.VIEWER, workload_may=True),
     ("GET", "/api/v1/runs/{run}/spools"): of("run", Role.VIEWER, workload_may=True),
@@ -116,7 +119,13 @@ def _add_runs(routes: APIRouter, runs: RunService) -> None:
     def create_run(project: str, body: RunIn, principal: Principal = Depends(caller)) -> RunDetail:
         """A run that is not scheduled by the platform: of a notebook, of a program elsewhere. It is running at once."""
         run_id = runs.tracking.create_run(
-            project=project, experiment=body.experiment, name=body.name, user=principal.user, params=body.params, tags=body.tags
+            project=project,
+            experiment=body.experiment,
+            name=body.name,
+            user=principal.user,
+            params=body.params,
+            tags=body.tags,
+            created_at=_milliseconds(body.created_at),
         )
         runs.tracking.start_run(run_id)
         return _detail(runs, run_id, project)
@@ -132,7 +141,7 @@ def _add_runs(routes: APIRouter, runs: RunService) -> None:
         if tags:
             runs.tracking.set_tags(run, tags)
         if body.status in ("FINISHED", "FAILED", "KILLED"):
-            runs.tracking.finish_run(run, body.status)
+            runs.tracking.finish_run(run, body.status, _milliseconds(body.ended_at))
         elif body.status is not None:
             runs.tracking.start_run(run)
         return _detail(runs, run)
@@ -146,6 +155,12 @@ def _add_runs(routes: APIRouter, runs: RunService) -> None:
     def restore_run(run: str) -> RunDetail:
         runs.tracking.restore_run(run)
         return _detail(runs, run)
+
+    @routes.post("/runs/{run}/rerun", response_model=Rerun, status_code=201)
+    def rerun(run: str, principal: Principal = Depends(caller)) -> Rerun:
+        """Run it again as it was: code, arguments, environment, data versions."""
+        workload = runs.rerun(run, by=principal.user)
+        return Rerun(workload_id=workload.id, run_id=workload.run_id or "", rerun_of=run)
 
     @routes.get("/compare", response_model=Comparison)
     def compare(run: list[str] = Query(min_length=2, max_length=20), principal: Principal = Depends(caller)) -> Comparison:
@@ -197,6 +212,12 @@ def _add_metrics(routes: APIRouter, runs: RunService) -> None:
         runs.check_may_see(principal, run)
         found = runs.series(run, key, buckets=buckets, from_step=_step(from_step), to_step=_step(to_step))
         return Response(to_bytes(found), media_type=SERIES_TYPE)
+
+    @routes.get("/runs/{run}/history", response_class=Response, responses={200: {"content": {SERIES_TYPE: {}}}})
+    def history(run: str, key: str = Query(min_length=1, max_length=250)) -> Response:
+        """Every point of one metric, in order of step."""
+        points = runs.tracking.history(run, key)
+        return Response(to_bytes([(run, key, reduce_points(points, len(points)))]), media_type=SERIES_TYPE)
 
     @routes.get("/runs/{run}/events", response_model=Page[RunEventOut])
     def list_events(run: str, limit: Limit = 500) -> Page[RunEventOut]:
@@ -335,6 +356,10 @@ def _time(milliseconds: int) -> datetime:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, UTC)
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
 
 
 def _step(step: int | None) -> int | None:

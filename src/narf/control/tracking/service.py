@@ -11,9 +11,10 @@ from mlflow.entities import Run
 from sqlalchemy import func, select
 
 from narf.control.tracking.gate import PARENT_TAG
-from narf.domain.access import Principal, Role
-from narf.domain.errors import BadInput, NotAllowed, NotFound
-from narf.domain.workload import WorkloadState
+from narf.control.workloads.service import Submission, WorkloadService
+from narf.domain.access import Principal
+from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
+from narf.domain.workload import Workload, WorkloadState
 from narf.tracking import tables
 from narf.tracking.artifacts import Artifact, Artifacts
 from narf.tracking.compare import Differences, Recorded, compare
@@ -31,6 +32,7 @@ _STATUS = {
     WorkloadState.FAILED: "FAILED",
     WorkloadState.CANCELLED: "KILLED",
 }
+RERUN_TAG = "narf.rerunOf"
 _MOST_COMPARED = 20
 _MOST_SERIES = 200
 
@@ -54,6 +56,10 @@ class RunRecords:
 
 
 class RunService:
+    """`workloads` is set once there are some: it is made after this, because it records its runs here."""
+
+    workloads: WorkloadService | None = None
+
     def __init__(self, tracking: Tracking) -> None:
         self.tracking = tracking
         self.artifacts = Artifacts(tracking.artifacts_root)
@@ -98,7 +104,7 @@ class RunService:
             return {str(row[0]): row[1] for row in connection.execute(query)}
 
     def compare(self, runs: Sequence[Run]) -> Differences:
-        return compare([_recorded(run) for run in runs])
+        return compare([self._recorded(run) for run in runs])
 
     def runs_to_compare(self, run_ids: Sequence[str]) -> list[Run]:
         if not 2 <= len(run_ids) <= _MOST_COMPARED:
@@ -131,19 +137,62 @@ class RunService:
     def delete_artifact(self, run_id: str, path: str) -> None:
         self.artifacts.delete(self._uri(run_id), path)
 
-    def may_delete(self, principal: Principal, run_id: str) -> None:
-        project = self.project_of(run_id)
-        role = principal.role_in(project) if project else None
-        if principal.run_id is not None or role is None or not role.includes(Role.DEVELOPER):
-            raise NotAllowed("This needs the role developer.", remedy="Ask a maintainer of the project.")
-
     def _uri(self, run_id: str) -> str:
         return str(self.tracking.run(run_id).info.artifact_uri)
 
+    def _recorded(self, run: Run) -> Recorded:
+        datasets: dict[str, str] = {}
+        code: dict[str, str] = {}
+        environment: dict[str, str] = {}
+        for used in run.inputs.dataset_inputs if run.inputs else ():
+            context = next((tag.value for tag in used.tags if tag.key == "mlflow.data.context"), "")
+            datasets[f"{used.dataset.name} ({context})" if context else used.dataset.name] = used.dataset.digest
+        if workload := self._workload(run.info.run_id):
+            program = workload.program
+            datasets |= {name: version for name, _, version in (reference.partition("@") for reference in program.data)}
+            code["program"] = program.script or " ".join(program.command)
+            code["arguments"] = " ".join(program.arguments)
+            environment |= {f"variable {name}": value for name, value in program.environment}
+            environment["requirements"] = program.requirements
+        return Recorded(
+            params=run.data.params, tags=run.data.tags, metrics=run.data.metrics, datasets=datasets, code=code, environment=environment
+        )
 
-def _recorded(run: Run) -> Recorded:
-    datasets = {}
-    for used in run.inputs.dataset_inputs if run.inputs else ():
-        context = next((tag.value for tag in used.tags if tag.key == "mlflow.data.context"), "")
-        datasets[f"{used.dataset.name} ({context})" if context else used.dataset.name] = used.dataset.digest
-    return Recorded(params=run.data.params, tags=run.data.tags, metrics=run.data.metrics, datasets=datasets)
+    def _workload(self, run_id: str) -> Workload | None:
+        return self.workloads.of_run(run_id) if self.workloads else None
+
+    # -- again
+
+    def rerun(self, run_id: str, *, by: str) -> Workload:
+        """Run it again as it was: code, arguments, environment, data versions and resources, in a new run of the same experiment.
+
+        Raises:
+            Conflict: the platform did not run it, so it does not know how.
+        """
+        run, old = self.tracking.run(run_id), self._workload(run_id)
+        if old is None or self.workloads is None:
+            raise Conflict(
+                f"Run {run_id} was not started by the platform, so there is nothing to start again.",
+                remedy="Run its script once with: narf run",
+                code="not_ours",
+            )
+        kept = {key: value for key, value in run.data.tags.items() if key.startswith(("narf.code.", "narf.snapshot"))}
+        names = self.experiment_names([run.info.experiment_id])
+        return self.workloads.submit(
+            Submission(
+                project=old.project,
+                owner=by,
+                name=old.name,
+                kind=old.kind,
+                program=old.program,
+                resources=old.resources,
+                replicas=old.replicas,
+                priority=old.priority,
+                preemptible=old.preemptible,
+                experiment=names.get(run.info.experiment_id, ""),
+                time_limit_seconds=old.time_limit_seconds,
+                max_retries=old.max_retries,
+                labels=old.labels,
+                tags=(*kept.items(), (RERUN_TAG, run_id)),
+            )
+        )

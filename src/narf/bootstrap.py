@@ -36,6 +36,7 @@ from narf.control.data.outbox import CatalogueOutbox
 from narf.control.data.service import DatasetService
 from narf.control.data.sources import ImportReconciler, SourceService
 from narf.control.database import Database
+from narf.control.endpoints.feature import inference
 from narf.control.first_start import LocalAdmin, check_address, prepare
 from narf.control.leader import Leadership
 from narf.control.live import routes as live_routes
@@ -74,6 +75,7 @@ from narf.domain.workload import Workload
 from narf.settings import Settings, read_settings
 from narf.tracking.server import open_stores
 from narf.tracking.tracking import Tracking
+from narf.tracking.workspaces import in_project
 
 _log = logging.getLogger(__name__)
 
@@ -174,9 +176,24 @@ def build(settings: Settings, url: str) -> Platform:
         for hear in on_ended:
             hear(workload)
 
+    served = inference(
+        database=database,
+        home=home,
+        host=settings.host,
+        gateway_port=settings.gateway_port,
+        url=url,
+        registry=stores.registry,
+        tracking=stores.tracking,
+        in_project=in_project,
+        runs=tracked,
+        workloads=workloads,
+        access=access,
+        wake=wake,
+        now=now,
+    )
     workloads.changed = admission.changed = progress.changed = changed
     progress.ended = ended
-    for reconciler in (outbox, imports, admission, progress, searches, CompactionReconciler(tracked)):
+    for reconciler in (outbox, imports, admission, progress, searches, CompactionReconciler(tracked), *served.reconcilers):
         loops[reconciler.name] = ReconcilerLoop(reconciler, now, leadership.is_leader)
 
     registry = CollectorRegistry()
@@ -199,6 +216,7 @@ def build(settings: Settings, url: str) -> Platform:
     ]
     features.append(Feature(router=study_routes.router(studies), rules=study_routes.RULES, resolvers={"study": studies.project_of}))
     features += tracking_features(tracked, stores, projects.exists)
+    features += served.features
     resolvers = {kind: find for feature in features for kind, find in feature.resolvers.items()}
     features.append(Feature(router=live_routes.router(live, Topics(resolvers)), rules=live_routes.RULES))
     app = create_app(features, access, projects.exists)
@@ -210,11 +228,12 @@ def build(settings: Settings, url: str) -> Platform:
         projects=projects,
         workloads=workloads,
         loops=list(loops.values()),
-        on_start=[local.warm, live.start, notifications.start],
+        on_start=[local.warm, live.start, notifications.start, served.keeper.start],
         on_close=[
             database.close,
             tracked.tracking.close,
             live.close,
+            served.close,
             notifications.close,
             leadership.resign,
             *(backend.close for backend in backends.values()),

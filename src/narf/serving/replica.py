@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=os.environ.get("NARF_LOG_LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        folders = [fetched(place, options.scratch) for place in options.package]
+        folders = [fetched(place, options.scratch, options.fallback) for place in options.package]
         policy = Policy(batch_rows=options.batch_rows, queue_requests=options.queue_requests)
         models = [ServedModel(folder, policy=policy, threads=options.threads) for folder in folders]
         _give_names(models, options.name)
@@ -87,10 +87,12 @@ def _announce(options: argparse.Namespace, port: int) -> None:
     os.replace(temporary, target)
 
 
-def fetched(place: str, scratch: Path | None) -> Path:
-    """The package as a local folder; one with a URL is downloaded with the workload's token."""
+def fetched(place: str, scratch: Path | None, fallback: str = "") -> Path:
+    """The package as a local folder; one with a URL is downloaded with the workload's token, as is `fallback` on another machine."""
     if "://" not in place:
-        return Path(place)
+        if Path(place).exists() or not fallback:
+            return Path(place)
+        place = fallback
     from narf.serving.transfer import download_package
 
     return download_package(place, (scratch or Path.cwd()) / "package", os.environ.get("NARF_TOKEN", ""))
@@ -105,6 +107,7 @@ def _give_names(models: Sequence[ServedModel], names: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m narf.serving.replica", description="Serve packaged models.")
     parser.add_argument("--package", action="append", required=True, help="package folder or URL; repeat for several models")
+    parser.add_argument("--fallback", default="", help="URL of the package where its folder is not on this machine")
     parser.add_argument("--name", action="append", default=[], help="NAME or NAME@VERSION, one for each package, in order")
     parser.add_argument("--revision", default="", help="the endpoint's revision, for records")
     parser.add_argument("--host", default="127.0.0.1")

@@ -12,19 +12,23 @@ Tags = Annotated[dict[str, Annotated[str, Field(max_length=5000)]], Field(max_le
 
 
 class PackagingIn(BaseModel):
-    class_name: str = Field("", max_length=500, description="file.py:Class in the run's code, for a checkpoint")
-    inputs: str = Field("", max_length=500, description="artifact of the run with real inputs (.npy, .npz, .json, .csv, .parquet)")
-    processing: str = Field("", max_length=500, description="file.py:Name in the run's code")
-    only: str = Field("", pattern="^(onnx|torchscript|torch|pyfunc)?$")
-    absolute_tolerance: float = Field(1e-5, ge=0, le=1e6)
-    relative_tolerance: float = Field(1e-4, ge=0, le=1)
+    class_name: Annotated[str, Field(max_length=500, description="file.py:Class in the run's code, for a checkpoint")] = ""
+    inputs: Annotated[
+        str, Field(max_length=500, description="artifact of the run with real inputs (.npy, .npz, .json, .csv, .parquet)")
+    ] = ""
+    processing: Annotated[str, Field(max_length=500, description="file.py:Name in the run's code")] = ""
+    only: Annotated[str, Field(pattern="^(onnx|torchscript|torch|pyfunc)?$")] = ""
+    absolute_tolerance: Annotated[float, Field(ge=0, le=1e6)] = 1e-5
+    relative_tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-4
 
 
 class RegisterIn(BaseModel):
     run: str = Field(min_length=1, max_length=64)
-    artifact: str = Field("", max_length=500, description="path in the run's artifacts; found by itself when it is the only model")
+    artifact: Annotated[
+        str, Field(max_length=500, description="path in the run's artifacts; found by itself when it is the only model")
+    ] = ""
     name: str = Field(min_length=1, max_length=63)
-    description: str = Field("", max_length=5000)
+    description: Annotated[str, Field(max_length=5000)] = ""
     tags: Tags = Field(default_factory=dict)
     aliases: list[Alias] = Field(default_factory=list, max_length=20)
     packaging: PackagingIn = PackagingIn()

@@ -93,7 +93,9 @@ def _announce(options: argparse.Namespace, port: int) -> None:
     if options.announce is None:
         return
     temporary = options.announce.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"url": f"http://{options.host}:{port}", "pid": os.getpid()}), encoding="utf-8")
+    temporary.write_text(
+        json.dumps({"url": f"http://{options.host}:{port}", "pid": os.getpid(), "control": os.environ["NARF_URL"]}), encoding="utf-8"
+    )
     os.replace(temporary, options.announce)
 
 

@@ -1,0 +1,119 @@
+"""What an endpoint needs done now: which replicas to start and stop, and where its traffic goes. A pure decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from narf.control.endpoints.scaling import shares
+
+
+class Role(StrEnum):
+    """What a revision is to its endpoint."""
+
+    NEW = "new"  # starts; takes traffic once it is ready
+    ACTIVE = "active"  # has the traffic
+    RETIRED = "retired"  # had it, or was rolled back
+    FAILED = "failed"  # never became ready, or was judged bad
+
+
+class ReplicaState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"  # out of the table; stopped after a moment, when gateways know
+    ENDED = "ended"
+
+
+DRAIN = timedelta(seconds=1.5)
+MOST_FAILURES = 3  # replicas of a revision that end before they are ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    workload_id: str
+    revision: str
+    state: ReplicaState
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """weight: percent of traffic. failures: replicas that ended before they were ready, in a row."""
+
+    id: str
+    number: int
+    role: Role
+    weight: float
+    failures: int = 0
+    last_failure: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    workload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    workload_id: str
+
+
+Action = Start | Drain | Stop
+
+
+def replica_actions(
+    revisions: Sequence[Revision], replicas: Sequence[Replica], wanted: int, now: datetime, *, for_new: int = 1
+) -> list[Action]:
+    """Bring the replicas of each revision to their share of `wanted`. for_new: what a new revision gets before it has traffic.
+
+    A new revision has its share beside the old ones until it takes over; an active one keeps a ready replica in the table
+    until another has one, so that traffic always has somewhere to go. Failing revisions are tried again more and more slowly.
+    """
+    actions: list[Action] = []
+    split = dict(zip((r.id for r in revisions), _split(revisions, wanted, for_new), strict=True))
+    someone_ready = {replica.revision for replica in replicas if replica.state is ReplicaState.READY}
+    takes_traffic = {revision.id for revision in revisions if revision.role is Role.ACTIVE}
+    for revision in revisions:
+        mine = [replica for replica in replicas if replica.revision == revision.id]
+        live = [replica for replica in mine if replica.state in (ReplicaState.STARTING, ReplicaState.READY)]
+        want = split[revision.id]
+        if revision.role in (Role.RETIRED, Role.FAILED) and takes_traffic and not (takes_traffic & someone_ready) and wanted > 0:
+            want = len(live)  # nobody else can answer yet
+        if len(live) < want and _may_start(revision, now):
+            actions += [Start(revision.id)] * (want - len(live))
+        elif len(live) > want:
+            order = sorted(live, key=lambda replica: (replica.state is ReplicaState.READY, replica.since), reverse=False)
+            actions += [Drain(replica.workload_id) for replica in order[: len(live) - want]]
+        actions += [
+            Stop(replica.workload_id) for replica in mine if replica.state is ReplicaState.DRAINING and now - replica.since >= DRAIN
+        ]
+    return actions
+
+
+def _split(revisions: Sequence[Revision], wanted: int, for_new: int) -> list[int]:
+    """Replicas by weight for those with traffic; a new revision gets at least one, to prove itself before it has any."""
+    split = shares(wanted, [revision.weight if revision.role in (Role.ACTIVE, Role.NEW) else 0.0 for revision in revisions])
+    return [max(count, for_new) if revision.role is Role.NEW else count for revision, count in zip(revisions, split, strict=True)]
+
+
+def _may_start(revision: Revision, now: datetime) -> bool:
+    if revision.failures == 0 or revision.last_failure is None:
+        return True
+    return now - revision.last_failure >= timedelta(seconds=min(60.0, 0.5 * 2.0**revision.failures))
+
+
+def traffic(revisions: Sequence[Revision], replicas: Sequence[Replica]) -> dict[str, list[str]]:
+    """The table: ready replicas of each revision, by workload."""
+    return {
+        revision.id: [
+            replica.workload_id for replica in replicas if replica.revision == revision.id and replica.state is ReplicaState.READY
+        ]
+        for revision in revisions
+    }

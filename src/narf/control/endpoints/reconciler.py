@@ -1,0 +1,344 @@
+"""Brings endpoints to what they should be: replicas started and stopped, aliases followed, rollouts moved on or back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import narf.serving.entry
+from narf.control.database import Database
+from narf.control.endpoints import plan, rollout, store
+from narf.control.endpoints.alerts import Alerts
+from narf.control.endpoints.plan import MOST_FAILURES, Drain, ReplicaState, Role, Start, Stop
+from narf.control.endpoints.scaling import Limits, wanted_replicas
+from narf.control.endpoints.service import EndpointService
+from narf.control.endpoints.store import Endpoint, Replica, Revision
+from narf.control.models.service import ModelService
+from narf.control.models.store import PackageState
+from narf.control.workloads.service import Submission, WorkloadService
+from narf.domain.errors import NarfError, NotFound
+from narf.domain.workload import Program, Resources, Workload, WorkloadKind
+from narf.serving.gateway.table import LATENCY_BOUNDS
+
+_log = logging.getLogger(__name__)
+_ENTRY = str(Path(narf.serving.entry.__path__[0]) / "serve.py")
+_ALIAS_SECONDS = 2.0
+_PRIORITY = 50  # people wait for an answer
+
+
+class EndpointReconciler:
+    """`changed` is called when the routing table may be another."""
+
+    name = "endpoints"
+
+    def __init__(
+        self,
+        database: Database,
+        endpoints: EndpointService,
+        models: ModelService,
+        workloads: WorkloadService,
+        alerts: Alerts,
+        url: str,
+        changed: Callable[[], None],
+    ) -> None:
+        self._database, self._endpoints, self._models, self._workloads = database, endpoints, models, workloads
+        self._alerts, self._url, self.changed = alerts, url, changed
+        self._looked_at_aliases: datetime | None = None
+        self._is_moving = False
+
+    def next_look_seconds(self) -> float:
+        return 0.25 if self._is_moving else 1.0
+
+    def pass_once(self, now: datetime) -> bool:
+        with self._database.read() as connection:
+            endpoints = store.list_endpoints(connection)
+            replicas = store.list_replicas(connection)
+        follow = self._looked_at_aliases is None or now - self._looked_at_aliases >= timedelta(seconds=_ALIAS_SECONDS)
+        if follow:
+            self._looked_at_aliases = now
+        self._is_moving, did = False, False
+        for endpoint in endpoints:
+            try:
+                mine = [replica for replica in replicas if replica.endpoint_id == endpoint.id]
+                did |= self._reconcile(endpoint, mine, now, follow=follow)
+            except NarfError:
+                # One endpoint's trouble (a package gone, a queue closed) must not hold up the others.
+                _log.exception("endpoint %s could not be reconciled", endpoint.name)
+        known = {endpoint.id for endpoint in endpoints}
+        for replica in replicas:
+            if replica.endpoint_id not in known:
+                self._stop(replica)
+                did = True
+        if did:
+            self.changed()
+        return did
+
+    def _reconcile(self, endpoint: Endpoint, replicas: list[Replica], now: datetime, *, follow: bool) -> bool:
+        did = False
+        replicas, lost = self._without_ended(endpoint, replicas, now)
+        did |= lost
+        if follow and endpoint.alias:
+            did |= self._follow(endpoint)
+        wanted = self._wanted(endpoint, now)
+        with self._endpoints.lock:
+            endpoint = self._endpoints.endpoint(endpoint.id)
+            did |= self._move(endpoint, replicas, wanted, now)
+        endpoint = self._endpoints.endpoint(endpoint.id)
+        revisions = self._endpoints.revisions(endpoint.id)
+        for_new = 1 if endpoint.rollout.get("steps") else max(1, wanted)
+        actions = plan.replica_actions(_planned(revisions), [_planned_replica(r) for r in replicas], wanted, now, for_new=for_new)
+        for action in actions:
+            did |= self._apply(endpoint, revisions, replicas, action, now)
+        live = (ReplicaState.STARTING, ReplicaState.DRAINING)
+        self._is_moving |= bool(actions) or endpoint.step_began is not None or any(replica.state in live for replica in replicas)
+        return did
+
+    def _wanted(self, endpoint: Endpoint, now: datetime) -> int:
+        last_used = max(filter(None, (endpoint.last_used, self._endpoints.demand.last_used(endpoint.id))), default=None)
+        if last_used is not None and (endpoint.last_used is None or last_used - endpoint.last_used > timedelta(seconds=30)):
+            with self._database.write() as connection:
+                store.change_endpoint(connection, endpoint.id, last_used=last_used)
+        limits = Limits(least=endpoint.least, most=endpoint.most, target=endpoint.target, idle=timedelta(seconds=endpoint.idle_seconds))
+        return wanted_replicas(self._endpoints.demand.history(endpoint.id), limits, now, last_used=last_used)
+
+    def _without_ended(self, endpoint: Endpoint, replicas: list[Replica], now: datetime) -> tuple[list[Replica], bool]:
+        """Those whose workloads go on; the others are forgotten, and those that never became ready count against their revision."""
+        left, did = [], False
+        for replica in replicas:
+            try:
+                workload = self._workloads.workload(replica.workload_id)
+            except NotFound:
+                workload = None
+            if workload is not None and not workload.state.is_finished:
+                left.append(replica)
+                continue
+            did = True
+            with self._database.write() as connection:
+                store.remove_replica(connection, replica.workload_id)
+                if replica.state is ReplicaState.STARTING:
+                    revision = store.find_revision(connection, replica.revision_id)
+                    if revision is not None:
+                        store.change_revision(connection, revision.id, failures=revision.failures + 1, last_failure=now)
+                if replica.state is not ReplicaState.DRAINING:
+                    sentence = workload.sentence() if workload else "Its workload is gone."
+                    store.add_event(
+                        connection, endpoint.id, now, "replica_lost", f"Replica {replica.workload_id} ended: {sentence}", "platform"
+                    )
+        return left, did
+
+    def _follow(self, endpoint: Endpoint) -> bool:
+        """A new revision when the alias points elsewhere than the newest one."""
+        try:
+            model, version, _ = self._models.resolve(endpoint.project, f"{endpoint.model}@{endpoint.alias}")
+        except NotFound:
+            return False  # the alias was taken away: what serves goes on
+        newest = self._endpoints.revisions(endpoint.id)[-1:]
+        if newest and newest[0].version == version:
+            return False
+        because = f"alias {endpoint.alias} was moved to version {version}"
+        return self._endpoints.add_revision(endpoint.id, model, version, by="platform", because=because) is not None
+
+    # -- rollouts
+
+    def _move(self, endpoint: Endpoint, replicas: Sequence[Replica], wanted: int, now: datetime) -> bool:
+        revisions = self._endpoints.revisions(endpoint.id)
+        new = next((revision for revision in revisions if revision.role is Role.NEW), None)
+        if new is not None:
+            return self._take_over(endpoint, revisions, new, replicas, wanted, now)
+        failing = next((r for r in revisions if r.role is Role.ACTIVE and r.failures >= MOST_FAILURES), None)
+        if failing is not None and endpoint.step_began is not None:
+            self._endpoints.roll_back(
+                endpoint.id, by="platform", because=f"its replicas ended {failing.failures} times before they were ready."
+            )
+            self._alerts.send(
+                endpoint, "rolled_back", f"Revision {failing.number} of {endpoint.name} was rolled back: its replicas do not start."
+            )
+            return True
+        if failing is not None and not endpoint.trouble:
+            self._trouble(
+                endpoint,
+                f"its replicas ended {failing.failures} times before they were ready. See: narf endpoints show {endpoint.name}",
+                now,
+            )
+            return True
+        if endpoint.step_began is not None:
+            return self._step(endpoint, revisions, now)
+        return False
+
+    def _take_over(
+        self, endpoint: Endpoint, revisions: Sequence[Revision], new: Revision, replicas: Sequence[Replica], wanted: int, now: datetime
+    ) -> bool:
+        active = [revision for revision in revisions if revision.role is Role.ACTIVE]
+        package = self._models.package(endpoint.project, new.model, new.version)
+        reason = ""
+        if package.state is PackageState.FAILED:
+            reason = f"{new.model}/{new.version} could not be packaged: {package.error}"
+        elif new.failures >= MOST_FAILURES:
+            reason = f"its replicas ended {new.failures} times before they were ready"
+        if reason:
+            with self._database.write() as connection:
+                store.change_revision(connection, new.id, role=Role.FAILED.value, weight=0.0, reason=reason)
+                store.add_event(connection, endpoint.id, now, "failed", f"Revision {new.number} failed: {reason}.", "platform")
+            if not active:
+                self._trouble(endpoint, f"{reason}.", now)
+            self._alerts.send(endpoint, "failed", f"Revision {new.number} of {endpoint.name} failed: {reason}.")
+            return True
+        ready = sum(replica.revision_id == new.id and replica.state is ReplicaState.READY for replica in replicas)
+        old_ready = sum(replica.revision_id != new.id and replica.state is ReplicaState.READY for replica in replicas)
+        steps = tuple(endpoint.rollout.get("steps", ()))
+        with_canary = bool(steps and active)
+        if ready < (1 if with_canary else max(1, min(old_ready, wanted))):
+            self._is_moving = True
+            return False
+        with self._database.write() as connection:
+            if with_canary:
+                share = float(steps[0])
+                store.change_revision(connection, new.id, role=Role.ACTIVE.value, weight=share)
+                store.change_revision(connection, active[0].id, weight=100.0 - share)
+                store.change_endpoint(connection, endpoint.id, step=0, step_began=now)
+                sentence = f"Revision {new.number} takes {share:g} % of the traffic."
+            else:
+                store.change_revision(connection, new.id, role=Role.ACTIVE.value, weight=100.0)
+                for old in active:
+                    store.change_revision(connection, old.id, role=Role.RETIRED.value, weight=0.0)
+                store.change_endpoint(connection, endpoint.id, step=0, step_began=None, trouble="")
+                sentence = f"Revision {new.number} has all traffic."
+            store.add_event(connection, endpoint.id, now, "rollout", sentence, "platform")
+        return True
+
+    def _step(self, endpoint: Endpoint, revisions: Sequence[Revision], now: datetime) -> bool:
+        active = [revision for revision in revisions if revision.role is Role.ACTIVE]
+        if len(active) < 2 or endpoint.step_began is None:
+            with self._database.write() as connection:
+                store.change_endpoint(connection, endpoint.id, step=0, step_began=None)
+            return True
+        old, new = active[0], active[-1]
+        policy = _policy(endpoint.rollout)
+        seen = [self._endpoints.demand.answers(endpoint.id, revision.id, endpoint.step_began) for revision in (new, old)]
+        verdict = rollout.next_move(policy, endpoint.step, endpoint.step_began, seen[0], seen[1], LATENCY_BOUNDS, now)
+        if verdict.move is rollout.Move.HOLD:
+            return False
+        if verdict.move is rollout.Move.ROLL_BACK:
+            self._endpoints.roll_back(endpoint.id, by="platform", because=verdict.because)
+            self._alerts.send(endpoint, "rolled_back", f"Revision {new.number} of {endpoint.name} was rolled back: {verdict.because}")
+        elif verdict.move is rollout.Move.PROMOTE:
+            self._endpoints.promote(endpoint.id, by="platform", because=verdict.because)
+            self._alerts.send(endpoint, "promoted", f"Revision {new.number} of {endpoint.name} has all traffic.")
+        else:
+            share = float(policy.steps[endpoint.step + 1])
+            with self._database.write() as connection:
+                store.change_revision(connection, new.id, weight=share)
+                store.change_revision(connection, old.id, weight=100.0 - share)
+                store.change_endpoint(connection, endpoint.id, step=endpoint.step + 1, step_began=now)
+                store.add_event(connection, endpoint.id, now, "rollout", f"Revision {new.number}: {verdict.because}", "platform")
+        return True
+
+    def _trouble(self, endpoint: Endpoint, sentence: str, now: datetime) -> None:
+        with self._database.write() as connection:
+            store.change_endpoint(connection, endpoint.id, trouble=sentence)
+            store.add_event(connection, endpoint.id, now, "trouble", sentence, "platform")
+        self._alerts.send(endpoint, "trouble", f"Endpoint {endpoint.name}: {sentence}")
+
+    # -- replicas
+
+    def _apply(
+        self, endpoint: Endpoint, revisions: Sequence[Revision], replicas: Sequence[Replica], action: plan.Action, now: datetime
+    ) -> bool:
+        if isinstance(action, Start):
+            revision = next(revision for revision in revisions if revision.id == action.revision)
+            return self._start(endpoint, revision, now)
+        replica = next(replica for replica in replicas if replica.workload_id == action.workload_id)
+        if isinstance(action, Drain):
+            with self._database.write() as connection:
+                return store.change_replica(
+                    connection, replica.workload_id, ReplicaState.DRAINING, now, only=(ReplicaState.STARTING, ReplicaState.READY)
+                )
+        assert isinstance(action, Stop)
+        self._workloads.cancel(replica.workload_id, by="platform")
+        return False
+
+    def _start(self, endpoint: Endpoint, revision: Revision, now: datetime) -> bool:
+        package = self._models.package(endpoint.project, revision.model, revision.version)
+        if package.state is not PackageState.READY:
+            return False
+        workload = self._workloads.submit(self._submission(endpoint, revision, str(self._models.folder_of(package))))
+        replica = Replica(
+            workload_id=workload.id,
+            endpoint_id=endpoint.id,
+            revision_id=revision.id,
+            state=ReplicaState.STARTING,
+            created_at=now,
+            since=now,
+        )
+        with self._database.write() as connection:
+            store.add_replica(connection, replica)
+        return True
+
+    def _submission(self, endpoint: Endpoint, revision: Revision, folder: str) -> Submission:
+        fallback = f"{self._url}/api/v1/projects/{endpoint.project}/models/{revision.model}/versions/{revision.version}/package"
+        arguments = (
+            "--package",
+            folder,
+            "--fallback",
+            fallback,
+            "--name",
+            f"{endpoint.name}@{revision.version}",
+            "--revision",
+            revision.id,
+        )
+        asked: dict[str, Any] = endpoint.resources
+        return Submission(
+            project=endpoint.project,
+            owner=endpoint.created_by,
+            name=f"{endpoint.name}/{revision.number}",
+            kind=WorkloadKind.REPLICA,
+            program=Program(script=_ENTRY, arguments=(*arguments, "--timeout", f"{endpoint.timeout_seconds:g}"), hooks=False),
+            resources=Resources(cpu=asked["cpu"], memory_bytes=asked["memory_bytes"], gpu=asked["gpu"]),
+            priority=_PRIORITY,
+            preemptible=False,
+            parent=endpoint.id,
+            max_retries=0,
+            labels=(("narf.endpoint", endpoint.name), ("narf.revision", revision.id)),
+            with_run=False,
+        )
+
+    def _stop(self, replica: Replica) -> None:
+        """Of an endpoint that was deleted."""
+        try:
+            ended = self._workloads.cancel(replica.workload_id, by="platform").state.is_finished
+        except NotFound:
+            ended = True
+        if ended:
+            with self._database.write() as connection:
+                store.remove_replica(connection, replica.workload_id)
+
+
+def is_replica_of_endpoint(workload: Workload) -> bool:
+    return workload.kind is WorkloadKind.REPLICA
+
+
+def _policy(value: dict[str, Any]) -> rollout.Policy:
+    default = rollout.Policy()
+    return rollout.Policy(
+        steps=tuple(value.get("steps", ())),
+        least_requests=int(value.get("least_requests", default.least_requests)),
+        least=timedelta(seconds=float(value.get("least_seconds", default.least.total_seconds()))),
+        most=timedelta(seconds=float(value.get("most_seconds", default.most.total_seconds()))),
+        error_margin=float(value.get("error_margin", default.error_margin)),
+        latency_factor=float(value.get("latency_factor", default.latency_factor)),
+        latency_slack_ms=float(value.get("latency_slack_ms", default.latency_slack_ms)),
+    )
+
+
+def _planned(revisions: Sequence[Revision]) -> list[plan.Revision]:
+    return [
+        plan.Revision(id=r.id, number=r.number, role=r.role, weight=r.weight, failures=r.failures, last_failure=r.last_failure)
+        for r in revisions
+    ]
+
+
+def _planned_replica(replica: Replica) -> plan.Replica:
+    return plan.Replica(workload_id=replica.workload_id, revision=replica.revision_id, state=replica.state, since=replica.since)

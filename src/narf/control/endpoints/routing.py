@@ -1,0 +1,62 @@
+"""The routing table that gateways follow, and who waits for a newer one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from narf.control.database import Database
+from narf.control.endpoints import store
+from narf.control.endpoints.plan import ReplicaState, Role
+
+
+class Routing:
+    """`changed` says that the table may be another; `count` lets followers notice without reading the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.count = 0
+
+    def changed(self) -> None:
+        self.count += 1
+
+    def table(self) -> dict[str, Any]:
+        """Endpoints with the ready replicas of each revision. Its version is a digest of what it says."""
+        with self._database.read() as connection:
+            endpoints = store.list_endpoints(connection)
+            revisions = store.revisions_of(connection, [endpoint.id for endpoint in endpoints])
+            replicas = store.list_replicas(connection)
+        values = []
+        for endpoint in endpoints:
+            mine = [revision for revision in revisions if revision.endpoint_id == endpoint.id]
+            serving = [revision for revision in mine if revision.role is Role.ACTIVE]
+            if not serving:  # until a replacement is ready, whatever is there goes on
+                serving = [revision for revision in mine if revision.role is Role.RETIRED][-1:]
+            parts = []
+            for revision in serving:
+                ready = [r for r in replicas if r.revision_id == revision.id and r.state is ReplicaState.READY]
+                parts.append(
+                    {
+                        "id": revision.id,
+                        "number": revision.number,
+                        "model": revision.model,
+                        "version": str(revision.version),
+                        "weight": revision.weight,
+                        "replicas": [{"id": replica.workload_id, "url": replica.url} for replica in ready],
+                    }
+                )
+            values.append(
+                {
+                    "id": endpoint.id,
+                    "name": endpoint.name,
+                    "project": endpoint.project,
+                    "max_replicas": endpoint.most,
+                    "timeout_seconds": endpoint.timeout_seconds,
+                    "public": endpoint.public,
+                    "trouble": endpoint.trouble,
+                    "revisions": parts,
+                }
+            )
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return {"version": digest, "endpoints": values}

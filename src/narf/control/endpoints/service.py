@@ -1,0 +1,355 @@
+"""Endpoints: deploy a model behind an address, change it, roll it back, and say what is behind it now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from narf.control.audit.store import record
+from narf.control.database import Database
+from narf.control.endpoints import store
+from narf.control.endpoints.demand import DemandBoard
+from narf.control.endpoints.plan import ReplicaState, Role
+from narf.control.endpoints.store import Endpoint, Event, Replica, Revision
+from narf.control.models.service import ModelService
+from narf.control.models.store import PackageState
+from narf.domain.access import Principal
+from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
+from narf.domain.names import check_name, new_id
+
+DEFAULT_RESOURCES = {"cpu": 0.25, "memory_bytes": 0, "gpu": 0.0}
+_MOST_REPLICAS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What somebody asks for. None: as it is, or the default for a new endpoint. canary: percent steps; () all at once."""
+
+    model: str
+    name: str = ""
+    least: int | None = None
+    most: int | None = None
+    target: float | None = None
+    idle_seconds: float | None = None
+    timeout_seconds: float | None = None
+    canary: tuple[int, ...] | None = None
+    rollout: dict[str, Any] | None = None
+    resources: dict[str, Any] | None = None
+    webhook: str | None = None
+    public: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    endpoint: Endpoint
+    revisions: list[Revision]
+    replicas: list[Replica]
+    events: list[Event]
+
+
+class EndpointService:
+    """`lock` is held while roles and weights change, here and in the reconciler. `changed`: look again, the table may be another."""
+
+    def __init__(self, database: Database, models: ModelService, demand: DemandBoard, now: Callable[[], datetime]) -> None:
+        self._database, self._models, self.demand, self._now = database, models, demand, now
+        self.lock = threading.RLock()
+        self.changed: Callable[[], None] = lambda: None
+        models.in_use = self._uses
+
+    # -- deploy
+
+    def deploy(self, project: str, asked: Deployment, *, by: str) -> Detail:
+        """Make the endpoint, or a new revision of the one of this name. It takes traffic as soon as it is ready.
+
+        Raises:
+            NotFound: no such model, alias or version. Conflict: the name is another project's, or the version is served already.
+        """
+        model, version, alias = self._models.resolve(project, asked.model)
+        name = check_name(asked.name or model, kind="endpoint")
+        package = self._models.package(project, model, version)
+        if package.state is PackageState.FAILED:
+            raise Conflict(
+                f"{model}/{version} could not be packaged: {package.error}",
+                remedy=f"Package it again: narf models package {model}/{version}",
+            )
+        with self.lock:
+            with self._database.read() as connection:
+                known = store.find_endpoint(connection, name=name)
+            if known is not None and known.project != project:
+                raise Conflict(f"The name {name!r} is taken.", remedy="Choose another with --name.", field="name")
+            changes = self._changes(asked, known)
+            now = self._now()
+            if known is None:
+                known = Endpoint(
+                    id=new_id("ep"),
+                    project=project,
+                    name=name,
+                    model=model,
+                    alias=alias,
+                    created_by=by,
+                    created_at=now,
+                    last_used=now,
+                    **changes,
+                )
+                with self._database.write() as connection:
+                    store.add_endpoint(connection, known)
+                    record(connection, now, by, "deploy", "endpoint", name, project=project)
+            else:
+                with self._database.write() as connection:
+                    store.change_endpoint(connection, known.id, model=model, alias=alias, trouble="", last_used=now, **changes)
+                    record(connection, now, by, "deploy", "endpoint", name, project=project)
+            self.add_revision(known.id, model, version, by=by, because=f"{asked.model} was deployed")
+        self.changed()
+        return self.detail(known.id)
+
+    def add_revision(self, endpoint_id: str, model: str, version: int, *, by: str, because: str) -> Revision | None:
+        """A new revision, in the place of one that has not taken over yet. None: this version has all the traffic already."""
+        with self.lock:
+            endpoint = self.endpoint(endpoint_id)
+            revisions = self.revisions(endpoint_id)
+            current = next((r for r in reversed(revisions) if r.role in (Role.ACTIVE, Role.NEW)), None)
+            if current is not None and (current.model, current.version) == (model, version) and current.failures == 0:
+                return None
+            package = self._models.package(endpoint.project, model, version)
+            now = self._now()
+            revision = Revision(
+                id=new_id("rev"),
+                endpoint_id=endpoint_id,
+                number=max((r.number for r in revisions), default=0) + 1,
+                model=model,
+                version=version,
+                package_id=package.id,
+                role=Role.NEW,
+                weight=0.0,
+                created_by=by,
+                created_at=now,
+                reason=because,
+            )
+            with self._database.write() as connection:
+                for other in revisions:
+                    if other.role is Role.NEW:
+                        store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
+                if endpoint.step_began is not None:  # a canary that a newer revision replaces
+                    self._end_canary(connection, endpoint, revisions)
+                store.add_revision(connection, revision)
+                store.add_event(connection, endpoint_id, now, "revision", f"Revision {revision.number} ({model}/{version}): {because}.", by)
+            return revision
+
+    def _changes(self, asked: Deployment, known: Endpoint | None) -> dict[str, Any]:
+        def value(given: Any, old: Any, default: Any) -> Any:
+            return given if given is not None else default if known is None else old
+
+        least = value(asked.least, known and known.least, 0)
+        most = value(asked.most, known and known.most, max(1, least))
+        if not 0 <= least <= most <= _MOST_REPLICAS or most < 1:
+            raise BadInput(
+                f"{least}..{most} is no range of replicas.", remedy=f"Write it as 0..4; at most {_MOST_REPLICAS}.", field="replicas"
+            )
+        if asked.webhook and not asked.webhook.startswith(("http://", "https://")):
+            raise BadInput(f"{asked.webhook[:200]!r} is no address to notify.", remedy="It begins with https://", field="webhook")
+        rollout = dict(value(asked.rollout, known and known.rollout, {}))
+        if asked.canary is not None:
+            if any(not 0 < step < 100 for step in asked.canary) or list(asked.canary) != sorted(set(asked.canary)):
+                raise BadInput("Canary steps are percents between 0 and 100, each larger than the one before.", field="canary")
+            rollout["steps"] = list(asked.canary)
+        return {
+            "least": least,
+            "most": most,
+            "target": value(asked.target, known and known.target, 16.0),
+            "idle_seconds": value(asked.idle_seconds, known and known.idle_seconds, 300.0),
+            "timeout_seconds": value(asked.timeout_seconds, known and known.timeout_seconds, 30.0),
+            "resources": DEFAULT_RESOURCES | value(asked.resources, known and known.resources, {}),
+            "rollout": rollout,
+            "webhook": value(asked.webhook, known and known.webhook, ""),
+            "public": value(asked.public, known and known.public, False),
+        }
+
+    # -- change
+
+    def change(self, endpoint_id: str, asked: Deployment, *, alias: str | None, by: str) -> Detail:
+        """Change limits and policies, and which alias it follows ("" none), without a new revision."""
+        with self.lock:
+            endpoint = self.endpoint(endpoint_id)
+            changes = self._changes(asked, endpoint)
+            if alias:
+                self._models.resolve(endpoint.project, f"{endpoint.model}@{alias}")
+            if alias is not None:
+                changes["alias"] = alias
+            now = self._now()
+            with self._database.write() as connection:
+                store.change_endpoint(connection, endpoint_id, **changes)
+                record(connection, now, by, "change", "endpoint", endpoint.name, project=endpoint.project)
+        self.changed()
+        return self.detail(endpoint_id)
+
+    def roll_back(self, endpoint_id: str, *, to: int | None = None, by: str, because: str = "rolled back by hand") -> Detail:
+        """Back to the revision before, or to number `to`. A canary loses its traffic at once; else the older revision takes over as
+        soon as it is ready. The endpoint no longer follows its alias.
+
+        Raises:
+            Conflict: there is none to go back to.
+        """
+        with self.lock:
+            endpoint = self.endpoint(endpoint_id)
+            revisions = self.revisions(endpoint_id)
+            now = self._now()
+            with self._database.write() as connection:
+                if endpoint.step_began is not None and to is None:
+                    self._end_canary(connection, endpoint, revisions, failed=because)
+                else:
+                    target = self._earlier(endpoint, revisions, to)
+                    for other in revisions:
+                        if other.role is Role.NEW:
+                            store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
+                    if endpoint.step_began is not None:
+                        self._end_canary(connection, endpoint, revisions)
+                    store.change_revision(
+                        connection, target.id, role=Role.NEW.value, weight=0.0, failures=0, last_failure=None, reason=because
+                    )
+                    store.change_endpoint(connection, endpoint_id, last_used=now)
+                    store.add_event(
+                        connection,
+                        endpoint_id,
+                        now,
+                        "roll_back",
+                        f"Back to revision {target.number} ({target.model}/{target.version}): {because}.",
+                        by,
+                    )
+                store.change_endpoint(connection, endpoint_id, alias="", trouble="")
+                record(connection, now, by, "roll_back", "endpoint", endpoint.name, project=endpoint.project)
+        self.changed()
+        return self.detail(endpoint_id)
+
+    def _earlier(self, endpoint: Endpoint, revisions: Sequence[Revision], to: int | None) -> Revision:
+        if to is not None:
+            found = next((r for r in revisions if r.number == to), None)
+            if found is None:
+                raise NotFound("revision", f"{endpoint.name}/{to}")
+            if found.role in (Role.ACTIVE, Role.NEW):
+                raise Conflict(f"Revision {to} of {endpoint.name!r} is the current one.")
+            return found
+        current = max((r.number for r in revisions if r.role in (Role.ACTIVE, Role.NEW)), default=0)
+        earlier = [r for r in revisions if r.role is Role.RETIRED and r.number < current]
+        if not earlier:
+            raise Conflict(f"Endpoint {endpoint.name!r} has no earlier revision to go back to.")
+        return earlier[-1]
+
+    def promote(self, endpoint_id: str, *, by: str, because: str = "promoted by hand") -> Detail:
+        """Give a canary all the traffic now."""
+        with self.lock:
+            endpoint = self.endpoint(endpoint_id)
+            if endpoint.step_began is None:
+                raise Conflict(f"Endpoint {endpoint.name!r} has no canary.")
+            revisions = self.revisions(endpoint_id)
+            now = self._now()
+            with self._database.write() as connection:
+                active = [r for r in revisions if r.role is Role.ACTIVE]
+                for other in active[:-1]:
+                    store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
+                store.change_revision(connection, active[-1].id, weight=100.0)
+                store.change_endpoint(connection, endpoint_id, step=0, step_began=None)
+                store.add_event(connection, endpoint_id, now, "promote", f"Revision {active[-1].number} has all traffic: {because}.", by)
+                record(connection, now, by, "promote", "endpoint", endpoint.name, project=endpoint.project)
+        self.changed()
+        return self.detail(endpoint_id)
+
+    def _end_canary(self, connection: Any, endpoint: Endpoint, revisions: Sequence[Revision], *, failed: str = "") -> None:
+        """All traffic back to the older of the two. failed: it was judged bad, and why."""
+        active = [r for r in revisions if r.role is Role.ACTIVE]
+        old, new = active[0], active[-1]
+        if old.id != new.id:
+            store.change_revision(connection, old.id, weight=100.0)
+            store.change_revision(
+                connection, new.id, role=(Role.FAILED if failed else Role.RETIRED).value, weight=0.0, reason=failed or new.reason
+            )
+            if failed:
+                store.add_event(
+                    connection, endpoint.id, self._now(), "roll_back", f"Revision {new.number} rolled back: {failed}", "platform"
+                )
+        store.change_endpoint(connection, endpoint.id, step=0, step_began=None)
+
+    def delete(self, endpoint_id: str, *, by: str) -> None:
+        """Take the address away. Its replicas are stopped by the reconciler, which finds them without an endpoint."""
+        endpoint = self.endpoint(endpoint_id)
+        with self.lock, self._database.write() as connection:
+            kept = store.list_replicas(connection, endpoint_id)
+            store.delete_endpoint(connection, endpoint_id)
+            for replica in kept:  # rows without an endpoint: to be stopped
+                store.add_replica(connection, replica)
+            record(connection, self._now(), by, "delete", "endpoint", endpoint.name, project=endpoint.project)
+        self.demand.forget(endpoint_id)
+        self.changed()
+
+    # -- look
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        """By id or by name."""
+        with self._database.read() as connection:
+            found = store.find_endpoint(connection, endpoint_id=endpoint_id) or store.find_endpoint(connection, name=endpoint_id)
+        if found is None:
+            raise NotFound("endpoint", endpoint_id)
+        return found
+
+    def project_of(self, endpoint_id: str) -> str | None:
+        try:
+            return self.endpoint(endpoint_id).project
+        except NotFound:
+            return None
+
+    def endpoints(self, project: str) -> list[Detail]:
+        with self._database.read() as connection:
+            found = store.list_endpoints(connection, project)
+            revisions = store.revisions_of(connection, [endpoint.id for endpoint in found])
+            replicas = store.list_replicas(connection)
+        return [
+            Detail(
+                endpoint=endpoint,
+                revisions=[r for r in revisions if r.endpoint_id == endpoint.id],
+                replicas=[r for r in replicas if r.endpoint_id == endpoint.id],
+                events=[],
+            )
+            for endpoint in found
+        ]
+
+    def revisions(self, endpoint_id: str) -> list[Revision]:
+        with self._database.read() as connection:
+            return store.revisions_of(connection, [endpoint_id])
+
+    def detail(self, endpoint_id: str) -> Detail:
+        endpoint = self.endpoint(endpoint_id)
+        with self._database.read() as connection:
+            return Detail(
+                endpoint=endpoint,
+                revisions=store.revisions_of(connection, [endpoint.id]),
+                replicas=store.list_replicas(connection, endpoint.id),
+                events=store.events_of(connection, endpoint.id),
+            )
+
+    # -- replicas
+
+    def replica_is_at(self, workload_id: str, url: str, *, by: Principal) -> None:
+        """A replica says where it listens: from now on it takes traffic. Safe to repeat."""
+        if by.workload_id != workload_id and not by.is_admin:
+            raise NotAllowed("A replica speaks for itself only.")
+        if not url.startswith("http://") or len(url) > 300 or any(c.isspace() for c in url):
+            raise BadInput("A replica's address begins with http://.", field="url")
+        now = self._now()
+        with self._database.write() as connection:
+            replica = store.find_replica(connection, workload_id)
+            if replica is None:
+                raise NotFound("replica", workload_id)
+            changed = store.change_replica(connection, workload_id, ReplicaState.READY, now, url=url, only=(ReplicaState.STARTING,))
+            if changed:
+                store.change_revision(connection, replica.revision_id, failures=0, last_failure=None)
+                store.change_endpoint(connection, replica.endpoint_id, trouble="")
+        if changed:
+            self.changed()
+
+    def _uses(self, project: str, model: str, version: int | None) -> list[str]:
+        """Names of the endpoints that serve a model, for the registry to refuse its deletion."""
+        with self._database.read() as connection:
+            ids = {r.endpoint_id for r in store.revisions_of_version(connection, model, version) if r.role in (Role.ACTIVE, Role.NEW)}
+            return [endpoint.name for endpoint in store.list_endpoints(connection, project) if endpoint.id in ids]

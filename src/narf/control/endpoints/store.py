@@ -1,0 +1,396 @@
+"""Tables and SQL of endpoints, revisions, replicas, what they answered, and what happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from narf.control.database import Timestamp, metadata
+from narf.control.endpoints.plan import ReplicaState, Role
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("project", String(63), nullable=False, index=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("model", String(256), nullable=False),
+    Column("alias", String(100), nullable=False, default=""),
+    Column("least", Integer, nullable=False),
+    Column("most", Integer, nullable=False),
+    Column("target", Float, nullable=False),
+    Column("idle_seconds", Float, nullable=False),
+    Column("timeout_seconds", Float, nullable=False),
+    Column("resources", JSON, nullable=False),
+    Column("rollout", JSON, nullable=False),
+    Column("webhook", Text, nullable=False, default=""),
+    Column("public", Boolean, nullable=False, default=False),
+    Column("step", Integer, nullable=False, default=0),
+    Column("step_began", Timestamp),
+    Column("trouble", Text, nullable=False, default=""),
+    Column("created_by", String(63), nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("last_used", Timestamp),
+)
+revisions = Table(
+    "endpoint_revisions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("endpoint_id", String(40), ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),
+    Column("model", String(256), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("package_id", String(40), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("weight", Float, nullable=False),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("last_failure", Timestamp),
+    Column("reason", Text, nullable=False, default=""),
+    Column("created_by", String(63), nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+)
+replicas = Table(
+    "endpoint_replicas",
+    metadata,
+    Column("workload_id", String(40), primary_key=True),
+    Column("endpoint_id", String(40), nullable=False, index=True),
+    Column("revision_id", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("url", Text, nullable=False, default=""),
+    Column("created_at", Timestamp, nullable=False),
+    Column("since", Timestamp, nullable=False),
+)
+events = Table(
+    "endpoint_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("endpoint_id", String(40), ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("at", Timestamp, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("by", String(63), nullable=False),
+)
+minutes = Table(
+    "endpoint_minutes",
+    metadata,
+    Column("revision_id", String(40), primary_key=True),
+    Column("minute", Timestamp, primary_key=True),
+    Column("endpoint_id", String(40), nullable=False, index=True),
+    Column("requests", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("histogram", JSON, nullable=False),
+)
+prediction_chunks = Table(
+    "prediction_chunks",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("revision_id", String(40), nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("records", LargeBinary, nullable=False),
+    Index("ix_prediction_chunks_first_ms", "first_ms"),
+)
+observations = Table(
+    "endpoint_observations",
+    metadata,
+    Column("revision_id", String(40), primary_key=True),
+    Column("hour", Timestamp, primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("outputs", JSON, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    id: str
+    project: str
+    name: str
+    model: str
+    alias: str
+    least: int
+    most: int
+    target: float
+    idle_seconds: float
+    timeout_seconds: float
+    resources: dict[str, Any]
+    rollout: dict[str, Any]
+    webhook: str
+    public: bool
+    created_by: str
+    created_at: datetime
+    step: int = 0
+    step_began: datetime | None = None
+    trouble: str = ""
+    last_used: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    id: str
+    endpoint_id: str
+    number: int
+    model: str
+    version: int
+    package_id: str
+    role: Role
+    weight: float
+    created_by: str
+    created_at: datetime
+    failures: int = 0
+    last_failure: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    workload_id: str
+    endpoint_id: str
+    revision_id: str
+    state: ReplicaState
+    created_at: datetime
+    since: datetime
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    id: int
+    at: datetime
+    kind: str
+    sentence: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    revision_id: str
+    minute: datetime
+    requests: int
+    errors: int
+    rejected: int
+    seconds: float
+    histogram: list[int] = field(default_factory=list)
+
+
+def add_endpoint(connection: Connection, endpoint: Endpoint) -> None:
+    connection.execute(insert(endpoints).values(**{name: getattr(endpoint, name) for name in Endpoint.__slots__}))
+
+
+def change_endpoint(connection: Connection, endpoint_id: str, **values: Any) -> None:
+    connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(**values))
+
+
+def find_endpoint(connection: Connection, *, endpoint_id: str = "", name: str = "") -> Endpoint | None:
+    where = endpoints.c.id == endpoint_id if endpoint_id else endpoints.c.name == name
+    row = connection.execute(select(endpoints).where(where)).mappings().first()
+    return Endpoint(**row) if row else None
+
+
+def list_endpoints(connection: Connection, project: str | None = None) -> list[Endpoint]:
+    query = select(endpoints).order_by(endpoints.c.name)
+    if project is not None:
+        query = query.where(endpoints.c.project == project)
+    return [Endpoint(**row) for row in connection.execute(query).mappings()]
+
+
+def project_of(connection: Connection, endpoint_id: str) -> str | None:
+    return connection.execute(select(endpoints.c.project).where(endpoints.c.id == endpoint_id)).scalar()
+
+
+def delete_endpoint(connection: Connection, endpoint_id: str) -> None:
+    mine = select(revisions.c.id).where(revisions.c.endpoint_id == endpoint_id).scalar_subquery()
+    for table in (minutes, observations):
+        connection.execute(delete(table).where(table.c.revision_id.in_(mine)))
+    for table in (replicas, events, revisions):
+        connection.execute(delete(table).where(table.c.endpoint_id == endpoint_id))
+    connection.execute(delete(endpoints).where(endpoints.c.id == endpoint_id))
+
+
+def add_revision(connection: Connection, revision: Revision) -> None:
+    values = {name: getattr(revision, name) for name in Revision.__slots__} | {"role": revision.role.value}
+    connection.execute(insert(revisions).values(**values))
+
+
+def change_revision(connection: Connection, revision_id: str, **values: Any) -> None:
+    connection.execute(update(revisions).where(revisions.c.id == revision_id).values(**values))
+
+
+def revisions_of(connection: Connection, endpoint_ids: Sequence[str]) -> list[Revision]:
+    query = select(revisions).where(revisions.c.endpoint_id.in_(endpoint_ids)).order_by(revisions.c.number)
+    return [_revision(row) for row in connection.execute(query).mappings()]
+
+
+def find_revision(connection: Connection, revision_id: str) -> Revision | None:
+    row = connection.execute(select(revisions).where(revisions.c.id == revision_id)).mappings().first()
+    return _revision(row) if row else None
+
+
+def revisions_of_version(connection: Connection, model: str, version: int | None) -> list[Revision]:
+    query = select(revisions).where(revisions.c.model == model)
+    if version is not None:
+        query = query.where(revisions.c.version == version)
+    return [_revision(row) for row in connection.execute(query).mappings()]
+
+
+def add_replica(connection: Connection, replica: Replica) -> None:
+    values = {name: getattr(replica, name) for name in Replica.__slots__} | {"state": replica.state.value}
+    connection.execute(insert(replicas).values(**values))
+
+
+def change_replica(
+    connection: Connection,
+    workload_id: str,
+    state: ReplicaState,
+    now: datetime,
+    *,
+    url: str | None = None,
+    only: Iterable[ReplicaState] = (),
+) -> bool:
+    """`only`: guards the change to replicas in one of these states."""
+    where = replicas.c.workload_id == workload_id
+    allowed = [item.value for item in only]
+    query = update(replicas).where(where, replicas.c.state.in_(allowed)) if allowed else update(replicas).where(where)
+    values: dict[str, Any] = {"state": state.value, "since": now}
+    if url is not None:
+        values["url"] = url
+    return connection.execute(query.values(**values)).rowcount == 1
+
+
+def remove_replica(connection: Connection, workload_id: str) -> None:
+    connection.execute(delete(replicas).where(replicas.c.workload_id == workload_id))
+
+
+def list_replicas(connection: Connection, endpoint_id: str | None = None) -> list[Replica]:
+    query = select(replicas).order_by(replicas.c.created_at)
+    if endpoint_id is not None:
+        query = query.where(replicas.c.endpoint_id == endpoint_id)
+    return [_replica(row) for row in connection.execute(query).mappings()]
+
+
+def find_replica(connection: Connection, workload_id: str) -> Replica | None:
+    row = connection.execute(select(replicas).where(replicas.c.workload_id == workload_id)).mappings().first()
+    return _replica(row) if row else None
+
+
+def add_event(connection: Connection, endpoint_id: str, at: datetime, kind: str, sentence: str, by: str) -> None:
+    connection.execute(insert(events).values(endpoint_id=endpoint_id, at=at, kind=kind, sentence=sentence[:2000], by=by))
+
+
+def events_of(connection: Connection, endpoint_id: str, limit: int = 100) -> list[Event]:
+    """Newest first."""
+    query = select(events).where(events.c.endpoint_id == endpoint_id).order_by(events.c.id.desc()).limit(limit)
+    return [Event(**{name: row[name] for name in Event.__slots__}) for row in connection.execute(query).mappings()]
+
+
+def add_minute(connection: Connection, endpoint_id: str, value: Minute) -> None:
+    """Add to what is known of this minute."""
+    c = minutes.c
+    where = (c.revision_id == value.revision_id, c.minute == value.minute)
+    row = connection.execute(select(minutes).where(*where)).mappings().first()
+    if row is None:
+        values = {name: getattr(value, name) for name in Minute.__slots__}
+        connection.execute(insert(minutes).values(endpoint_id=endpoint_id, **values))
+        return
+    summed = [a + b for a, b in zip(row["histogram"], value.histogram, strict=True)]
+    connection.execute(
+        update(minutes)
+        .where(*where)
+        .values(
+            requests=c.requests + value.requests,
+            errors=c.errors + value.errors,
+            rejected=c.rejected + value.rejected,
+            seconds=c.seconds + value.seconds,
+            histogram=summed,
+        )
+    )
+
+
+def minutes_of(connection: Connection, endpoint_id: str, since: datetime) -> list[Minute]:
+    query = select(minutes).where(minutes.c.endpoint_id == endpoint_id, minutes.c.minute >= since).order_by(minutes.c.minute)
+    return [Minute(**{name: row[name] for name in Minute.__slots__}) for row in connection.execute(query).mappings()]
+
+
+def add_chunk(connection: Connection, revision_id: str, first_ms: int, last_ms: int, count: int, records: bytes) -> None:
+    connection.execute(
+        insert(prediction_chunks).values(revision_id=revision_id, first_ms=first_ms, last_ms=last_ms, count=count, records=records)
+    )
+
+
+def chunks_around(connection: Connection, milliseconds: int) -> list[tuple[str, bytes]]:
+    """(revision, records) of the chunks that may hold a prediction named at this time."""
+    c = prediction_chunks.c
+    query = select(c.revision_id, c.records).where(c.first_ms <= milliseconds, c.last_ms >= milliseconds)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def newest_chunks(connection: Connection, revision_ids: Sequence[str], limit: int) -> list[tuple[str, bytes]]:
+    c = prediction_chunks.c
+    query = select(c.revision_id, c.records).where(c.revision_id.in_(revision_ids)).order_by(c.id.desc()).limit(limit)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def prune(connection: Connection, before: datetime) -> int:
+    """Delete records, minutes and observations from before; how many chunks of records went."""
+    connection.execute(delete(minutes).where(minutes.c.minute < before))
+    connection.execute(delete(observations).where(observations.c.hour < before))
+    return connection.execute(delete(prediction_chunks).where(prediction_chunks.c.last_ms < before.timestamp() * 1e3)).rowcount
+
+
+def find_observation(connection: Connection, revision_id: str, hour: datetime) -> Any | None:
+    c = observations.c
+    return connection.execute(select(observations).where(c.revision_id == revision_id, c.hour == hour)).mappings().first()
+
+
+def put_observation(
+    connection: Connection, revision_id: str, hour: datetime, rows: int, inputs: dict[str, Any], outputs: dict[str, Any]
+) -> None:
+    c = observations.c
+    connection.execute(delete(observations).where(c.revision_id == revision_id, c.hour == hour))
+    connection.execute(insert(observations).values(revision_id=revision_id, hour=hour, rows=rows, inputs=inputs, outputs=outputs))
+
+
+def observations_of(connection: Connection, revision_ids: Sequence[str], since: datetime) -> list[Any]:
+    c = observations.c
+    query = select(observations).where(c.revision_id.in_(revision_ids), c.hour >= since).order_by(c.hour)
+    return list(connection.execute(query).mappings())
+
+
+def count_replicas(connection: Connection) -> dict[str, int]:
+    """Replicas by state, for the metrics."""
+    query = select(replicas.c.state, func.count()).group_by(replicas.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _revision(row: Any) -> Revision:
+    return Revision(**dict(row) | {"role": Role(row["role"])})
+
+
+def _replica(row: Any) -> Replica:
+    return Replica(**dict(row) | {"state": ReplicaState(row["state"])})

@@ -1,0 +1,272 @@
+"""What is remembered of predictions: records to trace one by its id, minutes of traffic, and drift of inputs and outputs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from narf.control.database import Database
+from narf.control.endpoints import store
+from narf.control.endpoints.alerts import Alerts
+from narf.control.endpoints.demand import DemandBoard
+from narf.control.endpoints.rollout import percentile
+from narf.control.endpoints.service import EndpointService
+from narf.control.endpoints.store import Endpoint, Minute, Revision
+from narf.control.models.service import ModelService
+from narf.domain.access import Principal
+from narf.domain.errors import BadInput, NotAllowed, NotFound
+from narf.serving.drift import merge, reference_from_json, report
+from narf.serving.gateway.table import LATENCY_BOUNDS
+from narf.serving.identity import milliseconds_of
+
+KEEP = timedelta(days=7)
+_LEAST_ROWS = 200  # below this a shift may be chance
+_QUIET = timedelta(hours=6)  # between two alerts of drift
+_SLACK_MS = 600_000  # an answer may come so much later than its id was made
+_MOST_RECORDS_BYTES = 64 << 20
+
+
+class Watching:
+    def __init__(
+        self,
+        database: Database,
+        endpoints: EndpointService,
+        models: ModelService,
+        demand: DemandBoard,
+        alerts: Alerts,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._database, self._endpoints, self._models = database, endpoints, models
+        self._demand, self._alerts, self._now = demand, alerts, now
+        self._alerted: dict[str, datetime] = {}
+        self._pruned = datetime.min.replace(tzinfo=UTC)
+
+    # -- what comes in
+
+    def gateway_reports(self, gateway: str, reports: Mapping[str, Mapping[str, Any]]) -> bool:
+        """What a gateway saw in the last second. True if somebody waits for a replica."""
+        now = self._now()
+        minute = now.replace(second=0, microsecond=0)
+        urgent = False
+        for endpoint_id, value in reports.items():
+            urgent |= self._demand.report(gateway, endpoint_id, value, now)
+        with_answers = {name: value["revisions"] for name, value in reports.items() if value["revisions"]}
+        if with_answers:
+            with self._database.write() as connection:
+                for endpoint_id, revisions in with_answers.items():
+                    for revision_id, answers in revisions.items():
+                        store.add_minute(connection, endpoint_id, Minute(revision_id=revision_id, minute=minute, **answers))
+        return urgent
+
+    def replica_report(self, workload_id: str, value: Mapping[str, Any], *, by: Principal) -> None:
+        """A replica's predictions since its last report: records and sketches.
+
+        Raises:
+            NotAllowed: it is another's. BadInput: the records cannot be read.
+        """
+        if by.workload_id != workload_id and not by.is_admin:
+            raise NotAllowed("A replica speaks for itself only.")
+        now = self._now()
+        with self._database.read() as connection:
+            replica = store.find_replica(connection, workload_id)
+            revision = store.find_revision(connection, replica.revision_id) if replica else None
+        if revision is None:
+            raise NotFound("replica", workload_id)
+        try:
+            records = base64.b64decode(value["records"], validate=True)
+            ids = _records(records)["ids"]
+        except (binascii.Error, ValueError, KeyError, zlib.error) as error:
+            raise BadInput(f"The records cannot be read: {error}.", field="records") from None
+        times = [time for time in map(milliseconds_of, ids) if time is not None] or [round(now.timestamp() * 1e3)]
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        with self._database.write() as connection:
+            store.add_chunk(connection, revision.id, min(times), max(times), len(ids), records)
+            known = store.find_observation(connection, revision.id, hour)
+            inputs = merge(known["inputs"] if known else {}, value["inputs"])
+            outputs = _merged_outputs(known["outputs"] if known else {}, value["outputs"])
+            rows = (known["rows"] if known else 0) + value["rows"]
+            store.put_observation(connection, revision.id, hour, rows, inputs, outputs)
+            if now - self._pruned > timedelta(hours=1):
+                self._pruned = now
+                store.prune(connection, now - KEEP)
+        self._look_for_drift(revision, inputs, now)
+
+    def _look_for_drift(self, revision: Revision, inputs: Mapping[str, Any], now: datetime) -> None:
+        if now - self._alerted.get(revision.endpoint_id, datetime.min.replace(tzinfo=UTC)) < _QUIET:
+            return
+        endpoint = self._endpoints.endpoint(revision.endpoint_id)
+        drifted = [drift for drift in report(self._reference(endpoint, revision), inputs) if drift.drifted and drift.rows >= _LEAST_ROWS]
+        if drifted:
+            self._alerted[revision.endpoint_id] = now
+            names = ", ".join(drift.name for drift in drifted[:5])
+            sentence = f"{len(drifted)} input features are not what revision {revision.number} was trained on: {names}."
+            with self._database.write() as connection:
+                store.add_event(connection, endpoint.id, now, "drift", sentence, "platform")
+            self._alerts.send(endpoint, "drift", sentence, features=[drift.name for drift in drifted])
+
+    def _reference(self, endpoint: Endpoint, revision: Revision) -> Any:
+        manifest = self._models.package(endpoint.project, revision.model, revision.version).manifest or {}
+        return reference_from_json(manifest.get("reference", {}).get("features", ()))
+
+    # -- what is asked
+
+    def trace(self, prediction: str, *, by: Principal) -> dict[str, Any]:
+        """From a prediction's id to model version, run, code and data.
+
+        Raises:
+            NotFound: it was not recorded, no longer is, or may not be seen.
+        """
+        milliseconds = milliseconds_of(prediction)
+        missing = NotFound("prediction", prediction, remedy=f"Records arrive within seconds and are kept for {KEEP.days} days.")
+        if milliseconds is None:
+            raise missing
+        with self._database.read() as connection:
+            for revision_id, blob in store.chunks_around(connection, milliseconds):
+                records = _records(blob)
+                if prediction not in records["ids"]:
+                    continue
+                revision = store.find_revision(connection, revision_id)
+                endpoint = store.find_endpoint(connection, endpoint_id=revision.endpoint_id) if revision else None
+                if revision is None or endpoint is None or by.role_in(endpoint.project) is None:
+                    raise missing
+                return self._traced(prediction, milliseconds, records, endpoint, revision)
+        raise missing
+
+    def _traced(
+        self, prediction: str, milliseconds: int, records: Mapping[str, Any], endpoint: Endpoint, revision: Revision
+    ) -> dict[str, Any]:
+        return {
+            **_record(records, records["ids"].index(prediction)),
+            "at": datetime.fromtimestamp(milliseconds / 1e3, UTC).isoformat(),
+            "endpoint": endpoint.name,
+            "project": endpoint.project,
+            "revision": revision.number,
+            "lineage": self._models.lineage(endpoint.project, revision.model, revision.version),
+        }
+
+    def newest(self, endpoint_id: str, limit: int) -> list[dict[str, Any]]:
+        """The latest predictions of an endpoint, newest first."""
+        revisions = {revision.id: revision for revision in self._endpoints.revisions(endpoint_id)}
+        found: list[dict[str, Any]] = []
+        with self._database.read() as connection:
+            chunks = store.newest_chunks(connection, list(revisions), 20)
+        for revision_id, blob in chunks:
+            records = _records(blob)
+            for index in reversed(range(len(records["ids"]))):
+                milliseconds = milliseconds_of(records["ids"][index])
+                at = datetime.fromtimestamp(milliseconds / 1e3, UTC).isoformat() if milliseconds else None
+                found.append({**_record(records, index), "at": at, "revision": revisions[revision_id].number})
+        return sorted(found, key=lambda item: str(item["id"]), reverse=True)[:limit]
+
+    def traffic(self, endpoint_id: str, *, minutes: int, objective: float = 0.995) -> dict[str, Any]:
+        """Requests, errors and latency by minute and revision, and how much of the error budget is used."""
+        since = self._now() - timedelta(minutes=minutes)
+        with self._database.read() as connection:
+            found = store.minutes_of(connection, endpoint_id, since)
+        requests, errors = sum(m.requests for m in found), sum(m.errors for m in found)
+        histogram = [sum(counts) for counts in zip(*(m.histogram for m in found), strict=True)] or [0] * (len(LATENCY_BOUNDS) + 1)
+        allowed = requests * (1 - objective)
+        return {
+            "bounds_milliseconds": list(LATENCY_BOUNDS),
+            "requests": requests,
+            "errors": errors,
+            "histogram": histogram,
+            "percentiles": {
+                name: _finite(percentile(histogram, LATENCY_BOUNDS, share)) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+            },
+            "error_budget": {"objective": objective, "used": errors / allowed if allowed else 0.0},
+            "minutes": [
+                {
+                    "minute": m.minute.isoformat(),
+                    "revision": m.revision_id,
+                    "requests": m.requests,
+                    "errors": m.errors,
+                    "rejected": m.rejected,
+                    "histogram": m.histogram,
+                }
+                for m in found
+            ],
+        }
+
+    def drift(self, endpoint_id: str, *, hours: int) -> dict[str, Any]:
+        """Inputs against the training data, for each revision that answered, and what it answered."""
+        endpoint = self._endpoints.endpoint(endpoint_id)
+        revisions = {revision.id: revision for revision in self._endpoints.revisions(endpoint.id)}
+        with self._database.read() as connection:
+            rows = store.observations_of(connection, list(revisions), self._now() - timedelta(hours=hours))
+        found = []
+        for revision_id, revision in revisions.items():
+            mine = [row for row in rows if row["revision_id"] == revision_id]
+            if not mine:
+                continue
+            inputs: dict[str, Any] = {}
+            outputs: dict[str, Any] = {}
+            for row in mine:
+                inputs, outputs = merge(inputs, row["inputs"]), _merged_outputs(outputs, row["outputs"])
+            features = [
+                {
+                    **{
+                        name: _finite(getattr(drift, name)) for name in ("psi", "ks", "missing", "expected_missing", "out_of_range", "mean")
+                    },
+                    "name": drift.name,
+                    "rows": drift.rows,
+                    "drifted": drift.drifted and drift.rows >= _LEAST_ROWS,
+                }
+                for drift in report(self._reference(endpoint, revision), inputs)
+            ]
+            found.append(
+                {
+                    "revision": revision.number,
+                    "model": revision.model,
+                    "version": revision.version,
+                    "rows": sum(r["rows"] for r in mine),
+                    "features": features,
+                    "outputs": outputs,
+                }
+            )
+        return {"endpoint": endpoint.name, "hours": hours, "revisions": found}
+
+
+def _records(blob: bytes) -> dict[str, Any]:
+    """The columns of a chunk. Unpacked to a bound only."""
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(blob, _MOST_RECORDS_BYTES)
+    if unpacker.unconsumed_tail:
+        raise ValueError("too many records in one report")
+    records: dict[str, Any] = json.loads(data)
+    lengths = {len(records[name]) for name in ("ids", "rows", "milliseconds", "input_means", "output_means")}
+    if len(lengths) != 1 or not all(isinstance(item, str) for item in records["ids"]):
+        raise ValueError("the columns differ in length")
+    return records
+
+
+def _record(records: Mapping[str, Any], index: int) -> dict[str, Any]:
+    return {
+        "id": records["ids"][index],
+        "rows": records["rows"][index],
+        "milliseconds": records["milliseconds"][index],
+        "input_mean": records["input_means"][index],
+        "output_mean": records["output_means"][index],
+    }
+
+
+def _merged_outputs(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    numbers: dict[str, Sequence[float]] = dict(one.get("numbers", {}))
+    for name, (count, total, squares, least, greatest) in other.get("numbers", {}).items():
+        old = numbers.get(name, [0, 0.0, 0.0, least, greatest])
+        numbers[name] = [old[0] + count, old[1] + total, old[2] + squares, min(old[3], least), max(old[4], greatest)]
+    labels: dict[str, dict[str, int]] = {name: dict(counts) for name, counts in one.get("labels", {}).items()}
+    for name, counts in other.get("labels", {}).items():
+        mine = labels.setdefault(name, {})
+        for label, count in counts.items():
+            mine[label] = mine.get(label, 0) + count
+    return {"numbers": numbers, "labels": labels}
+
+
+def _finite(value: float) -> float | None:
+    return value if value - value == 0 else None

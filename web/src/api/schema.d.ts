@@ -1526,6 +1526,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run}/rerun": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rerun
+         * @description Run it again as it was: code, arguments, environment, data versions.
+         */
+        post: operations["rerun_api_v1_runs__run__rerun_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/compare": {
         parameters: {
             query?: never;
@@ -1578,6 +1598,26 @@ export interface paths {
          * @description Charts of metrics: the least and greatest value of each bucket, or every point where there are fewer than buckets.
          */
         get: operations["series_api_v1_metrics_series_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * History
+         * @description Every point of one metric, in order of step.
+         */
+        get: operations["history_api_v1_runs__run__history_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2767,6 +2807,18 @@ export interface components {
             run_id: string;
         };
         /**
+         * Rerun
+         * @description A run that was started again: the workload, and its new run.
+         */
+        Rerun: {
+            /** Workload Id */
+            workload_id: string;
+            /** Run Id */
+            run_id: string;
+            /** Rerun Of */
+            rerun_of: string;
+        };
+        /**
          * ResourcesBody
          * @description What each replica needs. `gpu` below 1 is a fraction of one.
          */
@@ -2807,12 +2859,17 @@ export interface components {
          * @enum {string}
          */
         Role: "viewer" | "developer" | "maintainer" | "admin";
-        /** RunChange */
+        /**
+         * RunChange
+         * @description `ended_at` is for runs that are brought from elsewhere; otherwise the end is now.
+         */
         RunChange: {
             /** Name */
             name?: string | null;
             /** Status */
             status?: ("SCHEDULED" | "RUNNING" | "FINISHED" | "FAILED" | "KILLED") | null;
+            /** Ended At */
+            ended_at?: string | null;
             /** Tags */
             tags?: {
                 [key: string]: string;
@@ -2876,7 +2933,10 @@ export interface components {
             /** Text */
             text: string;
         };
-        /** RunIn */
+        /**
+         * RunIn
+         * @description `created_at` is for runs that are brought from elsewhere; otherwise the run begins now.
+         */
         RunIn: {
             /**
              * Name
@@ -2888,6 +2948,8 @@ export interface components {
              * @default
              */
             experiment: string;
+            /** Created At */
+            created_at?: string | null;
             /** Params */
             params?: {
                 [key: string]: string;
@@ -7024,6 +7086,37 @@ export interface operations {
             };
         };
     };
+    rerun_api_v1_runs__run__rerun_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Rerun"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     compare_api_v1_compare_get: {
         parameters: {
             query: {
@@ -7097,6 +7190,39 @@ export interface operations {
             };
             header?: never;
             path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.narf.series": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    history_api_v1_runs__run__history_get: {
+        parameters: {
+            query: {
+                key: string;
+            };
+            header?: never;
+            path: {
+                run: string;
+            };
             cookie?: never;
         };
         requestBody?: never;

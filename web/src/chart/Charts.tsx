@@ -9,6 +9,7 @@ import css from "./MetricChart.module.css";
 export interface ChartSearch {
   x?: string | undefined;
   log?: string | undefined;
+  outliers?: string | undefined;
   smooth?: string | undefined;
   metric?: string | undefined;
 }
@@ -18,7 +19,7 @@ export function Charts({ metrics, runs, search, onSearch, live = false }: { metr
   const [highlight, setHighlight] = useState<string | null>(null);
   const [large, setLarge] = useState<string | null>(null);
   const [smoothing, setSmoothing] = useState(Number(search.smooth ?? 0) || 0);
-  const view = useMemo<ChartView>(() => ({ x: (["step", "elapsed", "clock"].includes(search.x ?? "") ? search.x : "step") as XAxis, log: search.log === "1", smoothing }), [search.x, search.log, smoothing]);
+  const view = useMemo<ChartView>(() => ({ x: (["step", "elapsed", "clock"].includes(search.x ?? "") ? search.x : "step") as XAxis, log: search.log === "1", robust: search.outliers === "0", smoothing }), [search.x, search.log, search.outliers, smoothing]);
   const hide = (id: string) => setHidden((now) => {
     const next = new Set(now);
     if (!next.delete(id)) next.add(id);
@@ -38,6 +39,7 @@ export function Charts({ metrics, runs, search, onSearch, live = false }: { metr
           <Slider w={120} size="sm" min={0} max={0.99} step={0.01} value={smoothing} onChange={setSmoothing} onChangeEnd={(value) => onSearch({ ...search, smooth: value ? String(value) : undefined })} label={(value) => value.toFixed(2)} thumbLabel="Smoothing" />
         </label>
         <Checkbox label="Log scale" checked={view.log} onChange={(event) => onSearch({ ...search, log: event.currentTarget.checked ? "1" : undefined })} />
+        <Checkbox label="Ignore outliers" checked={view.robust} onChange={(event) => onSearch({ ...search, outliers: event.currentTarget.checked ? "0" : undefined })} />
         <span className="dim" style={{ fontSize: 12 }}>Drag to zoom, double-click to see all</span>
       </div>
       {sections.map(({ name, metrics: own }) => (

@@ -19,6 +19,7 @@ export interface ChartRun {
 export interface ChartView {
   x: XAxis;
   log: boolean;
+  robust: boolean;
   smoothing: number;
 }
 
@@ -61,7 +62,7 @@ export function MetricChart({ metric, runs, view, height = 200, hidden, onHide, 
         {query.error && !query.data ? <Failure error={query.error} retry={() => void query.refetch()} />
           : query.data === undefined ? <Skeleton height={height - 8} radius={4} />
           : lines.length === 0 ? <p className={css.none}>No points yet.</p>
-          : <Plot title={metric} lines={lines} height={height} x={view.x} log={view.log} smoothing={view.smoothing} range={range} onRange={setRange} syncKey={`${view.x}`} {...(hidden ? { hidden } : {})} highlight={highlight} />}
+          : <Plot title={metric} lines={lines} height={height} x={view.x} log={view.log} robust={view.robust} smoothing={view.smoothing} range={range} onRange={setRange} syncKey={`${view.x}`} {...(hidden ? { hidden } : {})} highlight={highlight} />}
       </div>
       {runs.length > 1 && (
         <div className={css.legend}>

@@ -7,7 +7,7 @@ import "uplot/dist/uPlot.min.css";
 import { value } from "~/format/number";
 import { duration } from "~/format/time";
 import { color, dash } from "./colors";
-import { extent, nearest, smoothed, type Series } from "./series";
+import { extent, middle, nearest, smoothed, type Series } from "./series";
 import css from "./Plot.module.css";
 
 export type XAxis = "step" | "elapsed" | "clock";
@@ -27,6 +27,8 @@ interface Props {
   height?: number;
   x?: XAxis;
   log?: boolean;
+  /** Leave the few extreme values out of the vertical range. */
+  robust?: boolean;
   smoothing?: number;
   range?: readonly [number, number] | null;
   onRange?: (range: [number, number] | null) => void;
@@ -39,10 +41,10 @@ interface Props {
 interface Painted {
   line: Line;
   xs: Float64Array;
-  middle: Float64Array;
+  centre: Float64Array;
 }
 
-export function Plot({ title, lines, height = 220, x = "step", log = false, smoothing = 0, range = null, onRange, syncKey, hidden, highlight, format = value }: Props) {
+export function Plot({ title, lines, height = 220, x = "step", log = false, robust = false, smoothing = 0, range = null, onRange, syncKey, hidden, highlight, format = value }: Props) {
   const scheme = useComputedColorScheme("light");
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -53,13 +55,13 @@ export function Plot({ title, lines, height = 220, x = "step", log = false, smoo
       lines.map((line) => ({
         line,
         xs: x === "step" ? line.series.steps : x === "clock" ? line.series.times : line.series.times.map((time) => time - (line.start ?? line.series.times[0] ?? 0)),
-        middle: smoothed(line.series, smoothing),
+        centre: smoothed(line.series, smoothing),
       })),
     [lines, x, smoothing],
   );
   // What the painter reads at each frame, so that new points need no new chart.
-  const state = useRef({ painted, log, smoothing, hidden, highlight, range, onRange, format });
-  state.current = { painted, log, smoothing, hidden, highlight, range, onRange, format };
+  const state = useRef({ painted, log, robust, smoothing, hidden, highlight, range, onRange, format });
+  state.current = { painted, log, robust, smoothing, hidden, highlight, range, onRange, format };
 
   useEffect(() => {
     const element = box.current;
@@ -124,10 +126,10 @@ export function Plot({ title, lines, height = 220, x = "step", log = false, smoo
 
   useEffect(() => {
     plot.current?.setData(extentOf(state.current));
-  }, [painted, hidden, highlight, range]);
+  }, [painted, hidden, highlight, range, robust]);
 
   const shown = painted.filter(({ line }) => !hidden?.has(line.id));
-  const spoken = shown.slice(0, 5).map(({ line, middle }) => `${line.label} ${format(middle.at(-1) ?? NaN)}`).join(", ");
+  const spoken = shown.slice(0, 5).map(({ line, centre }) => `${line.label} ${format(centre.at(-1) ?? NaN)}`).join(", ");
   return (
     <div className={css.frame}>
       <div ref={box} role="img" aria-label={`${title}. ${shown.length} lines. Last values: ${spoken || "none yet"}`} className={css.plot} />
@@ -140,9 +142,9 @@ function Values({ cursor, painted, x, scheme, format, highlight }: {
   cursor: { left: number; x: number; width: number }; painted: Painted[]; x: XAxis; scheme: "light" | "dark"; format: (value: number) => string; highlight: string | null;
 }) {
   const rows = painted
-    .map(({ line, xs, middle }) => ({ line, at: nearest(xs, cursor.x), middle }))
+    .map(({ line, xs, centre }) => ({ line, at: nearest(xs, cursor.x), centre }))
     .filter(({ at }) => at >= 0)
-    .map(({ line, at, middle }) => ({ line, value: middle[at] ?? NaN }))
+    .map(({ line, at, centre }) => ({ line, value: centre[at] ?? NaN }))
     .sort((a, b) => b.value - a.value);
   const right = cursor.left > cursor.width / 2;
   const head = x === "step" ? `step ${short(cursor.x)}` : x === "elapsed" ? duration(cursor.x) : new Date(cursor.x * 1000).toLocaleTimeString();
@@ -180,7 +182,7 @@ function yRange(low: number | null, high: number | null, log: boolean): [number,
 }
 
 /** Two invisible points that span everything shown, from which uPlot takes its scales. */
-function extentOf({ painted, hidden, range, log }: { painted: Painted[]; hidden?: ReadonlySet<string> | undefined; range: readonly [number, number] | null; log: boolean }): uPlot.AlignedData {
+function extentOf({ painted, hidden, range, log, robust }: { painted: Painted[]; hidden?: ReadonlySet<string> | undefined; range: readonly [number, number] | null; log: boolean; robust: boolean }): uPlot.AlignedData {
   const shown = painted.filter(({ line }) => !hidden?.has(line.id));
   const xs = extent(shown.map((each) => each.xs));
   if (!xs) return [[0, 1], [null, null]] as unknown as uPlot.AlignedData;
@@ -189,7 +191,7 @@ function extentOf({ painted, hidden, range, log }: { painted: Painted[]; hidden?
     const [from, to] = [Math.max(0, nearest(own, range[0]) - 1), nearest(own, range[1]) + 2];
     return [series.min.subarray(from, to), series.max.subarray(from, to)];
   });
-  const ys = extent(inside, log) ?? [log ? 0.1 : 0, 1];
+  const ys = (robust ? middle(inside, log) : extent(inside, log)) ?? [log ? 0.1 : 0, 1];
   const [left, right] = range ?? xs;
   return [[left, left === right ? left + 1 : right], ys];
 }
@@ -203,7 +205,7 @@ function paint(u: uPlot, { painted, smoothing, hidden, highlight }: { painted: P
   ctx.clip();
   ctx.lineJoin = "round";
   const shown = painted.filter(({ line }) => !hidden?.has(line.id));
-  for (const { line, xs, middle } of [...shown].sort((a, b) => Number(a.line.id === highlight) - Number(b.line.id === highlight))) {
+  for (const { line, xs, centre } of [...shown].sort((a, b) => Number(a.line.id === highlight) - Number(b.line.id === highlight))) {
     const hue = color(line.index, scheme);
     const X = Float64Array.from(xs, (each) => u.valToPos(each, "x", true));
     const Y = (values: Float64Array) => Float64Array.from(values, (each) => u.valToPos(each, "y", true));
@@ -220,11 +222,11 @@ function paint(u: uPlot, { painted, smoothing, hidden, highlight }: { painted: P
     ctx.globalAlpha = faded ? 0.25 : 1;
     ctx.lineWidth = (line.id === highlight ? 2.25 : 1.5) * devicePixelRatio;
     ctx.setLineDash(dash(line.index).map((each) => each * devicePixelRatio));
-    stroke(ctx, X, Y(middle));
+    stroke(ctx, X, Y(centre));
     ctx.setLineDash([]);
     if (xs.length === 1) {
       ctx.beginPath();
-      ctx.arc(X[0] ?? 0, Y(middle)[0] ?? 0, 3 * devicePixelRatio, 0, 7);
+      ctx.arc(X[0] ?? 0, Y(centre)[0] ?? 0, 3 * devicePixelRatio, 0, 7);
       ctx.fill();
     }
   }

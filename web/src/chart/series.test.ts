@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { empty, extended, extent, nearest, smoothed, type Series } from "./series";
+import { empty, extended, extent, middle, nearest, smoothed, type Series } from "./series";
 
 const of = (...steps: number[]): Series => {
   const values = Float64Array.from(steps, (step) => step * 10);
@@ -44,5 +44,14 @@ describe("looking up", () => {
     expect(extent([Float64Array.of(NaN, -1, 4)])).toEqual([-1, 4]);
     expect(extent([Float64Array.of(NaN, -1, 4)], true)).toEqual([4, 4]);
     expect(extent([Float64Array.of(NaN)])).toBeNull();
+  });
+});
+
+describe("the extent without outliers", () => {
+  it("leaves the odd spike out, and keeps everything of a few points", () => {
+    const values = Float64Array.from({ length: 200 }, (_, i) => (i === 7 ? 1e9 : i / 200));
+    expect(middle([values])?.[1]).toBeLessThan(1);
+    expect(middle([Float64Array.of(1, 100)])).toEqual([1, 100]);
+    expect(middle([])).toBeNull();
   });
 });

@@ -74,3 +74,13 @@ export function extent(arrays: Iterable<Float64Array>, positive = false): [numbe
     }
   return low <= high ? [low, high] : null;
 }
+
+/** The extent without the most extreme hundredth at either end. */
+export function middle(arrays: Iterable<Float64Array>, positive = false): [number, number] | null {
+  const values: number[] = [];
+  for (const array of arrays) for (const each of array) if (Number.isFinite(each) && (!positive || each > 0)) values.push(each);
+  if (values.length < 50) return extent([Float64Array.from(values)], positive);
+  values.sort((a, b) => a - b);
+  const cut = Math.max(1, Math.floor(values.length / 100));
+  return [values[cut] ?? 0, values[values.length - 1 - cut] ?? 0];
+}

@@ -1,5 +1,5 @@
 /** The places of the console, once: for the sidebar, the command palette and the breadcrumb. */
-import { IconChartLine, IconHome, IconLayoutDashboard, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
+import { IconAdjustmentsHorizontal, IconChartLine, IconHome, IconLayoutDashboard, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
 
 export interface Section {
   label: string;
@@ -15,6 +15,7 @@ export const ofProject: { title: string; sections: Section[] }[] = [
       { label: "Overview", to: "", icon: IconLayoutDashboard, key: "o" },
       { label: "Workloads", to: "/workloads", icon: IconStack2, key: "w" },
       { label: "Runs", to: "/runs", icon: IconChartLine, key: "r" },
+      { label: "Tuning", to: "/tuning", icon: IconAdjustmentsHorizontal, key: "t" },
     ],
   },
 ];

@@ -15,7 +15,7 @@ import { ButtonLink } from "~/shell/ButtonLink";
 import { Empty, Failure, Loaded, Panel } from "~/shell/Panel";
 import { State } from "~/shell/State";
 import { Title } from "~/shell/Title";
-import { label } from "./columns";
+import { label, told } from "./columns";
 import grid from "~/shell/Grid.module.css";
 import css from "./Compare.module.css";
 
@@ -29,7 +29,8 @@ export function Compare() {
   const failed = queries.find((query) => query.error && !(query.error instanceof Problem && query.error.status === 0));
   const set = (next: object) => void navigate({ search: { ...search, ...next } as never, replace: true } as never);
   const done = runs.length === ids.length;
-  const charted = useMemo(() => runs.map((run, index) => ({ id: run.id, name: label(run), index, start: Date.parse(run.created_at) / 1000 })), [done, ids.join()]); // eslint-disable-line react-hooks/exhaustive-deps -- only when another run is there
+  const names = told(runs);
+  const charted = useMemo(() => runs.map((run, index) => ({ id: run.id, name: names.get(run.id) ?? label(run), index, start: Date.parse(run.created_at) / 1000 })), [done, ids.join()]); // eslint-disable-line react-hooks/exhaustive-deps -- only when another run is there
   const metrics = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))].sort();
   if (ids.length < 2)
     return <><Title>Compare</Title><Panel><Empty title="Choose what to compare" action={<ButtonLink to={`/p/${seg(project)}/runs`}>Pick runs</ButtonLink>}>Pick two or more runs in the table, then press Compare. The address of the comparison can be shared.</Empty></Panel></>;
@@ -99,23 +100,26 @@ const numeric = (text: string | undefined): number | string | null => (text === 
 
 function Relations({ runs, metrics, project, kind }: { runs: readonly RunDetail[]; metrics: readonly string[]; project: string; kind: "parallel" | "scatter" }) {
   const navigate = useNavigate();
+  const names = told(runs);
   const varying = [...new Set(runs.flatMap((run) => Object.keys(run.params)))].filter((name) => new Set(runs.map((run) => run.params[name])).size > 1).sort();
-  const [metric, setMetric] = useState(metrics.find((name) => /val.*loss|loss/.test(name)) ?? metrics[0] ?? "");
-  const [param, setParam] = useState(varying[0] ?? "");
+  const [chosenMetric, setMetric] = useState<string | null>(null);
+  const [chosenParam, setParam] = useState<string | null>(null);
+  const metric = chosenMetric ?? metrics.find((name) => /val.*loss/.test(name)) ?? metrics[0] ?? "";
+  const param = chosenParam ?? varying[0] ?? "";
   const open = (id: string) => void navigate({ to: `/p/${seg(project)}/runs/${id}` as never });
   if (varying.length === 0 || !metric) return <Panel><Empty title="Nothing to relate">These runs do not differ in any parameter, or have no metric.</Empty></Panel>;
   const picker = (
     <>
-      {kind === "scatter" && <Select aria-label="Parameter" data={varying} value={param} onChange={(next) => setParam(next ?? "")} w={180} searchable />}
-      <Select aria-label="Metric" data={[...metrics]} value={metric} onChange={(next) => setMetric(next ?? "")} w={200} searchable />
+      {kind === "scatter" && <Select aria-label="Parameter" data={varying} value={param} onChange={(next) => setParam(next)} w={180} searchable />}
+      <Select aria-label="Metric" data={[...metrics]} value={metric} onChange={(next) => setMetric(next)} w={200} searchable />
     </>
   );
   const axes = [...varying.slice(0, 9), metric];
   return (
     <Panel title={kind === "parallel" ? "Parameters and result" : "One parameter and one metric"} actions={picker}>
       {kind === "parallel"
-        ? <Parallel height={420} axes={axes.map((name) => ({ name }))} onOpen={open} lines={runs.map((run) => ({ id: run.id, label: label(run), result: number(run.metrics[metric]), values: axes.map((name) => (name === metric ? number(run.metrics[metric]) : numeric(run.params[name]))) }))} />
-        : <Scatter height={380} xLabel={param} yLabel={metric} onOpen={open} dots={runs.map((run) => ({ id: run.id, label: label(run), x: numeric(run.params[param]), y: number(run.metrics[metric]) }))} />}
+        ? <Parallel height={420} axes={axes.map((name) => ({ name }))} onOpen={open} lines={runs.map((run) => ({ id: run.id, label: names.get(run.id) ?? "", result: number(run.metrics[metric]), values: axes.map((name) => (name === metric ? number(run.metrics[metric]) : numeric(run.params[name]))) }))} />
+        : <Scatter height={380} xLabel={param} yLabel={metric} onOpen={open} dots={runs.map((run) => ({ id: run.id, label: names.get(run.id) ?? "", x: numeric(run.params[param]), y: number(run.metrics[metric]) }))} />}
     </Panel>
   );
 }

@@ -15,7 +15,7 @@ import { Empty, Loaded, Panel } from "~/shell/Panel";
 import { Title } from "~/shell/Title";
 import { predicate, toggle } from "~/table/filter";
 import { Table, type Column } from "~/table/Table";
-import { columnsOf, label } from "./columns";
+import { columnsOf, label, told } from "./columns";
 import { grouped, type Group } from "./group";
 
 interface View extends ChartSearch {
@@ -49,7 +49,7 @@ export function Runs() {
   const compare = () => void navigate({ to: `/p/${seg(project)}/compare` as never, search: { runs: [...picked].join(",") } as never });
   const groups = columns.filter((column) => column.group === "Parameters" || column.group === "Tags" || ["state", "user", "experiment"].includes(column.key));
   const chosen = picked.size > 0 ? rows.filter((run) => picked.has(run.id)) : rows.slice(0, 8);
-  const charted = useMemo(() => chosen.slice(0, 30).map((run, index) => ({ id: run.id, name: label(run), index, start: Date.parse(run.created_at) / 1000 })), [chosen]);
+  const charted = useMemo(() => chosen.slice(0, 30).map((run, index) => ({ id: run.id, name: told(chosen).get(run.id) ?? label(run), index, start: Date.parse(run.created_at) / 1000 })), [chosen]);
   const metrics = useMemo(() => [...new Set(chosen.flatMap((run) => Object.keys(run.metrics)))].filter((name) => !name.startsWith("system/")).sort(), [chosen]);
   const tools = (
     <>

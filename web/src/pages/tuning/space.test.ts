@@ -1,0 +1,26 @@
+import { describe, expect, it } from "vitest";
+import { density, examples, size, wrong } from "./space";
+
+describe("a parameter of a search", () => {
+  it("says what is wrong with it", () => {
+    expect(wrong({ name: "lr", type: "float", low: 0.1, high: 0.01 })).toMatch(/below/);
+    expect(wrong({ name: "lr", type: "float", low: 0, high: 1, scale: "log" })).toMatch(/above zero/);
+    expect(wrong({ name: "lr", type: "float", low: NaN, high: 1 })).toMatch(/both ends/);
+    expect(wrong({ name: "o", type: "categorical", choices: ["a"] })).toMatch(/two/);
+    expect(wrong({ name: "lr", type: "float", low: 1e-4, high: 1, scale: "log" })).toBeNull();
+  });
+  it("is drawn evenly on a linear scale and mostly small on a logarithmic one", () => {
+    expect(new Set(density({ name: "x", type: "float", low: 0, high: 1 }).map((each) => each.toFixed(6)))).toEqual(new Set(["1.000000"]));
+    const log = density({ name: "x", type: "float", low: 1e-4, high: 1, scale: "log" });
+    expect(log[0]).toBe(1);
+    expect(log.at(-1)).toBeLessThan(0.02);
+  });
+  it("shows examples of what would be tried", () => {
+    expect(examples({ name: "x", type: "float", low: 1e-3, high: 1, scale: "log" })).toContain("0.0316");
+    expect(examples({ name: "h", type: "int", low: 16, high: 256, scale: "pow2" })).toEqual(["16", "32", "64", "128", "256"]);
+  });
+  it("counts the points of a space", () => {
+    expect(size([{ name: "h", type: "int", low: 16, high: 256, scale: "pow2" }, { name: "o", type: "categorical", choices: ["a", "b"] }])).toBe(10);
+    expect(size([{ name: "x", type: "float", low: 0, high: 1 }])).toBeNull();
+  });
+});

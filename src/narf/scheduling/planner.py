@@ -1,13 +1,25 @@
-"""`plan`: what should start, stop or keep waiting, and why. Pure: same snapshot, policy and time, same answer."""
+"""`plan`: what should start, stop or keep waiting, and why. Pure: same snapshot, policy and time, same answer.
+
+Its phases: share and order; then, queue by queue as their shares rank them, place what fits, else hold what is being
+freed, else take back, else reserve and let others into the gaps.
+"""
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 
-from narf.scheduling.decisions import Admit, Decision, Plan, Reason, Waiting
+from narf.scheduling.decisions import Admit, Decision, Hold, Plan, Preempt, Reason
+from narf.scheduling.fragmentation import mix_of
+from narf.scheduling.order import STARVED, order
 from narf.scheduling.policy import Policy
-from narf.scheduling.room import Room
-from narf.scheduling.snapshot import UNLIMITED, WHOLE, Ints, Snapshot
+from narf.scheduling.reservation import Reservations
+from narf.scheduling.room import Laid, Room, allowed_nodes, whole_cluster
+from narf.scheduling.shares import Shares
+from narf.scheduling.snapshot import WHOLE, Bools, Snapshot
+from narf.scheduling.victims import Victims
+from narf.scheduling.waiting import Verdict, WaitingTable
 
 
 def plan(snapshot: Snapshot, policy: Policy, now: float) -> Plan:
@@ -15,69 +27,239 @@ def plan(snapshot: Snapshot, policy: Policy, now: float) -> Plan:
 
     The order of rows in the snapshot does not matter. Applying the decisions and planning again decides nothing more.
     """
-    room = Room(snapshot)
-    held_QR = _held(snapshot)
-    pending = np.flatnonzero(snapshot.phase_W == 0)
-    order = pending[np.lexsort((snapshot.tie_W[pending], snapshot.submitted_W[pending], -snapshot.priority_W[pending]))]
-    decisions: list[Decision] = []
-    waiting: dict[str, Waiting] = {}
-    for w in (int(w) for w in order):
-        amounts = _amounts(snapshot, w)
-        over = _over_limit(snapshot, held_QR, w, amounts)
-        laid = None if over else room.lay(w, snapshot.eligible_KN[snapshot.constraint_W[w]])
+    return _Pass(snapshot, policy, now).run()
+
+
+class _Pass:
+    """One plan in the making."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
+        self.snapshot, self.policy, self.now = snapshot, policy, now
+        self.order = order(snapshot, policy, now)
+        self.shares = Shares(snapshot, self.order)
+        mix = mix_of(snapshot) if policy.pack_fragments and bool((snapshot.gpu_W % WHOLE).any()) else None
+        self.room = Room.of(snapshot, mix, snapshot.phase_W != 0)
+        stopping = snapshot.phase_W == 2
+        # Later is now, as long as nobody is leaving.
+        self.later = Room.of(snapshot, None, snapshot.phase_W == 1) if stopping.any() else self.room
+        self.victims: Victims | None = None
+        self.reservations = Reservations(snapshot, policy, now)
+        self.decisions: list[Decision] = []
+        self.verdicts: dict[int, Verdict] = {}
+        self.done: set[int] = set()
+        self.holding: dict[int, Laid] = {}
+        self._allowed: dict[tuple[int, int, int, tuple[int, ...]], Bools] = {}
+        self._no_room: set[tuple[int, ...]] = set()  # kinds that fit nowhere any more
+        self._never: dict[tuple[int, ...], bool] = {}
+        self._empty: Room | None = None
+        self._kinds()
+
+    def run(self) -> Plan:
+        self._keep_holds()
+        for _ in range(4):
+            before = len(self.decisions)
+            self._visit_all()
+            if not any(isinstance(decision, Preempt) for decision in self.decisions[before:]):
+                break  # room that was made for one may serve another, so look again, but not for ever
+        holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in self.holding.items()]
+        waiting = [w for w in self.order.pending.tolist() if w not in self.done]
+        table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
+        return Plan(decisions=(*self.decisions, *holds), waiting=table)
+
+    def _kinds(self) -> None:
+        """Columns of what waits, as Python values: the loop below touches each at most a few times."""
+        snapshot, pending = self.snapshot, self.order.pending
+        columns = (snapshot.constraint_W, snapshot.gpu_W, snapshot.replicas_W, snapshot.cpu_W, snapshot.memory_W, snapshot.gpu_memory_W)
+        self.kind = dict(zip(pending.tolist(), zip(*(column[pending].tolist() for column in columns), strict=True), strict=True))
+        self.amounts = dict(zip(pending.tolist(), self.shares.amounts_WR[pending].tolist(), strict=True))
+        self.queues: dict[int, list[int]] = {}
+        for w, queue in zip(pending.tolist(), snapshot.queue_W[pending].tolist(), strict=True):
+            self.queues.setdefault(queue, []).append(w)
+
+    def _ranked(self) -> dict[int, tuple[float, ...]]:
+        return {q: self.shares.rank(q, [0] * len(self.shares.resources)) for q in self.queues}
+
+    def _visit_all(self) -> None:
+        """Every waiting workload once, the next queue by share each time, in each queue in its order."""
+        position = dict.fromkeys(self.queues, 0)
+        heap: list[tuple[tuple[float, ...], float, int, int, int]] = []
+        for queue in self.queues:
+            self._push(heap, queue, position)
+        while heap:
+            key, _, _, w, queue = heapq.heappop(heap)
+            fresh = self.shares.rank(queue, self.amounts[w])
+            if fresh > key and heap and fresh > heap[0][0]:
+                heapq.heappush(heap, (fresh, float(self.order.levels_W[w]), int(self.snapshot.tie_W[w]), w, queue))
+                continue
+            self._visit(w, queue)
+            position[queue] += 1
+            self._push(heap, queue, position)
+
+    def _push(self, heap: list[tuple[tuple[float, ...], float, int, int, int]], queue: int, position: dict[int, int]) -> None:
+        """The next workload of `queue` that has a chance."""
+        waiting, place = self.queues[queue], position[queue]
+        while place < len(waiting):
+            w = waiting[place]
+            if w not in self.done and w not in self.holding and not self._is_hopeless(w, queue):
+                rank = self.shares.rank(queue, self.amounts[w])
+                heapq.heappush(heap, (rank, float(self.order.levels_W[w]), int(self.snapshot.tie_W[w]), w, queue))
+                break
+            place += 1
+        position[queue] = place
+
+    def _is_hopeless(self, w: int, queue: int) -> bool:
+        """Its kind fits nowhere and may take from nobody: said without trying again."""
+        if (*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])) in self._no_room:
+            self.verdicts.setdefault(w, Verdict(Reason.NO_CAPACITY))
+            return True
+        return False
+
+    def _visit(self, w: int, queue: int) -> None:
+        amounts = self.amounts[w]
+        over = self.shares.over_limit(queue, amounts, with_stopping=True)
+        if over is not None:
+            self.verdicts[w] = Verdict(Reason.LIMIT, queue=over[0], resource=over[1])
+            return
+        borrowed = self.shares.over_quota(queue, amounts)
+        if borrowed and not self.snapshot.preemptible_W[w] and self.shares.any_quota[0 if amounts[0] else 1]:
+            self.verdicts[w] = Verdict(Reason.OVER_QUOTA, queue=queue)
+            return
+        allowed_N = self._allowed_nodes(w, queue)
+        laid = self.room.lay(w, self.reservations.open_to(w, allowed_N))
         if laid is not None:
-            room.take(w, laid)
-            for q in _above(snapshot, int(snapshot.queue_W[w])):
-                held_QR[q] += amounts
-            decisions.append(Admit(workload=snapshot.ids[w], placed=room.placed(w, laid)))
-            continue
-        position = len(waiting) + 1
-        waiting[snapshot.ids[w]] = over or _no_room(snapshot, room, w, position)
-    return Plan(decisions=tuple(decisions), waiting=waiting)
+            self._admit(w, laid, borrowed=borrowed)
+            return
+        if self._never_fits(w, allowed_N):
+            return
+        if self.later is not self.room and self._hold_what_leaves(w, allowed_N):
+            return
+        if self._take_back(w, queue, allowed_N):
+            return
+        self._wait(w, queue, allowed_N)
 
+    def _admit(self, w: int, laid: Laid, *, borrowed: bool) -> None:
+        self.decisions.append(Admit(workload=self.snapshot.ids[w], placed=self.room.placed(w, laid), borrowed=borrowed))
+        self.room.take(w, laid)
+        if self.later is not self.room:
+            self.later.take(w, laid)
+        self.shares.add(int(self.snapshot.queue_W[w]), self._amounts_at(w, laid))
+        self.done.add(w)
 
-def _above(snapshot: Snapshot, queue: int) -> list[int]:
-    chain = []
-    while queue >= 0:
-        chain.append(queue)
-        queue = int(snapshot.queue_parent_Q[queue])
-    return chain
+    def _amounts_at(self, w: int, laid: Laid) -> list[int]:
+        """What `w` takes there: a workload that accepts any flavor is counted for the one that it gets."""
+        amounts = list(self.amounts[w])
+        if amounts[0] and self.snapshot.flavors:
+            amounts[3:] = [0] * (len(amounts) - 3)
+            for node, gpus in laid:
+                flavor = int(self.snapshot.node_flavor_N[node])
+                if flavor >= 0:
+                    amounts[3 + flavor] += len(gpus) * min(self.kind[w][1], WHOLE)
+        return amounts
 
+    def _hold(self, w: int, laid: Laid) -> None:
+        self.holding[w] = laid
+        self.room.take(w, laid)
+        if self.later is not self.room:
+            self.later.take(w, laid)
+        self.shares.add(int(self.snapshot.queue_W[w]), self._amounts_at(w, laid))
+        self.verdicts[w] = Verdict(Reason.STOPPING)
 
-def _amounts(snapshot: Snapshot, w: int) -> Ints:
-    amounts = np.zeros(len(snapshot.resources), dtype=np.int64)
-    amounts[:3] = (snapshot.gpu_W[w], snapshot.cpu_W[w], snapshot.memory_W[w])
-    flavor = snapshot.constraints[snapshot.constraint_W[w]][0]
-    if flavor in snapshot.flavors:
-        amounts[3 + snapshot.flavors.index(flavor)] = snapshot.gpu_W[w]
-    total: Ints = amounts * int(snapshot.replicas_W[w])
-    return total
+    def _keep_holds(self) -> None:
+        """What an earlier plan held is given as soon as it is free, and held on as long as others are leaving it."""
+        snapshot = self.snapshot
+        holders = np.unique(snapshot.placed_workload_A[snapshot.phase_W[snapshot.placed_workload_A] == 0])
+        if not len(holders):
+            return
+        victims = self._victims()
+        place = {w: position for position, w in enumerate(self.order.pending.tolist())}
+        for w in sorted(holders.tolist(), key=lambda w: place[w]):
+            laid, queue = victims.laid(w), int(snapshot.queue_W[w])
+            allowed_N = self._allowed_nodes(w, queue)
+            if len(laid) != snapshot.replicas_W[w] or not all(allowed_N[node] for node, _ in laid):
+                continue
+            if self.shares.over_limit(queue, self.amounts[w], with_stopping=False) is not None:
+                continue
+            limited = self.shares.over_limit(queue, self.amounts[w], with_stopping=True) is not None
+            if not limited and self._is_free(self.room, w, laid):
+                self._admit(w, laid, borrowed=self.shares.over_quota(queue, self.amounts[w]))
+            elif self._is_free(self.later, w, laid):
+                self._hold(w, laid)
 
+    def _is_free(self, room: Room, w: int, laid: Laid) -> bool:
+        room.take(w, laid)
+        nodes = {node for node, _ in laid}
+        free = all(room.cpu_N[n] >= 0 and room.memory_N[n] >= 0 and (room.gpu_NG[n] >= 0).all() for n in nodes)
+        room.take(w, laid, -1)
+        return free
 
-def _held(snapshot: Snapshot) -> Ints:
-    held_QR = np.zeros_like(snapshot.quota_QR)
-    for w in np.flatnonzero(snapshot.phase_W != 0):
-        for q in _above(snapshot, int(snapshot.queue_W[w])):
-            held_QR[q] += _amounts(snapshot, int(w))
-    return held_QR
+    def _hold_what_leaves(self, w: int, allowed_N: Bools) -> bool:
+        laid = self.later.lay(w, self.reservations.open_to(w, allowed_N))
+        if laid is not None:
+            self._hold(w, laid)
+        return laid is not None
 
+    def _take_back(self, w: int, queue: int, allowed_N: Bools) -> bool:
+        if not (self.policy.preemption or self.policy.reclaim):
+            return False
+        victims = self._victims()
+        taken = victims.find(w, self.later, allowed_N)
+        if taken is None:
+            return False
+        if self.later is self.room:
+            self.later = Room(self.snapshot, None, self.room.cpu_N.copy(), self.room.memory_N.copy(), self.room.gpu_NG.copy())
+        for v, reason in taken.victims:
+            lost = float(victims.lost_W[v]) * max(1.0, float(self.order.gpus_W[v]) / WHOLE)
+            ids = self.snapshot.ids
+            self.decisions.append(Preempt(workload=ids[v], beneficiary=ids[w], reason=reason, lost_seconds=lost))
+            self.later.take(v, victims.laid(v), -1)
+            amounts = self.shares.amounts_WR[v].tolist()
+            self.shares.add(int(self.snapshot.queue_W[v]), amounts, -1)
+            for q in self.shares.chains[int(self.snapshot.queue_W[v])]:
+                self.shares.stopping[q] = [a + b for a, b in zip(self.shares.stopping[q], amounts, strict=True)]
+            victims.remove(v)
+        self._hold(w, taken.laid)
+        self._no_room.clear()
+        return True
 
-def _over_limit(snapshot: Snapshot, held_QR: Ints, w: int, amounts: Ints) -> Waiting | None:
-    for q in _above(snapshot, int(snapshot.queue_W[w])):
-        for r in np.flatnonzero((held_QR[q] + amounts > snapshot.limit_QR[q]) & (snapshot.limit_QR[q] < UNLIMITED)):
-            resource = snapshot.resources[r]
-            unit = 1 if resource == "memory" else WHOLE
-            room = max(0, int(snapshot.limit_QR[q, r] - held_QR[q, r])) / unit
-            return Waiting(
-                workload=snapshot.ids[w], reason=Reason.LIMIT, position=0, resource=resource,
-                asked=float(amounts[r]) / unit, available=room, queue=snapshot.queue_names[q],
-            )  # fmt: skip
-    return None
+    def _wait(self, w: int, queue: int, allowed_N: Bools) -> None:
+        blocker = self.reservations.blocker(w, self.room, allowed_N)
+        if blocker is not None:
+            self.verdicts[w] = Verdict(Reason.RESERVED, blocker=blocker)
+            return
+        asked = self.order.gpus_W[w] if self.kind[w][1] else self.kind[w][3] * self.kind[w][2]
+        free_N = self.room.free_N if self.kind[w][1] else self.room.cpu_N
+        free = int(np.maximum(free_N[allowed_N], 0).sum())
+        self.verdicts[w] = Verdict(Reason.FRAGMENTED if free >= asked else Reason.NO_CAPACITY, available=free)
+        starved = int(self.order.levels_W[w]) == STARVED
+        if starved or not self.policy.preemption:
+            self.reservations.reserve(w, self.later, allowed_N)
+        elif not self._may_become_patient(w):
+            self._no_room.add((*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])))
 
+    def _may_become_patient(self, w: int) -> bool:
+        """Others of its kind may have waited long enough to take back where this one has not."""
+        return False
 
-def _no_room(snapshot: Snapshot, room: Room, w: int, position: int) -> Waiting:
-    eligible = snapshot.eligible_KN[snapshot.constraint_W[w]] & snapshot.schedulable_N
-    asked = float(snapshot.gpu_W[w] * snapshot.replicas_W[w]) / WHOLE
-    free = float(room.gpu_NG[eligible].sum()) / WHOLE
-    reason = Reason.NO_NODE_MATCHES if not eligible.any() else Reason.FRAGMENTED if free >= asked > 0 else Reason.NO_CAPACITY
-    return Waiting(workload=snapshot.ids[w], reason=reason, position=position, asked=asked, available=free)
+    def _never_fits(self, w: int, allowed_N: Bools) -> bool:
+        key = self.kind[w]
+        if key not in self._never:
+            if self._empty is None:
+                self._empty = whole_cluster(self.snapshot)
+            fits = int(np.minimum(self._empty.fits(w, allowed_N), key[2]).sum())
+            self._never[key] = fits < key[2]
+        if self._never[key]:
+            self.verdicts[w] = Verdict(Reason.NEVER_FITS if allowed_N.any() else Reason.NO_NODE_MATCHES)
+        return self._never[key]
+
+    def _allowed_nodes(self, w: int, queue: int) -> Bools:
+        closed = self.shares.closed_flavors(queue, self.amounts[w][0]) if self.snapshot.flavors else []
+        constraint, gpu, _, _, _, gpu_memory = self.kind[w]
+        key = (constraint, min(gpu, WHOLE), gpu_memory, tuple(closed))
+        if key not in self._allowed:
+            self._allowed[key] = allowed_nodes(self.snapshot, w, closed)
+        return self._allowed[key]
+
+    def _victims(self) -> Victims:
+        if self.victims is None:
+            self.victims = Victims(self.snapshot, self.order, self.shares, self.policy, self.now)
+        return self.victims

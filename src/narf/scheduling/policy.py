@@ -9,20 +9,44 @@ from dataclasses import dataclass
 class Policy:
     """How to share, order and take back.
 
-    level_seconds, level_base: a workload that has run t seconds is in level 0 below `level_seconds`, then one level up each
-        time t grows `level_base`-fold. Lower levels go first, and may take capacity from higher ones.
+    level_seconds, level_base: a workload that has used s GPU-seconds is in level 0 below `level_seconds`, then one level
+        up each time s grows `level_base`-fold. Lower levels go first, and may take capacity from higher ones.
+    gang_exponent: a gang over several nodes of g GPUs counts as g ** gang_exponent GPUs there. Below 1, because it
+        waits longer for room of its size than its use alone would explain.
+    quantum_seconds: what a workload will use at least once it runs; a fresh one is put in the level of that.
     min_run_seconds: nothing is preempted before it has run this long in its present attempt.
-    starvation_seconds: a workload that has waited this long goes before all others of its priority.
-    grace_seconds: how long a workload that is asked to leave may take.
+    patience_seconds: how long a workload waits for room by itself before it may take it from one of its own queue. Most
+        waits end sooner, and then nobody has paid for a restart.
+    patience_per_node_seconds: the same for a gang, for each node beyond the first: the wider, the more it disturbs.
+    displaced_share: at most this part of the eligible capacity is taken back for one workload, unless it starves.
+    victim_share: a workload that holds more than this part is only taken back for one as large, unless it starves.
+    collateral: GPUs taken back at most, as a multiple of those asked for.
+    starvation_seconds: waiting this long (and `starvation_stretch` times what it has run) makes a workload starve: it goes
+        first and may take from any of its priority or below.
+    starved_share: starving workloads get at least this part of the capacity, one after another; more would only turn
+        the order into first come, first served.
+    starved_run: how long a starved workload is then left alone, as a multiple of its wait.
+    reservations: how many waiting workloads may keep room free for themselves at once.
     """
 
     level_seconds: float = 900.0
     level_base: float = 4.0
-    min_run_seconds: float = 300.0
-    starvation_seconds: float = 6 * 3600.0
-    grace_seconds: float = 30.0
+    gang_exponent: float = 0.9
+    quantum_seconds: float = 300.0
+    min_run_seconds: float = 1800.0
+    patience_seconds: float = 1800.0
+    patience_per_node_seconds: float = 2400.0
+    displaced_share: float = 1.0
+    victim_share: float = 1.0
+    collateral: float = 8.0
+    starvation_seconds: float = 24 * 3600.0
+    starvation_stretch: float = 0.0
+    starved_share: float = 0.02
+    starved_run: float = 1.0
+    reservations: int = 8
     preemption: bool = True
-    backfill: bool = True
+    reclaim: bool = True
+    pack_fragments: bool = True
     default_duration_seconds: float = 3600.0
 
 

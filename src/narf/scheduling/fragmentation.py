@@ -1,0 +1,116 @@
+"""Fragmentation: how much free GPU the usual workloads cannot use, after Weng et al., "Beware of Fragmentation" (ATC 2023).
+
+The mix of usual workloads is that of the snapshot itself: what runs and what waits.
+
+Letters: N nodes, G GPUs of a node, M kinds of usual workload, C candidates (a GPU of a node).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from narf.scheduling.snapshot import WHOLE, Floats, Ints, Snapshot
+
+MOST_KINDS = 48  # the rarest kinds change nothing that could be seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mix:
+    gpu_M: Ints
+    cpu_M: Ints
+    memory_M: Ints
+    part_M: Floats
+
+    @property
+    def has_fractions(self) -> bool:
+        return bool(((self.gpu_M % WHOLE) > 0).any())
+
+
+def mix_of(snapshot: Snapshot) -> Mix:
+    """The commonest kinds of replica in `snapshot`, and their parts."""
+    table = np.stack([snapshot.gpu_W, snapshot.cpu_W, snapshot.memory_W], axis=1)
+    kinds, counts = np.unique(table, axis=0, return_counts=True)
+    commonest = np.argsort(-counts, kind="stable")[:MOST_KINDS]
+    part_M = counts[commonest] / max(1, counts[commonest].sum())
+    return Mix(kinds[commonest, 0], kinds[commonest, 1], kinds[commonest, 2], part_M)
+
+
+def fragment(mix: Mix, gpu_XG: Ints, cpu_X: Ints, memory_X: Ints) -> Floats:
+    """For each of X node states: the thousandths of free GPU that a workload drawn from `mix` is expected not to use."""
+    free_XG = np.maximum(gpu_XG, 0)
+    total_X = free_XG.sum(axis=1).astype(np.float64)
+    whole_X = (free_XG == WHOLE).sum(axis=1)
+    expected_X: Floats = np.zeros(len(total_X))
+    for gpu, cpu, memory, part in zip(mix.gpu_M, mix.cpu_M, mix.memory_M, mix.part_M, strict=True):
+        if gpu == 0:
+            expected_X += part * total_X
+            continue
+        usable_XG = free_XG >= min(gpu, WHOLE)
+        enough_X = whole_X * WHOLE >= gpu if gpu >= WHOLE else usable_XG.any(axis=1)
+        enough_X = enough_X & (cpu_X >= cpu) & (memory_X >= memory)
+        unusable_X = np.where(usable_XG, 0, free_XG).sum(axis=1)
+        expected_X += part * np.where(enough_X, unusable_X, total_X)
+    return expected_X
+
+
+class Fragmentation:
+    """Answers "which GPU of which node" for one kind of replica after another, remembering what has not changed."""
+
+    def __init__(self, mix: Mix) -> None:
+        self.mix = mix
+        self._seen: dict[tuple[int, int, int], tuple[Floats, Ints]] = {}
+        self._stale: dict[tuple[int, int, int], set[int]] = {}
+
+    def changed(self, node: int) -> None:
+        for stale in self._stale.values():
+            stale.add(node)
+
+    def increase(self, kind: tuple[int, int, int], gpu_NG: Ints, cpu_N: Ints, memory_N: Ints) -> tuple[Floats, Ints]:
+        """For each node the least increase of its fragment by one replica of `kind`, and the GPU that gives it (of a
+        fraction). Nodes where it does not fit have infinity."""
+        if kind not in self._seen:
+            nodes = np.arange(len(cpu_N))
+            self._seen[kind] = self._increase(kind, gpu_NG, cpu_N, memory_N)
+            self._stale[kind] = set()
+        elif self._stale[kind]:
+            nodes = np.array(sorted(self._stale[kind]))
+            scores, gpus = self._increase(kind, gpu_NG[nodes], cpu_N[nodes], memory_N[nodes])
+            self._seen[kind][0][nodes], self._seen[kind][1][nodes] = scores, gpus
+            self._stale[kind].clear()
+        return self._seen[kind]
+
+    def _increase(self, kind: tuple[int, int, int], gpu_NG: Ints, cpu_N: Ints, memory_N: Ints) -> tuple[Floats, Ints]:
+        gpu, cpu, memory = kind
+        best_N, gpu_N = np.full(len(cpu_N), np.inf), np.full(len(cpu_N), -1, dtype=np.int64)
+        fits_N = (cpu_N >= cpu) & (memory_N >= memory)
+        before_N = fragment(self.mix, gpu_NG, cpu_N, memory_N)
+        if gpu % WHOLE == 0:
+            taken_NG = _without_whole(gpu_NG, gpu // WHOLE)
+            fits_N &= (gpu_NG == WHOLE).sum(axis=1) * WHOLE >= gpu
+            after_N = fragment(self.mix, taken_NG, cpu_N - cpu, memory_N - memory)
+            best_N[fits_N] = (after_N - before_N)[fits_N]
+            return best_N, gpu_N
+        nodes_C, gpus_C = np.nonzero(_first_of_each_amount((gpu_NG >= gpu) & fits_N[:, None], gpu_NG))
+        taken_CG = gpu_NG[nodes_C].copy()
+        taken_CG[np.arange(len(nodes_C)), gpus_C] -= gpu
+        rise_C = fragment(self.mix, taken_CG, cpu_N[nodes_C] - cpu, memory_N[nodes_C] - memory) - before_N[nodes_C]
+        for c in np.lexsort((gpus_C, rise_C))[::-1]:  # the best is written last
+            best_N[nodes_C[c]], gpu_N[nodes_C[c]] = rise_C[c], gpus_C[c]
+        return best_N, gpu_N
+
+
+def _without_whole(gpu_NG: Ints, count: int) -> Ints:
+    """`gpu_NG` after the first `count` whole GPUs of each node are taken."""
+    whole_NG = gpu_NG == WHOLE
+    taken_NG = whole_NG & (np.cumsum(whole_NG, axis=1) <= count)
+    return np.where(taken_NG, 0, gpu_NG)
+
+
+def _first_of_each_amount(candidate_NG: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], gpu_NG: Ints) -> Ints:
+    """Of GPUs with the same amount free on one node, only the first: the others would give the same answer."""
+    kept = candidate_NG.copy()
+    for g in range(1, gpu_NG.shape[1]):
+        kept[:, g] &= ~((gpu_NG[:, :g] == gpu_NG[:, g : g + 1]) & candidate_NG[:, :g]).any(axis=1)
+    return kept.astype(np.int64)

@@ -1,0 +1,74 @@
+"""Order: who goes first inside a queue, by priority, starvation and least attained service.
+
+Levels grow with the logarithm of GPU-seconds used (Tiresias, NSDI 2019, generalised from two levels), so that a
+workload moves down a bounded number of times, and two of a kind do not take from each other for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from narf.scheduling.policy import Policy
+from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
+
+STARVED = -1  # the level before all others
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """levels_W: STARVED or 0 and up. pending: indices of what waits, the first first. gpus_W: thousandths, all replicas."""
+
+    levels_W: Ints
+    gpus_W: Ints
+    run_W: Floats  # seconds of the present attempt
+    waited_W: Floats  # of the present attempt, until it started or now
+    pending: Ints
+
+
+def order(snapshot: Snapshot, policy: Policy, now: float) -> Order:
+    running_W = snapshot.phase_W != 0
+    gpus_W: Ints = snapshot.gpu_W * snapshot.replicas_W
+    started_W = np.where(running_W, snapshot.started_W, now)
+    run_W: Floats = np.maximum(0.0, now - np.where(np.isnan(started_W), now, started_W))
+    waited_W: Floats = np.where(np.isnan(started_W), now, started_W) - snapshot.queued_W
+    levels_W = _levels(snapshot, policy, gpus_W, snapshot.attained_W + run_W)
+    starved_W = _starved(snapshot, policy, gpus_W, running_W, run_W, waited_W)
+    levels_W = np.where(starved_W, STARVED, levels_W)
+    pending = np.flatnonzero(~running_W)
+    first_W = np.where(levels_W == STARVED, snapshot.queued_W, snapshot.submitted_W)
+    keys = (snapshot.tie_W, gpus_W, first_W, levels_W, -snapshot.priority_W)
+    pending = pending[np.lexsort(tuple(key[pending] for key in keys))]
+    return Order(levels_W, gpus_W, run_W, waited_W, pending)
+
+
+def _levels(snapshot: Snapshot, policy: Policy, gpus_W: Ints, attained_W: Floats) -> Ints:
+    width_W = np.maximum(gpus_W / WHOLE, 0.001)
+    gang_W = gpus_W > int(snapshot.node_gpus_N.max(initial=1)) * WHOLE
+    width_W = np.where(gang_W, width_W**policy.gang_exponent, width_W)
+    service_W = np.maximum(attained_W, policy.quantum_seconds) * width_W
+    steps_W = np.log(np.maximum(service_W, policy.level_seconds) / policy.level_seconds) / np.log(policy.level_base)
+    # The smallest amount past a level's start is in it, whatever the logarithm's last digit says.
+    levels_W: Ints = np.where(service_W < policy.level_seconds, 0, np.floor(steps_W + 1e-9) + 1).astype(np.int64)
+    return levels_W
+
+
+def _starved(snapshot: Snapshot, policy: Policy, gpus_W: Ints, running_W: Bools, run_W: Floats, waited_W: Floats) -> Bools:
+    """Those that count as starving: of the waiting as many, the longest first, as their part of the capacity allows; of
+    the running those that were, for as long as they are left alone."""
+    bound_W = np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W)
+    over_W: Bools = waited_W >= bound_W
+    starved_W: Bools = over_W & running_W & (run_W < np.maximum(policy.min_run_seconds, policy.starved_run * waited_W))
+    waiting = np.flatnonzero(over_W & ~running_W)
+    if not len(waiting):
+        return starved_W
+    waiting = waiting[np.lexsort((snapshot.tie_W[waiting], snapshot.queued_W[waiting]))]
+    budget = policy.starved_share * float(snapshot.node_gpus_N[snapshot.schedulable_N].sum()) * WHOLE
+    boosted = float(gpus_W[starved_W].sum())
+    for w, gpus in zip(waiting.tolist(), gpus_W[waiting].tolist(), strict=True):
+        if boosted > 0 and boosted + gpus > budget:
+            continue
+        boosted += gpus
+        starved_W[w] = True
+    return starved_W

@@ -1,0 +1,105 @@
+"""Reservations: room that opens for a workload which has waited too long, and the gaps before it that others may use.
+
+A reservation is a set of nodes and the time at which enough of them are expected to be free, by the longest that what
+runs there is forecast to take. Another workload may be put on these nodes only if it is expected to be gone by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from narf.scheduling.policy import Policy
+from narf.scheduling.room import Room
+from narf.scheduling.snapshot import WHOLE, Bools, Floats, Snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reservation:
+    workload: int
+    starts_at: float
+    nodes_N: Bools
+
+
+class Reservations:
+    """Those of one plan."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
+        self.snapshot, self.policy, self.now = snapshot, policy, now
+        self.made: list[Reservation] = []
+        self._ends: Floats | None = None
+
+    def open_to(self, w: int, allowed_N: Bools) -> Bools:
+        """The nodes of `allowed_N` that `w` may use without being in the way of a reservation."""
+        for reservation in self.made:
+            if reservation.workload != w and self.now + self._longest(w) > reservation.starts_at:
+                allowed_N = allowed_N & ~reservation.nodes_N
+        return allowed_N
+
+    def blocker(self, w: int, room: Room, allowed_N: Bools) -> int | None:
+        """The workload whose reservation keeps `w` from starting now, if one does."""
+        if not self.made or room.lay(w, allowed_N) is None:
+            return None
+        return self.made[0].workload
+
+    def reserve(self, w: int, room: Room, allowed_N: Bools) -> None:
+        """Reserve for `w` the nodes that are expected to be free for it first."""
+        if len(self.made) >= self.policy.reservations:
+            return
+        snapshot = self.snapshot
+        replicas = int(snapshot.replicas_W[w])
+        free_at_N, takes_N = self._free_at(w, room)
+        for reservation in self.made:
+            takes_N = np.where(reservation.nodes_N, 0, takes_N)
+        usable = np.flatnonzero(allowed_N & (takes_N > 0) & np.isfinite(free_at_N))
+        if int(np.minimum(takes_N[usable], replicas).sum()) < replicas:
+            return
+        usable = usable[np.lexsort((usable, free_at_N[usable]))]
+        count = int(np.searchsorted(np.cumsum(np.minimum(takes_N[usable], replicas)), replicas)) + 1
+        nodes_N = np.zeros(len(allowed_N), dtype=np.bool_)
+        nodes_N[usable[:count]] = True
+        self.made.append(Reservation(w, float(free_at_N[usable[count - 1]]), nodes_N))
+
+    def _free_at(self, w: int, room: Room) -> tuple[Floats, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+        """For each node when it can take as many replicas of `w` as it ever could, and how many those are."""
+        snapshot = self.snapshot
+        gpu, replicas = int(snapshot.gpu_W[w]), int(snapshot.replicas_W[w])
+        size_N = snapshot.node_gpus_N * WHOLE if gpu else snapshot.node_cpu_N
+        unit = gpu or int(snapshot.cpu_W[w])
+        takes_N = np.minimum(size_N // unit, replicas)
+        free_N = np.maximum(room.free_N if gpu else room.cpu_N, 0).astype(np.float64)
+        free_at_N = np.where(free_N >= takes_N * unit, self.now, np.inf)
+        source_w, source_n = (
+            (snapshot.slice_workload_G, snapshot.slice_node_G) if gpu else (snapshot.placed_workload_A, snapshot.placed_node_A)
+        )
+        amount = snapshot.slice_amount_G if gpu else snapshot.cpu_W[source_w]
+        ends = self._ends_W()[source_w]
+        rows = np.lexsort((ends, source_n))
+        rows = rows[snapshot.phase_W[source_w[rows]] != 0]
+        freed = free_N.copy()
+        for node, amount_freed, end in zip(source_n[rows].tolist(), amount[rows].tolist(), ends[rows].tolist(), strict=True):
+            freed[node] += amount_freed
+            if free_at_N[node] == np.inf and freed[node] >= takes_N[node] * unit:
+                free_at_N[node] = end
+        return free_at_N, takes_N
+
+    def _ends_W(self) -> Floats:
+        """When what runs will have ended at the latest that is forecast, or by its time limit."""
+        if self._ends is None:
+            snapshot = self.snapshot
+            longest_W = snapshot.duration_3W[2] - snapshot.attained_W
+            run_W = self.now - snapshot.started_W
+            # One that has outlived its forecast is expected to go on as long again.
+            longest_W = np.where(np.isnan(longest_W), self.policy.default_duration_seconds, longest_W)
+            left_W = np.where(longest_W > run_W, longest_W - run_W, np.maximum(run_W, 60.0))
+            left_W = np.minimum(left_W, np.maximum(snapshot.max_seconds_W - run_W, 0.0))
+            self._ends = self.now + left_W
+        return self._ends
+
+    def _longest(self, w: int) -> float:
+        snapshot = self.snapshot
+        forecast = float(snapshot.duration_3W[2, w]) - float(snapshot.attained_W[w])
+        if not forecast > 0:
+            forecast = self.policy.default_duration_seconds
+        return min(forecast, float(snapshot.max_seconds_W[w]))

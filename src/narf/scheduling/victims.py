@@ -1,0 +1,280 @@
+"""Victims: from whom capacity is taken back for a workload that may have it, and why.
+
+Every rule is one-way, so that nobody takes back in turn: quota from what is borrowed, share only while the one who gives
+stays above the one who gets, and inside a queue from lower priority, or from a higher level of attained service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from narf.scheduling.decisions import PreemptReason
+from narf.scheduling.order import STARVED, Order
+from narf.scheduling.policy import Policy
+from narf.scheduling.room import Laid, Room
+from narf.scheduling.shares import Shares
+from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
+
+_REASONS = (PreemptReason.QUOTA, PreemptReason.SHARE, PreemptReason.PRIORITY, PreemptReason.STARVED, PreemptReason.SERVICE)
+_NONE = 9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """What is taken back for one workload: (victim, reason) each, and where the workload then goes."""
+
+    victims: list[tuple[int, PreemptReason]]
+    laid: Laid
+
+
+class Victims:
+    """Who runs, what it costs to stop each, and from whom each queue has borrowed. Lives as long as one plan."""
+
+    def __init__(self, snapshot: Snapshot, order: Order, shares: Shares, policy: Policy, now: float) -> None:
+        self.snapshot, self.order, self.shares, self.policy, self.now = snapshot, order, shares, policy, now
+        running = np.flatnonzero(snapshot.phase_W == 1)
+        can = snapshot.preemptible_W[running] & (order.run_W[running] >= policy.min_run_seconds)
+        self.rows: Ints = running[can]
+        since = np.fmax(snapshot.started_W, snapshot.checkpointed_W)
+        self.lost_W: Floats = np.maximum(0.0, now - np.where(np.isnan(since), now, since))
+        self._gpus_W = order.gpus_W / WHOLE
+        level_W = np.maximum(order.levels_W, 0)
+        self._cost_W = (60.0 + self.lost_W) * np.maximum(self._gpus_W, 0.1) / (1.0 + level_W)
+        self._gone = np.zeros(len(snapshot.ids), dtype=np.bool_)
+        self._borrowed: Bools | None = None
+        self._many_queues = len(shares.chains) > 1
+        rank = np.lexsort((snapshot.tie_W, self._cost_W, -level_W))
+        self._preference_W = np.empty(len(rank), dtype=np.int64)
+        self._preference_W[rank] = np.arange(len(rank))
+        self._slices_of = _RowsOf(snapshot.slice_workload_G, len(snapshot.ids))
+        self._placed_of = _RowsOf(snapshot.placed_workload_A, len(snapshot.ids))
+
+    def find(self, w: int, later: Room, allowed_N: Bools) -> Taken | None:
+        """The cheapest set found that makes room for `w` in `later`, of which none can be left out. `later` is unchanged."""
+        if not len(self.rows):
+            return None
+        reason_V = self._reasons(w)
+        may = reason_V != _NONE
+        rows, reasons = self.rows[may], reason_V[may]
+        if not len(rows):
+            return None
+        snapshot = self.snapshot
+        freed_N = self._freed(rows, len(snapshot.node_names), int(snapshot.gpu_W[w]))
+        chosen = self._cheapest(w, later, allowed_N, rows, freed_N)
+        if chosen is None:
+            return None
+        laid, victims = self._minimal(w, later, allowed_N, chosen)
+        if laid is None:
+            return None
+        reason_of = dict(zip(rows.tolist(), reasons.tolist(), strict=True))
+        taken = [(v, _REASONS[reason_of[v]]) for v in victims]
+        return Taken(taken, laid) if self._acceptable(w, taken) else None
+
+    def remove(self, w: int) -> None:
+        self._gone[w] = True
+        self.rows = self.rows[self.rows != w]
+
+    def laid(self, w: int) -> Laid:
+        """Where running workload `w` is."""
+        snapshot = self.snapshot
+        gpus: dict[int, list[int]] = {}
+        for row in self._slices_of(w):
+            gpus.setdefault(int(snapshot.slice_replica_G[row]), []).append(int(snapshot.slice_gpu_G[row]))
+        return [
+            (int(snapshot.placed_node_A[row]), tuple(gpus.get(int(snapshot.placed_replica_A[row]), ())))
+            for row in self._placed_of(w)
+        ]  # fmt: skip
+
+    def _reasons(self, w: int) -> Ints:
+        """For each possible victim why `w` may take from it, as an index into _REASONS; _NONE where it may not."""
+        snapshot, policy, rows = self.snapshot, self.policy, self.rows
+        queue, level = int(snapshot.queue_W[w]), int(self.order.levels_W[w])
+        reason_V = np.full(len(rows), _NONE)
+        same_V = snapshot.queue_W[rows] == queue
+        if policy.preemption:
+            level_V, priority_V = self.order.levels_W[rows], snapshot.priority_W[rows]
+            equal_V = same_V & (priority_V == snapshot.priority_W[w])
+            if level == STARVED:
+                reason_V[equal_V & (level_V != STARVED)] = 3
+            elif self._is_patient(w):
+                gpus, most = self._gpus_W[w], policy.victim_share * self.shares.capacity_R[0] / WHOLE
+                wide_V = (self._gpus_W[rows] > most) & (self._gpus_W[rows] > gpus)
+                reason_V[equal_V & (level_V > level) & ~wide_V] = 4
+            reason_V[same_V & (priority_V < snapshot.priority_W[w])] = 2
+        if policy.reclaim and self._many_queues:
+            self._reclaim(w, queue, same_V, reason_V)
+        return reason_V
+
+    def _is_patient(self, w: int) -> bool:
+        policy, snapshot = self.policy, self.snapshot
+        largest = max(1, int(snapshot.node_gpus_N.max(initial=1)))
+        nodes = max(1.0, self._gpus_W[w] / largest)
+        patience = max(policy.patience_seconds, policy.patience_per_node_seconds * (nodes - 1.0))
+        return bool(self.order.waited_W[w] >= patience)
+
+    def _reclaim(self, w: int, queue: int, same_V: Bools, reason_V: Ints) -> None:
+        """Capacity of other queues: what is guaranteed, of all that they borrow; else of those further over their share."""
+        shares, snapshot, rows = self.shares, self.snapshot, self.rows
+        amounts = shares.amounts_WR[w].tolist()
+        borrowed_V = self._borrowed_W()[rows] & ~same_V
+        if not borrowed_V.any():
+            return
+        if not shares.over_quota(queue, amounts):
+            reason_V[borrowed_V] = 0
+            return
+        mine = shares.ratio(queue, amounts)
+        queues = snapshot.queue_W[rows]
+        for q in np.unique(queues[borrowed_V]).tolist():
+            theirs = borrowed_V & (queues == q)
+            above = set(shares.chains[q]) & set(shares.chains[queue])
+            for v in np.flatnonzero(theirs).tolist():
+                # Compared where the two branches meet: a project cannot take from another department by being
+                # small in its own.
+                us, they = _below(shares.chains[queue], above), _below(shares.chains[q], above)
+                given = shares.ratio(they, shares.amounts_WR[rows[v]].tolist(), -1)
+                if given > (mine if us == queue else shares.ratio(us, amounts)) + 1e-9:
+                    reason_V[v] = 1
+
+    def _borrowed_W(self) -> Bools:
+        """What runs beyond its queue's quota: in each queue all but the first that fit into it, the firmest first."""
+        if self._borrowed is not None:
+            return self._borrowed
+        snapshot, shares = self.snapshot, self.shares
+        borrowed_W = np.zeros(len(snapshot.ids), dtype=np.bool_)
+        running = np.flatnonzero((snapshot.phase_W == 1) & ~self._gone)
+        keys = (snapshot.tie_W, snapshot.started_W, -snapshot.priority_W, snapshot.preemptible_W)
+        running = running[np.lexsort(tuple(key[running] for key in keys))]
+        held: dict[int, list[int]] = {}
+        for w, queue in zip(running.tolist(), snapshot.queue_W[running].tolist(), strict=True):
+            row = held.setdefault(queue, [0] * len(shares.resources))
+            amounts = shares.amounts_WR[w].tolist()
+            if _beyond(row, amounts, shares.quota[queue], shares.any_quota):
+                borrowed_W[w] = True
+            else:
+                held[queue] = [a + b for a, b in zip(row, amounts, strict=True)]
+        self._borrowed = borrowed_W
+        return borrowed_W
+
+    def _freed(self, rows: Ints, nodes: int, gpu: int) -> tuple[Ints, Ints, Floats]:
+        """For each victim on each of its nodes: (victim, node, amount freed there), the victims to take first first."""
+        snapshot = self.snapshot
+        if gpu:
+            source_w, source_n, amount = snapshot.slice_workload_G, snapshot.slice_node_G, snapshot.slice_amount_G
+        else:
+            source_w, source_n = snapshot.placed_workload_A, snapshot.placed_node_A
+            amount = snapshot.cpu_W[source_w]
+        chosen_W = np.zeros(len(snapshot.ids), dtype=np.bool_)
+        chosen_W[rows] = True
+        mine = np.flatnonzero(chosen_W[source_w])
+        pair = source_w[mine] * nodes + source_n[mine]
+        pairs, inverse = np.unique(pair, return_inverse=True)
+        amounts: Floats = np.bincount(inverse, weights=amount[mine].astype(np.float64), minlength=len(pairs)).astype(np.float64)
+        return pairs // nodes, pairs % nodes, amounts
+
+    def _cheapest(self, w: int, later: Room, allowed_N: Bools, rows: Ints, freed: tuple[Ints, Ints, Floats]) -> list[int] | None:
+        """Victims on the nodes where room for all replicas of `w` costs least; generous, to be cut down afterwards."""
+        snapshot = self.snapshot
+        gpu, replicas = int(snapshot.gpu_W[w]), int(snapshot.replicas_W[w])
+        unit = gpu or int(snapshot.cpu_W[w])
+        free_N = (later.whole_N * WHOLE if gpu >= WHOLE else later.free_N if gpu else later.cpu_N).astype(np.float64)
+        size_N = (snapshot.node_gpus_N * WHOLE if gpu else snapshot.node_cpu_N) // unit
+        want_N = np.where(allowed_N, np.minimum(size_N, replicas), 0) * float(unit)
+        who, where, amount = freed
+        sort = np.lexsort((self._preference_W[who], where))
+        who, where, amount = who[sort], where[sort], amount[sort]
+        total = np.cumsum(amount)
+        first = np.searchsorted(where, where)  # the first row of the same node
+        before = total - amount - (total[first] - amount[first])
+        needed = before < (want_N - free_N)[where]
+        gain_N = free_N + np.bincount(where[needed], weights=amount[needed], minlength=len(free_N))
+        cost_N = np.bincount(where[needed], weights=self._cost_W[who[needed]], minlength=len(free_N))
+        takes_N = np.where(allowed_N, np.minimum(np.maximum(gain_N, 0) // unit, replicas), 0).astype(np.int64)
+        usable = np.flatnonzero(takes_N)
+        if int(takes_N[usable].sum()) < replicas:
+            return None
+        usable = usable[np.lexsort((usable, cost_N[usable] / takes_N[usable]))]
+        count = int(np.searchsorted(np.cumsum(takes_N[usable]), replicas)) + 1
+        nodes = np.zeros(len(free_N), dtype=np.bool_)
+        nodes[usable[:count]] = True
+        chosen = np.unique(who[nodes[where] & needed])
+        if self._lay_without(w, later, allowed_N, chosen.tolist()) is None:  # fractions, CPU or memory stand in the way too
+            chosen = np.unique(who[nodes[where]])
+            if self._lay_without(w, later, allowed_N, chosen.tolist()) is None:
+                chosen = rows if len(rows) <= 64 else chosen
+        order = np.lexsort((self._preference_W[chosen],))
+        return [int(v) for v in chosen[order]]
+
+    def _minimal(self, w: int, later: Room, allowed_N: Bools, chosen: list[int]) -> tuple[Laid | None, list[int]]:
+        """`chosen` without everyone who can stay: tried from the last to be taken to the first."""
+        laid = self._lay_without(w, later, allowed_N, chosen)
+        if laid is None:
+            return None, []
+        kept = list(chosen)
+        for v in reversed(chosen):
+            fewer = [other for other in kept if other != v]
+            without = self._lay_without(w, later, allowed_N, fewer)
+            if without is not None:
+                kept, laid = fewer, without
+        return laid, kept
+
+    def _lay_without(self, w: int, later: Room, allowed_N: Bools, victims: list[int]) -> Laid | None:
+        for v in victims:
+            later.take(v, self.laid(v), -1)
+        laid = later.lay(w, allowed_N)
+        for v in victims:
+            later.take(v, self.laid(v))
+        return laid
+
+    def _acceptable(self, w: int, taken: list[tuple[int, PreemptReason]]) -> bool:
+        """The limits on what one preemption may cost, and on what it may do to other queues' shares."""
+        policy, shares, snapshot = self.policy, self.shares, self.snapshot
+        service = sum(self._gpus_W[v] for v, reason in taken if reason is PreemptReason.SERVICE)
+        capacity = shares.capacity_R[0] / WHOLE
+        largest = float(snapshot.node_gpus_N.max(initial=1))
+        if service > max(policy.displaced_share * capacity, largest):
+            return False
+        if service > max(policy.collateral * self._gpus_W[w], 1.0):
+            return False
+        shared = [v for v, reason in taken if reason is PreemptReason.SHARE]
+        if not shared:
+            return True
+        queue = int(snapshot.queue_W[w])
+        for v in shared:
+            shares.add(int(snapshot.queue_W[v]), shares.amounts_WR[v].tolist(), -1)
+        fair = True
+        for v in shared:
+            chain = shares.chains[int(snapshot.queue_W[v])]
+            above = set(chain) & set(shares.chains[queue])
+            us = _below(shares.chains[queue], above)
+            fair &= shares.ratio(_below(chain, above)) >= shares.ratio(us, shares.amounts_WR[w].tolist())
+        for v in shared:
+            shares.add(int(snapshot.queue_W[v]), shares.amounts_WR[v].tolist())
+        return fair
+
+
+def _below(chain: list[int], above: set[int]) -> int:
+    """The last of `chain` (from a queue to the root) that is not in `above`."""
+    return [q for q in chain if q not in above][-1]
+
+
+def _beyond(held: list[int], amounts: list[int], quota: list[int], any_quota: list[bool]) -> bool:
+    if amounts[0] == 0:
+        return any(any_quota[r] and held[r] + amounts[r] > quota[r] for r in (1, 2))
+    if held[0] + amounts[0] <= quota[0]:
+        return False
+    flavors = [r for r in range(3, len(amounts)) if amounts[r]]
+    return not flavors or any(held[r] + amounts[r] > quota[r] for r in flavors)
+
+
+class _RowsOf:
+    """Rows of a table by the workload that they belong to."""
+
+    def __init__(self, workload_X: Ints, workloads: int) -> None:
+        self._rows = np.argsort(workload_X, kind="stable")
+        self._start = np.searchsorted(workload_X[self._rows], np.arange(workloads + 1))
+
+    def __call__(self, w: int) -> list[int]:
+        rows: list[int] = self._rows[self._start[w] : self._start[w + 1]].tolist()
+        return rows

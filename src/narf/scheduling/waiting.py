@@ -1,0 +1,69 @@
+"""Why each workload waits, kept as codes while a plan is made and turned into `Waiting` when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from narf.scheduling.decisions import Reason, Waiting
+from narf.scheduling.shares import Shares
+from narf.scheduling.snapshot import WHOLE, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Indices, not names. queue and resource: of a limit or quota. available: thousandths that are free."""
+
+    reason: Reason
+    queue: int = -1
+    resource: int = 0
+    blocker: int = -1
+    available: int = 0
+
+
+class WaitingTable(Mapping[str, Waiting]):
+    """From workload to the reason of its wait, the next to start first."""
+
+    def __init__(
+        self, snapshot: Snapshot, shares: Shares, waiting: list[int], verdicts: dict[int, Verdict], ranks: dict[int, tuple[float, ...]]
+    ) -> None:
+        self._snapshot, self._shares, self._verdicts = snapshot, shares, verdicts
+        self._waiting, self._ranks = waiting, ranks
+        self._position: dict[str, tuple[int, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._positions())
+
+    def __getitem__(self, workload: str) -> Waiting:
+        w, position = self._positions()[workload]
+        snapshot, shares = self._snapshot, self._shares
+        verdict = self._verdicts.get(w, Verdict(Reason.NO_CAPACITY))
+        amounts = shares.amounts_WR[w].tolist()
+        r = verdict.resource if verdict.reason is Reason.LIMIT else 0 if amounts[0] else 1
+        unit = 1 if r == 2 else WHOLE
+        available = verdict.available
+        if verdict.reason is Reason.LIMIT:
+            available = max(0, shares.limit[verdict.queue][r] - shares.held[verdict.queue][r])
+        elif verdict.reason is Reason.OVER_QUOTA:
+            available = max(0, shares.quota[verdict.queue][r] - shares.held[verdict.queue][r])
+        return Waiting(
+            workload=workload,
+            reason=verdict.reason,
+            position=position,
+            resource=shares.resources[r],
+            asked=amounts[r] / unit,
+            available=available / unit,
+            queue=snapshot.queue_names[verdict.queue if verdict.queue >= 0 else snapshot.queue_W[w]],
+            blocker=snapshot.ids[verdict.blocker] if verdict.blocker >= 0 else "",
+        )
+
+    def _positions(self) -> dict[str, tuple[int, int]]:
+        if self._position is None:
+            queue_W, ids = self._snapshot.queue_W, self._snapshot.ids
+            # Stable: inside a queue in its order, between queues as their shares rank them.
+            ranked = sorted(self._waiting, key=lambda w: self._ranks[int(queue_W[w])])
+            self._position = {ids[w]: (w, position) for position, w in enumerate(ranked, start=1)}
+        return self._position

@@ -1,0 +1,149 @@
+"""What `plan` decides, case by case. What holds for every case is in tests/properties/scheduling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from narf.domain.workload import Resources
+from narf.scheduling import DEFAULT_POLICY, Node, Phase, Placed, Policy, PreemptReason, Queue, Reason, Request, plan, snapshot_of
+
+NOW = 1_000_000.0
+EAGER = replace(DEFAULT_POLICY, patience_seconds=0.0, patience_per_node_seconds=0.0, min_run_seconds=0.0)
+
+
+def node(name: str = "a", gpus: int = 4, **changes: object) -> Node:
+    return Node(**{"name": name, "cpu": 64, "memory_bytes": 1 << 38, "gpus": gpus} | changes)  # type: ignore[arg-type]
+
+
+def ask(name: str, gpu: float = 1.0, *, queue: str = "p", replicas: int = 1, waited: float = 10.0, **changes: object) -> Request:
+    base: dict[str, object] = {"resources": Resources(gpu=gpu, cpu=0.1)}
+    return Request(id=name, queue=queue, replicas=replicas, submitted_at=NOW - waited, **(base | changes))  # type: ignore[arg-type]
+
+
+def running(name: str, where: str, gpus: tuple[int, ...], *, ran: float = 7200.0, **changes: object) -> Request:
+    request = ask(name, float(len(gpus)), waited=ran, **changes)  # type: ignore[arg-type]
+    return replace(request, phase=Phase.RUNNING, placed=(Placed(node=where, gpu_indices=gpus),), started_at=NOW - ran)
+
+
+def decide(nodes: list[Node], queues: list[Queue], requests: list[Request], policy: Policy = DEFAULT_POLICY):  # type: ignore[no-untyped-def]
+    return plan(snapshot_of(nodes, queues, requests), policy, NOW)
+
+
+def test_a_gang_waits_until_all_its_replicas_fit() -> None:
+    answer = decide([node(), node("b")], [], [running("r", "a", (0,)), ask("gang", 4.0, replicas=2)])
+    assert answer.admits == []
+    assert answer.waiting["gang"].reason is Reason.NO_CAPACITY
+
+
+def test_a_replica_goes_to_the_fullest_node_that_takes_it() -> None:
+    answer = decide([node(), node("b")], [], [running("r", "b", (0, 1)), ask("w", 2.0)])
+    assert [p.node for p in answer.admits[0].placed] == ["b"]
+    assert answer.admits[0].placed[0].gpu_indices == (2, 3)
+
+
+def test_two_fractions_share_one_gpu() -> None:
+    answer = decide([node()], [], [ask("x", 0.5), ask("y", 0.5)])
+    assert [a.placed[0].gpu_indices for a in answer.admits] == [(0,), (0,)]
+    assert answer.admits[0].placed[0].gpu_fraction == 0.5
+
+
+def test_a_limit_binds_and_is_named() -> None:
+    answer = decide([node()], [Queue(name="p", limit={"gpu": 1})], [ask("x", waited=20), ask("y")])
+    assert [a.workload for a in answer.admits] == ["x"]
+    why = answer.waiting["y"]
+    assert (why.reason, why.queue, why.resource, why.asked, why.available) == (Reason.LIMIT, "p", "gpu", 1.0, 0.0)
+
+
+def test_the_limit_of_a_department_binds_its_projects() -> None:
+    queues = [Queue(name="d", limit={"gpu": 1}), Queue(name="p", parent="d"), Queue(name="q", parent="d")]
+    answer = decide([node()], queues, [ask("x", waited=20), ask("y", queue="q")])
+    assert len(answer.admits) == 1
+    assert next(iter(answer.waiting.values())).queue == "d"
+
+
+def test_what_can_never_fit_is_said_at_once() -> None:
+    assert decide([node()], [], [ask("x", 8.0)]).waiting["x"].reason is Reason.NEVER_FITS
+
+
+def test_an_unknown_flavor_matches_no_node() -> None:
+    request = ask("x", resources=Resources(gpu=1, flavor="h100"))
+    assert decide([node(flavor="a100")], [], [request]).waiting["x"].reason is Reason.NO_NODE_MATCHES
+
+
+def test_quota_is_taken_back_from_who_borrows() -> None:
+    queues = [Queue(name="p", quota={"gpu": 2}), Queue(name="q", quota={"gpu": 2})]
+    borrowing = [running(f"b{i}", "a", (i,), queue="q") for i in range(4)]
+    answer = decide([node()], queues, [*borrowing, ask("x", 2.0)])
+    assert len(answer.preempts) == 2
+    assert {p.reason for p in answer.preempts} == {PreemptReason.QUOTA}
+    assert [h.workload for h in answer.holds] == ["x"]
+    assert answer.waiting["x"].reason is Reason.STOPPING
+
+
+def test_what_does_not_preempt_waits_for_its_quota() -> None:
+    queues = [Queue(name="p", quota={"gpu": 1})]
+    answer = decide([node()], queues, [ask("x", 2.0, preemptible=False)])
+    assert answer.waiting["x"].reason is Reason.OVER_QUOTA
+
+
+def test_priority_takes_back_inside_a_queue() -> None:
+    answer = decide([node(gpus=1)], [], [running("r", "a", (0,)), ask("x", priority=5)])
+    assert [(p.workload, p.reason) for p in answer.preempts] == [("r", PreemptReason.PRIORITY)]
+
+
+def test_what_has_run_far_less_takes_back_once_it_has_been_patient() -> None:
+    requests = [running("r", "a", (0,), ran=100_000.0), ask("x", waited=60.0)]
+    assert decide([node(gpus=1)], [], requests).preempts == []
+    patient = [running("r", "a", (0,), ran=100_000.0), ask("x", waited=7200.0)]
+    assert [p.reason for p in decide([node(gpus=1)], [], patient).preempts] == [PreemptReason.SERVICE]
+
+
+def test_minimum_run_time_is_honoured() -> None:
+    young = running("r", "a", (0,), ran=60.0)
+    assert decide([node(gpus=1)], [], [young, ask("x", priority=5)]).preempts == []
+
+
+def test_what_is_not_preemptible_stays() -> None:
+    firm = running("r", "a", (0,), preemptible=False)
+    assert decide([node(gpus=1)], [], [firm, ask("x", priority=5)]).preempts == []
+
+
+def test_a_hold_becomes_an_admission_when_the_victim_has_left() -> None:
+    first = decide([node(gpus=1)], [], [running("r", "a", (0,)), ask("x", priority=5)])
+    held = replace(ask("x", priority=5), placed=first.holds[0].placed)
+    leaving = replace(running("r", "a", (0,)), phase=Phase.STOPPING)
+    meanwhile = decide([node(gpus=1)], [], [leaving, held, ask("z", priority=4)])
+    assert meanwhile.is_empty
+    assert [h.workload for h in meanwhile.holds] == ["x"]
+    after = decide([node(gpus=1)], [], [held, ask("z", priority=4, waited=9000.0)])
+    assert [a.workload for a in after.admits] == ["x"]
+
+
+def test_a_hold_on_a_lost_node_is_dropped() -> None:
+    held = replace(ask("x"), placed=(Placed(node="gone", gpu_indices=(0,)),))
+    assert [a.placed[0].node for a in decide([node()], [], [held]).admits] == ["a"]
+
+
+def test_a_drained_node_takes_nothing_new() -> None:
+    answer = decide([node(schedulable=False)], [], [ask("x")])
+    assert answer.waiting["x"].reason is Reason.NO_NODE_MATCHES
+
+
+def test_a_starving_workload_reserves_and_only_the_short_run_in_the_gap() -> None:
+    policy = replace(DEFAULT_POLICY, preemption=False)
+    from narf.scheduling import Forecast
+
+    busy = running("r", "a", (0, 1, 2), ran=100.0, forecast=Forecast(low=100, middle=500, high=1000), preemptible=False)
+    wide = ask("wide", 4.0, waited=200_000.0)
+    long = ask("long", 1.0, forecast=Forecast(low=1e4, middle=2e4, high=4e4))
+    short = ask("short", 1.0, forecast=Forecast(low=10, middle=20, high=40))
+    answer = decide([node()], [], [busy, wide, long, short], policy)
+    assert [a.workload for a in answer.admits] == ["short"]
+    assert answer.waiting["long"].reason is Reason.RESERVED or answer.waiting["long"].reason is Reason.NO_CAPACITY
+
+
+def test_projects_are_served_by_allocation_over_share() -> None:
+    requests = [running(f"r{i}", "a", (i,), queue="p", ran=60.0) for i in range(2)]
+    requests += [ask("x", queue="p", waited=500), ask("y", queue="q", waited=10), ask("z", queue="q", waited=5)]
+    answer = decide([node()], [Queue(name="p"), Queue(name="q")], requests)
+    assert [a.workload for a in answer.admits] == ["y", "z"]

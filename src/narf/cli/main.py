@@ -33,6 +33,13 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "import": ("narf.cli.import_mlflow:importing", "bring runs from MLflow"),
         "export": ("narf.cli.import_mlflow:exporting", "take runs to MLflow"),
     },
+    "Models": {
+        "models": ("narf.cli.models:app", "the model registry"),
+        "deploy": ("narf.cli.deploy:deploy", "serve a model behind an endpoint"),
+        "endpoints": ("narf.cli.endpoints:app", "what serves, scaling, rollback, drift"),
+        "predict": ("narf.cli.predict:predict", "ask an endpoint, or run a model over a file"),
+        "trace": ("narf.cli.endpoints:trace", "from a prediction to model, run, code and data"),
+    },
     "Data": {
         "data": ("narf.cli.data:app", "datasets and their versions"),
         "sources": ("narf.cli.sources:app", "places data comes from"),

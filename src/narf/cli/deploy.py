@@ -1,0 +1,118 @@
+"""`narf deploy`: from the registry to an endpoint."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated, Any
+
+import typer
+
+from narf.cli import output
+from narf.client.connection import Connection, connect, default_project
+from narf.domain.errors import BadInput, NarfError
+
+deploy = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
+_LOOK_SECONDS = 0.2
+
+
+@deploy.command(epilog="Example: narf deploy digits@champion --replicas 0..4 --canary 10,50")
+def deploy_(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL@ALIAS", help="Or MODEL/VERSION. An alias is followed: moving it rolls the endpoint.")
+    ],
+    name: Annotated[str, typer.Option(help="The endpoint's name; the model's when not given.")] = "",
+    replicas: Annotated[str, typer.Option(help="How many: 2, or 0..4 to scale with the requests, down to none.")] = "",
+    canary: Annotated[str, typer.Option(help="Percents of traffic to go through, e.g. 10 or 10,50; 0 for all at once.")] = "",
+    concurrency: Annotated[float | None, typer.Option(min=0.1, help="Requests at once that a replica is meant to have.")] = None,
+    idle: Annotated[float | None, typer.Option(min=1, help="Seconds without a request after which it scales down to its least.")] = None,
+    cpu: Annotated[float | None, typer.Option(min=0.01, help="CPUs of each replica.")] = None,
+    memory: Annotated[str, typer.Option(help="Memory of each replica, e.g. 2Gi.")] = "",
+    gpu: Annotated[float | None, typer.Option(min=0, help="GPUs of each replica; below 1, a part of one.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that is told of rollbacks, failures and drift.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the new revision has its traffic.")] = True,
+    project: Annotated[str, typer.Option(help="Project; NARF_PROJECT or 'default' when not given.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Deploy a model version: a new endpoint, or a new revision of the one of this name."""
+    least, most = _range(replicas)
+    body: dict[str, Any] = {
+        "model": model,
+        "name": name,
+        "least": least,
+        "most": most,
+        "canary": _steps(canary),
+        "target": concurrency,
+        "idle_seconds": idle,
+        "webhook": webhook,
+        "resources": _resources(cpu, memory, gpu),
+    }
+    with connect() as connection:
+        endpoint = connection.post(
+            f"/api/v1/projects/{project or default_project()}/endpoints", {k: v for k, v in body.items() if v is not None}
+        )
+        if wait:
+            endpoint = wait_until_serving(connection, endpoint, quiet=as_json)
+    if as_json:
+        output.print_json(endpoint)
+        return
+    print(f"{endpoint['name']} is {endpoint['state']}: {endpoint['url']}")
+    output.say(f"try it: narf predict {endpoint['name']} --input FILE      look: narf endpoints show {endpoint['name']}")
+
+
+def wait_until_serving(connection: Connection, endpoint: dict[str, Any], *, quiet: bool = False, seconds: float = 300.0) -> dict[str, Any]:
+    """The endpoint once its newest revision has traffic, a canary's first share included.
+
+    Raises:
+        NarfError: it failed, or did not get there in time.
+    """
+    newest, until, said = endpoint["revisions"][-1]["number"], time.monotonic() + seconds, ""
+    while time.monotonic() < until:
+        endpoint = connection.get(f"/api/v1/endpoints/{endpoint['id']}")
+        revision = next(r for r in endpoint["revisions"] if r["number"] == newest)
+        if revision["role"] == "active":
+            return endpoint
+        if revision["role"] in ("failed", "retired"):
+            raise NarfError(
+                f"Revision {newest} of {endpoint['name']!r} {revision['role']}: {revision['reason']}.",
+                remedy=f"See: narf endpoints show {endpoint['name']}",
+                code="deployment_failed",
+            )
+        word = "starting a replica" if revision["replicas"] else "waiting for its package or for room"
+        if word != said and not quiet:
+            output.say(f"revision {newest}: {word} ...")
+            said = word
+        time.sleep(_LOOK_SECONDS)
+    raise NarfError(
+        f"Revision {newest} of {endpoint['name']!r} is not ready after {seconds:g} s.",
+        remedy=f"See: narf endpoints show {endpoint['name']}",
+        code="not_ready",
+    )
+
+
+def _range(text: str) -> tuple[int | None, int | None]:
+    if not text:
+        return None, None
+    match = re.fullmatch(r"(\d{1,4})(?:(?:\.\.|-)(\d{1,4}))?", text)
+    if match is None:
+        raise BadInput(f"{text[:20]!r} is no number of replicas.", remedy="Write it as 2, or 0..4.", field="replicas")
+    least = int(match[1])
+    return least, int(match[2]) if match[2] else least
+
+
+def _steps(text: str) -> list[int] | None:
+    if not text:
+        return None
+    try:
+        steps = [int(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(f"{text[:40]!r} are no percents.", remedy="Write them as 10 or 10,50.", field="canary") from None
+    return [] if steps == [0] else steps
+
+
+def _resources(cpu: float | None, memory: str, gpu: float | None) -> dict[str, Any] | None:
+    if cpu is None and not memory and gpu is None:
+        return None
+    from narf.cli.run import parse_size
+
+    return {"cpu": cpu or 0.25, "memory_bytes": parse_size(memory) if memory else 0, "gpu": gpu or 0.0}

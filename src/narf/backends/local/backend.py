@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from narf.backends.local import processes, shipping
+from narf.backends.local.environments import Environments, environment_key
 from narf.backends.local.folder import JobFolder, JobSpec, JobState, ReplicaSpec, boot_id
 from narf.backends.local.log import log_end, read_log
 from narf.backends.local.machine import choose_cores, this_machine, usable_cores
@@ -73,6 +74,7 @@ class LocalBackend:
         for folder in (self.jobs, self._run):
             folder.mkdir(parents=True, exist_ok=True)
         self.jobs.chmod(0o700)  # job folders hold the output of programs and, for a moment, their secrets
+        self.environments = Environments(home / "environments")
         self._node = this_machine(simulate_gpus)
         self._base = dict(platform_free(os.environ) if base_environment is None else base_environment)
         self._cores = usable_cores()
@@ -100,7 +102,7 @@ class LocalBackend:
     def submit(self, job: Job) -> None:
         _check_id(job.id)
         with self._lock:
-            if not (self.jobs / job.id).exists() and JobFolder.create(self.jobs, self._spec(job), self._environment(job)):
+            if not (self.jobs / job.id).exists() and self._make_folder(job):
                 self._start(job)
 
     def observe(self, job_ids: Sequence[str]) -> list[JobStatus]:
@@ -145,6 +147,15 @@ class LocalBackend:
 
     # -- submitting
 
+    def _make_folder(self, job: Job) -> bool:
+        if job.requirements.strip():
+            base = job.python or self.python
+            key = environment_key(job.requirements, job.snapshot, base)
+            job = replace(job, python=str(self.environments.python(key)))
+            spec = replace(self._spec(job), environment_root=str(self.environments.root), environment_key=key, base_python=base)
+            return JobFolder.create(self.jobs, spec, self._environment(job), job.requirements)
+        return JobFolder.create(self.jobs, self._spec(job), self._environment(job))
+
     def _spec(self, job: Job) -> JobSpec:
         gang = len(job.replicas) > 1
         return JobSpec(
@@ -187,15 +198,22 @@ class LocalBackend:
 
     def _python_environment(self, python: str | None) -> dict[str, str]:
         """What the variables of every program of this interpreter begin with: an activated environment."""
-        if python is None or not (Path(python).parent.parent / "pyvenv.cfg").exists():
+        if python is None:
+            return dict(self._base)
+        is_ours = self.environments.root in Path(python).parents  # even when it is yet to be built
+        if not is_ours and not (Path(python).parent.parent / "pyvenv.cfg").exists():
             return dict(self._base)
         folder = Path(python).parent
         path = f"{folder}{os.pathsep}{self._base.get('PATH', os.defpath)}"
         return self._base | {"VIRTUAL_ENV": str(folder.parent), "PATH": path}
 
     def _start(self, job: Job) -> None:
-        if self._zygotes is not None and job.script is not None:
-            zygote = self._zygotes.of(job.python or self.python, self._python_environment(job.python))
+        python: str | None = job.python
+        if job.requirements.strip():
+            key = environment_key(job.requirements, job.snapshot, job.python or self.python)
+            python = str(self.environments.python(key)) if self.environments.is_ready(key) else ""
+        if self._zygotes is not None and job.script is not None and python != "":
+            zygote = self._zygotes.of(python or self.python, self._python_environment(python))
             if zygote.fork(self.jobs, job.id):
                 return
         self._start_supervisor(job.id)

@@ -52,6 +52,9 @@ class JobSpec:
     working_directory: str | None = None
     replicas: tuple[ReplicaSpec, ...] = (ReplicaSpec(rank=0),)
     rendezvous_here: bool = False  # the replicas are a gang that meets on this machine
+    environment_root: str = ""  # where environments are, when this job needs one
+    environment_key: str = ""  # which; `python` is its interpreter, `requirements.txt` in the folder its source
+    base_python: str = ""  # what it is built with
     threads: int = 1
     memory_bytes: int = 0  # for each replica; 0: no limit
     time_limit_seconds: float | None = None
@@ -107,7 +110,7 @@ class JobFolder:
         self.wake_path = path / "wake"
 
     @classmethod
-    def create(cls, jobs: Path, spec: JobSpec, environment: Mapping[str, str]) -> bool:
+    def create(cls, jobs: Path, spec: JobSpec, environment: Mapping[str, str], requirements: str = "") -> bool:
         """Make the folder of `spec`, whole or not at all; false when it was there already."""
         final = jobs / spec.id
         if final.exists():
@@ -119,6 +122,8 @@ class JobFolder:
                 folder.mkdir(mode=0o700, parents=folder is new)
             _write(new / "job.json", spec.to_json())
             _write(new / "environment.json", json.dumps(dict(environment)))
+            if requirements:
+                _write(new / "requirements.txt", requirements)
             (new / "lock").touch(0o600)
             (new / "reserve").write_bytes(b"\0" * _RESERVE_BYTES)
             os.mkfifo(new / "wake", 0o600)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from narf.backends.local import processes, shipping
 from narf.backends.local.ending import Ended, conclude
+from narf.backends.local.environments import Environments
 from narf.backends.local.folder import JobFolder, JobSpec, JobState, boot_id
 from narf.backends.local.log import LogWriter
 from narf.backends.local.output import Output
@@ -75,6 +76,7 @@ class Supervisor:
         self._kill_at = float("inf")
         self._look_at = self._dear_look_at = time.monotonic() + _QUICK_LOOK_SECONDS
         self._looked = False
+        self._is_preparing = False
         self._oom_kills = processes.kernel_oom_kills()
         self._shipper: shipping.SpoolShipper | None = None
 
@@ -85,6 +87,9 @@ class Supervisor:
         environment = self.folder.take_environment()
         if not self._cancelled_early():
             try:
+                self._fill()
+                if not self._has_environment(environment):
+                    return
                 self._begin(environment)
             except (OSError, ValueError, NarfError) as error:
                 self._stop_all(signal.SIGKILL)
@@ -98,24 +103,57 @@ class Supervisor:
 
     # -- beginning
 
+    def _fill(self) -> None:
+        if self.spec.working_directory is None and self.spec.snapshot is not None:
+            fill(self.folder.work, self.spec.snapshot, ObjectStore(Path(self.spec.objects)))
+
+    def _has_environment(self, environment: dict[str, str]) -> bool:
+        """Have the job's Python environment, building it if need be; false when the job has ended over it."""
+        spec = self.spec
+        if not spec.environment_key:
+            return True
+        environments = Environments(Path(spec.environment_root))
+        if not environments.is_ready(spec.environment_key):
+            self._write(replace(self.state, detail="Its Python environment is being built; its output shows how far."))
+            self._run_alone(_builder(spec, self.folder, environment))
+            if self._stop is not None or self._endings[0].exit_code != 0:
+                self._end(self._stop or EndReason.ENVIRONMENT_FAILED, detail=self._stop_detail or "Its output says why.")
+                return False
+            self._endings.clear()
+            self._write(replace(self.state, detail="", processes=()))
+        environments.hold(spec.environment_key)  # until this process ends
+        return True
+
+    def _run_alone(self, program: Program) -> None:
+        """Run a program of ours before the user's, to its end, under the same supervision but for the memory limit."""
+        self._is_preparing = True
+        self._launch(program, -1, "", lambda program, output: (start_by_exec(program, output), "exec"))
+        while self._running:
+            self._turn()
+        self._end_leftovers()
+        self._is_preparing = False
+        self._kill_at = float("inf")
+
     def _begin(self, environment: dict[str, str]) -> None:
         spec = self.spec
-        if spec.working_directory is None and spec.snapshot is not None:
-            fill(self.folder.work, spec.snapshot, ObjectStore(Path(spec.objects)))
-        started_by = []
-        for replica, program in zip(spec.replicas, programs(spec, self.folder, environment), strict=True):
-            reading, writing = os.pipe()
-            pid, how = self._start(program, writing)
-            os.close(writing)
-            os.set_blocking(reading, False)
-            label = f"[{replica.rank}] " if len(spec.replicas) > 1 else ""
-            output = Output(reading, self._log.write, label=label)
-            self._outputs.append(output)
-            self._selector.register(reading, selectors.EVENT_READ, output)
-            self._running[pid] = replica.rank
-            started_by.append(how)
-            self.state = replace(self.state, processes=(*self.state.processes, (pid, processes.start_ticks(pid))))
-        self._write(replace(self.state, phase="running", started_at=time.time(), started_by=started_by[0]))
+        gang = len(spec.replicas) > 1
+        hows = [
+            self._launch(program, replica.rank, f"[{replica.rank}] " if gang else "", self._start)
+            for replica, program in zip(spec.replicas, programs(spec, self.folder, environment), strict=True)
+        ]
+        self._write(replace(self.state, phase="running", started_at=time.time(), started_by=hows[0]))
+
+    def _launch(self, program: Program, rank: int, label: str, start: Start) -> str:
+        reading, writing = os.pipe()
+        pid, how = start(program, writing)
+        os.close(writing)
+        os.set_blocking(reading, False)
+        output = Output(reading, self._log.write, label=label)
+        self._outputs.append(output)
+        self._selector.register(reading, selectors.EVENT_READ, output)
+        self._running[pid] = rank
+        self.state = replace(self.state, processes=(*self.state.processes, (pid, processes.start_ticks(pid))))
+        return how
 
     def _cancelled_early(self) -> bool:
         if (reason := self.folder.cancel_reason()) is None:
@@ -198,7 +236,7 @@ class Supervisor:
             self._look_at_memory(now)
 
     def _look_at_memory(self, now: float) -> None:
-        limit = self.spec.memory_bytes * len(self.spec.replicas)
+        limit = 0 if self._is_preparing else self.spec.memory_bytes * len(self.spec.replicas)
         family = processes.descendants(os.getpid())
         if now >= self._dear_look_at or (limit and processes.resident_bytes(family) > limit):
             size = processes.proportional_bytes(family)
@@ -245,7 +283,10 @@ class Supervisor:
                 else:
                     _drain(key.fd)
         for output in self._outputs:
+            with contextlib.suppress(KeyError):  # it has been read to its end
+                self._selector.unregister(output.descriptor)
             output.finish()
+        self._outputs.clear()
 
     def _finish(self) -> None:
         killed_by_kernel = processes.kernel_oom_kills() > self._oom_kills
@@ -273,6 +314,16 @@ class Supervisor:
         self.folder.write_state(state)
         self.state = state
         _tell(self.spec)
+
+
+def _builder(spec: JobSpec, folder: JobFolder, environment: dict[str, str]) -> Program:
+    """The program that builds the job's environment. It runs with this interpreter, not with the one it makes."""
+    work = spec.working_directory or str(folder.work)
+    arguments = (spec.environment_root, spec.environment_key, work, spec.base_python, str(folder.path / "requirements.txt"))
+    variables = {name: value for name, value in environment.items() if name != "VIRTUAL_ENV"}
+    variables["PYTHONPATH"] = str(Path(__file__).parents[3])
+    argv = (sys.executable, "-m", "narf.backends.local.environments", *arguments)
+    return Program(argv=argv, folder=work, environment=variables)
 
 
 def _tell(spec: JobSpec) -> None:

@@ -7,7 +7,12 @@ must be found in this environment, not in Narf's own site-packages, and not in t
 import os
 import sys
 
-started_with = dict(os.environ)
+try:
+    # What the process was given: os.environ has an LC_CTYPE besides, where Python has replaced the C locale.
+    with open("/proc/self/environ", "rb") as file:
+        started_with = dict(os.fsdecode(item).split("=", 1) for item in file.read().split(b"\0") if b"=" in item)
+except OSError:
+    started_with = dict(os.environ)
 sys.path[0] = sys.argv[1]
 
 from narf.backends.local import zygote  # noqa: E402 - the path comes first

@@ -56,6 +56,7 @@ from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
 from narf.control.snapshots.service import SnapshotService
 from narf.control.studies import routes as study_routes
+from narf.control.studies.launch import resume_from
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import StudyService
 from narf.control.studies.tracked import TrackedMetrics, TrackedModels, TrackedParents
@@ -148,6 +149,7 @@ def build(settings: Settings, url: str) -> Platform:
     cluster = Cluster(backends)
     admission = AdmissionReconciler(database, cluster, list)
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"))
+    jobs.extra = resume_from(home / "checkpoints")
     progress = ProgressReconciler(database, backends, runs, jobs)
     notifications = Notifications(_notifiers(settings, url))
     retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now)

@@ -66,6 +66,12 @@ def wanted() -> str | None:
     return _from_file
 
 
+def look_now() -> None:
+    """Have the next `wanted` look for the file, however short ago it last did."""
+    global _look_at
+    _look_at = 0.0
+
+
 def is_in_section() -> bool:
     """Whether someone will act on `wanted`."""
     return _sections > 0

@@ -26,13 +26,15 @@ class Step:
     detail: str = ""
 
 
-def decide(study: Study, trials: Sequence[Trial], now: datetime, *, waiting: int = 0, exhausted: bool = False) -> Step:
+def decide(
+    study: Study, trials: Sequence[Trial], now: datetime, *, waiting: int = 0, exhausted: bool = False, ready: int | None = None
+) -> Step:
     """The next step of a running or paused study.
 
     Args:
         trials: all of them. waiting: how many are in the queue without capacity; while there is one, no more are begun, so that
             a study takes what is idle and no more.
-        exhausted: the sampler has proposed every point.
+        exhausted: the sampler has proposed every point. ready: how many it can propose now, None: any number.
     """
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]
     if study.state.is_finished:
@@ -51,7 +53,8 @@ def decide(study: Study, trials: Sequence[Trial], now: datetime, *, waiting: int
         return _ended(study, trials, limit or StudyEnd.EXHAUSTED)
     if study.state is StudyState.PAUSED:
         return Step(stop=hung)
-    return Step(ask=_room(study, trials, len(running), waiting), stop=hung)
+    room = _room(study, trials, len(running), waiting)
+    return Step(ask=room if ready is None else min(room, ready), stop=hung)
 
 
 def _room(study: Study, trials: Sequence[Trial], running: int, waiting: int) -> int:

@@ -49,6 +49,8 @@ def outcome_of(study: Study, trial: Trial, workload: Workload, *, output: str = 
             return Outcome(TrialState.SUCCEEDED, value)
         if trial.reports:
             return Outcome(TrialState.FAILED, fault=Fault.DIVERGED)
+        if trial.generation > 0:
+            return Outcome(TrialState.CANCELLED, detail="Nothing was left to train.")
         return Outcome(TrialState.FAILED, fault=Fault.NO_METRIC, detail=_what_it_reported(metrics))
     if workload.state is WorkloadState.CANCELLED:
         return Outcome(TrialState.CANCELLED)

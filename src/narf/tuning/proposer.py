@@ -28,6 +28,7 @@ SAMPLERS: dict[str, _Options] = {
     "cmaes": {"n_startup_trials": _COUNT, "sigma0": _NUMBER, "restart_strategy": (str,), "popsize": _COUNT},
     "nsga2": {"population_size": _COUNT, "mutation_prob": _NUMBER, "crossover_prob": _NUMBER},
     "exhaustive": {},
+    "pbt": {"population": _COUNT, "reports": _COUNT, "share": _NUMBER, "resample": _NUMBER, "factor": _NUMBER},
 }
 PRUNERS: dict[str, _Options] = {
     "none": {},
@@ -47,6 +48,16 @@ class Earlier:
 
     values: Values
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A point to try. member, generation, source: of a population's segment (see `narf.tuning.pbt`)."""
+
+    values: Values
+    member: int | None = None
+    generation: int = 0
+    source: int | None = None
 
 
 class Proposer:
@@ -85,6 +96,17 @@ class Proposer:
     @property
     def running(self) -> frozenset[int]:
         return frozenset(self._live)
+
+    @property
+    def ready(self) -> int | None:
+        """How many trials it could propose now; None: as many as are wanted."""
+        return None
+
+    def know(self, trials: Iterable[Trial]) -> None:
+        """What it knows it was told."""
+
+    def propose(self, number: int) -> Proposal:
+        return Proposal(self.ask(number))
 
     def ask(self, number: int) -> Values:
         """The values of trial `number`, the next."""
@@ -236,11 +258,6 @@ def import_optuna() -> Any:
         raise
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
-
-
-def check_search(search: Search, space: Space) -> None:
-    """Raises BadInput for what `Proposer` could not be made from."""
-    Proposer(space, Direction.MINIMIZE, search)
 
 
 def _distribution(optuna: Any, parameter: Parameter) -> Any:

@@ -240,6 +240,9 @@ class Trial:
     told_at: int | None = None
     gpu_seconds: float = 0.0
     stopping: TrialState | None = None  # asked to stop; this is what it becomes
+    member: int | None = None  # of a population: the trial is one segment of this member's training
+    generation: int = 0
+    source: int | None = None  # the trial whose checkpoint it goes on from
 
     @property
     def seconds(self) -> float | None:

@@ -20,7 +20,9 @@ from narf.control.workloads.service import RunRecorder, WorkloadService
 from narf.domain.errors import BadInput, NarfError, NotFound
 from narf.domain.workload import Workload, WorkloadState
 from narf.tuning.decisions import Step, decide
+from narf.tuning.engines import make_proposer
 from narf.tuning.outcome import Outcome, is_diverging, outcome_of
+from narf.tuning.pbt import PbtProposer
 from narf.tuning.proposer import Earlier, Proposer
 from narf.tuning.study import Engine, Fault, Study, StudyEnd, StudyState, Trial, TrialState
 
@@ -57,7 +59,7 @@ class _Held:
 
     study: Study
     trials: dict[int, Trial]
-    proposer: Proposer | None
+    proposer: Proposer | PbtProposer | None
     stored: set[int]  # numbers that have a row
     fresh: dict[int, Trial] = field(default_factory=dict)  # changed, not written yet
 
@@ -113,9 +115,9 @@ class StudyReconciler:
         if held is not None and held.study.events == study.events and held.trials == trials:
             held.study = study  # its state or budget was changed; the search goes on where it was
             return held
-        proposer = None
+        proposer: Proposer | PbtProposer | None = None
         if study.engine is Engine.EMBEDDED:
-            proposer = Proposer(study.space, study.direction, study.search, study.initial, earlier)
+            proposer = make_proposer(study.space, study.direction, study.search, study.initial, earlier)
             proposer.replay(list(trials.values()))
         self._held[study.id] = _Held(study, trials, proposer, set(trials))
         return self._held[study.id]
@@ -137,7 +139,8 @@ class StudyReconciler:
         waiting = self._take_in(held, now)
         assert held.proposer is not None
         trials = [held.trials[number] for number in sorted(held.trials)]
-        step = decide(held.study, trials, now, waiting=waiting, exhausted=held.proposer.is_exhausted)
+        held.proposer.know(trials)
+        step = decide(held.study, trials, now, waiting=waiting, exhausted=held.proposer.is_exhausted, ready=held.proposer.ready)
         self._stop(held, step)
         self._ask(held, step.ask, now)
         self._alive += sum(trial.state is TrialState.RUNNING for trial in held.trials.values())
@@ -260,14 +263,27 @@ class StudyReconciler:
             if held.proposer.is_exhausted:
                 return
             number = len(held.trials)
-            values = held.proposer.ask(number)
-            held.put(Trial(study_id=held.study.id, number=number, values=values, created_at=now, asked_at=held.study.events))
+            proposal = held.proposer.propose(number)
+            held.put(
+                Trial(
+                    study_id=held.study.id,
+                    number=number,
+                    values=proposal.values,
+                    created_at=now,
+                    asked_at=held.study.events,
+                    member=proposal.member,
+                    generation=proposal.generation,
+                    source=proposal.source,
+                )
+            )
+            held.proposer.know(held.trials.values())
             held.study = replace(held.study, events=held.study.events + 1)
 
     def _launch(self, held: _Held, trial: Trial) -> None:
         """Submit a trial that is on record. Safe to repeat: the same trial is submitted once."""
+        source = held.trials[trial.source] if trial.source is not None else None
         try:
-            workload = self._workloads.submit(submission_of(held.study, trial))
+            workload = self._workloads.submit(submission_of(held.study, trial, source))
         except BadInput as error:
             workload_id, run_id = None, None
             failed = Outcome(TrialState.FAILED, fault=Fault.NOT_STARTED, detail=str(error))

@@ -21,8 +21,8 @@ from narf.tuning.binding import command_line, text
 from narf.tuning.discovery.dry_run import confirm as dry_run
 from narf.tuning.discovery.found import Discovery
 from narf.tuning.discovery.static import discover_statically
+from narf.tuning.engines import check_search
 from narf.tuning.planning import Wishes, settle
-from narf.tuning.proposer import check_search
 from narf.tuning.study import Budget, Engine, Study, StudyEnd, StudyState, Trial, best_of
 
 _TEXT_FILES = (".py", ".yaml", ".yml", ".toml", ".json", ".cfg", ".ini")
@@ -117,7 +117,7 @@ class StudyService:
             Conflict: a study of this name exists; or it is to go on with another space.
         """
         plan = settle(asked.wishes, lambda: self.discover(asked.snapshot, asked.script, asked.wishes.arguments), asked.script)
-        check_search(plan.search, plan.space)
+        check_search(asked.engine, plan.search, plan.space)
         name = check_name(asked.name, kind="study") if asked.name else ""
         known = self._named(asked.project, name) if name else None
         if known is not None:

@@ -79,6 +79,9 @@ trials = Table(
     Column("told_at", Integer),
     Column("gpu_seconds", Float, nullable=False, default=0.0),
     Column("stopping", String(16)),
+    Column("member", Integer),
+    Column("generation", Integer, nullable=False, default=0),
+    Column("source", Integer),
     PrimaryKeyConstraint("study_id", "number"),
     Index("ix_trials_run_id", "run_id"),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from narf.domain.errors import BadInput, NarfError
 
 _TIMEOUT_SECONDS, _RETRIES = 20.0, 3
 _LOOK = 1_000
+# They have no common parent but Exception (opendal 0.47).
+_ERRORS = tuple(kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 class FileConnector(Lacking):
@@ -32,7 +35,7 @@ class FileConnector(Lacking):
     def test(self) -> str:
         found, more = 0, ""
         with self._errors(""):
-            for entry in self._operator.list("", recursive=True):
+            for entry in self._entries(""):
                 if entry.metadata.is_file:
                     found += 1
                 if found >= _LOOK:
@@ -49,7 +52,7 @@ class FileConnector(Lacking):
                 return
         count = 0
         with self._errors(path):
-            for entry in self._operator.list(path + "/" if path else "", recursive=True):
+            for entry in self._entries(path + "/" if path else ""):
                 if entry.metadata.is_file:
                     count += 1
                     yield _remote(entry.path, entry.metadata)
@@ -65,6 +68,21 @@ class FileConnector(Lacking):
         with self._errors(path):
             with self._operator.open(path, "rb") as stream:
                 yield cast(RemoteStream, stream)
+
+    def _entries(self, folder: str) -> Iterator[Any]:
+        """Everything below `folder`. Through the asynchronous operator: the other's list holds Python's lock while it waits
+        for the server, and all threads of the process with it (opendal 0.47)."""
+
+        async def some(entries: Any) -> list[Any]:
+            return [entry async for _, entry in _counted(entries)]
+
+        loop = asyncio.new_event_loop()
+        try:
+            entries = loop.run_until_complete(_begin(self._operator.to_async_operator(), folder))
+            while page := loop.run_until_complete(some(entries)):
+                yield from page
+        finally:
+            loop.close()
 
     def _single(self, path: str) -> RemoteFile | None:
         with self._errors(path):
@@ -84,20 +102,28 @@ class FileConnector(Lacking):
             yield
         except NarfError:
             raise
+        except OSError as error:
+            if error.errno is not None:
+                raise  # our own disk, in the body of the with-statement
+            raise self._of_stream(str(error), path) from error
         except exceptions.NotFound as error:
             raise gone(self.name, f"file or folder {path!r}" if path else self._place()) from error
         except exceptions.PermissionDenied as error:
             raise refused(self.name, self._said(error)) from error
         except exceptions.ConfigInvalid as error:
+            if "NoSuchBucket" in str(error):
+                raise gone(self.name, self._place()) from error
             raise BadInput(f"The source {self.name!r} is set up wrongly: {self._said(error)}", remedy="Correct its options.") from error
-        except exceptions.Error as error:
-            raise self._other(error, path) from error
+        except _ERRORS as error:
+            raise unreachable(self.name, self._said(error)) from error
 
-    def _other(self, error: Exception, path: str) -> NarfError:
-        said = self._said(error)
-        if "NoSuchBucket" in str(error):
-            return gone(self.name, self._place())
-        return unreachable(self.name, said)
+    def _of_stream(self, said: str, path: str) -> NarfError:
+        """Streams say everything as OSError; what it was is the first word."""
+        if said.startswith("NotFound"):
+            return gone(self.name, f"file {path!r}")
+        if said.startswith("PermissionDenied"):
+            return refused(self.name, self._said(OSError(said)))
+        return unreachable(self.name, self._said(OSError(said)))
 
     def _said(self, error: Exception) -> str:
         """What a person needs of opendal's long message."""
@@ -179,6 +205,19 @@ def s3_file_io(options: Mapping[str, str]) -> dict[str, str]:
     found = {theirs: options[ours] for ours, theirs in names.items() if options.get(ours)}
     path_style = options.get("path_style", "true" if options.get("endpoint") else "false")
     return found | {"s3.region": options.get("region") or "us-east-1", "s3.force-virtual-addressing": str(path_style != "true").lower()}
+
+
+async def _begin(operator: Any, folder: str) -> Any:
+    return aiter(await operator.list(folder, recursive=True))
+
+
+async def _counted(entries: Any) -> AsyncIterator[tuple[int, Any]]:
+    """The next entries, not so many that somebody waits long for the first."""
+    for number in range(_LOOK):
+        try:
+            yield number, await anext(entries)
+        except StopAsyncIteration:
+            return
 
 
 def _remote(path: str, metadata: Any) -> RemoteFile:

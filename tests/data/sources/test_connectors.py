@@ -1,0 +1,208 @@
+"""Every connector of ours passes the suite of its abilities, against a real server where one can be had."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from narf.data.sources.connector import Connector, Selection
+from narf.data.sources.opening import Source, open_source
+from narf.domain.errors import BadInput, NarfError, NotFound, Unavailable
+from narf.testing.connector import FILES_THERE, FileConnectorContract, QueryConnectorContract, TableConnectorContract, numbers
+from narf.testing.s3 import S3Server
+from narf.testing.webhdfs import webhdfs_server
+
+
+def opened(kind: str, options: dict[str, str], *, secrets: dict[str, str] | None = None, files: Source | None = None) -> Connector:
+    known = secrets or {}
+
+    def secret(name: str) -> str:
+        if name not in known:
+            raise NotFound("secret", name)
+        return known[name]
+
+    return open_source(Source(name="the-source", kind=kind, options=options, files=files), secret)
+
+
+class TestS3(FileConnectorContract):
+    @pytest.fixture(scope="class")
+    def connector(self, s3: S3Server, bucket: str) -> Iterator[Connector]:
+        options = s3.options(bucket) | {"secret_access_key": "secret:KEY"}
+        made = opened("s3", options, secrets={"KEY": s3.secret_access_key})
+        yield made
+        made.close()
+
+    def test_a_wrong_secret_is_refused_and_not_repeated(self, s3: S3Server, bucket: str) -> None:
+        options = s3.options(bucket) | {"secret_access_key": "secret:KEY"}
+        with pytest.raises(BadInput, match=r"the-source.*refuses the credentials") as refused:
+            opened("s3", options, secrets={"KEY": "wrong-secret-value"}).test()
+        assert "wrong-secret-value" not in str(refused.value) and "secret set" in refused.value.remedy
+
+    def test_a_missing_bucket_is_named(self, s3: S3Server) -> None:
+        with pytest.raises(BadInput, match=r"the-source.*no-such-bucket"):
+            opened("s3", s3.options("no-such-bucket")).test()
+
+    def test_an_unreachable_host_is_said(self, s3: S3Server, bucket: str) -> None:
+        with pytest.raises(Unavailable, match=r"the-source.*cannot be reached") as refused:
+            opened("s3", s3.options(bucket) | {"endpoint": "http://127.0.0.1:9"}).test()
+        assert "narf sources test" in refused.value.remedy
+
+
+class TestWebHdfs(FileConnectorContract):
+    """Against our own small server of the protocol."""
+
+    @pytest.fixture(scope="class")
+    def connector(self, contract_folder: Path) -> Iterator[Connector]:
+        with webhdfs_server(contract_folder, user="ada") as address:
+            made = opened("webhdfs", {"endpoint": address, "user_name": "ada", "root": "/"})
+            yield made
+            made.close()
+
+    def test_another_user_is_refused(self, contract_folder: Path) -> None:
+        with webhdfs_server(contract_folder, user="ada") as address, pytest.raises(NarfError, match="the-source"):
+            opened("webhdfs", {"endpoint": address, "user_name": "eve", "root": "/"}).test()
+
+
+class TestFolder(FileConnectorContract):
+    @pytest.fixture(scope="class")
+    def connector(self, contract_folder: Path) -> Connector:
+        return opened("folder", {"path": str(contract_folder)})
+
+    @pytest.mark.parametrize("path", ["../etc/passwd", "/../../etc/passwd"])
+    def test_a_path_that_leads_out_is_refused(self, connector: Connector, path: str) -> None:
+        with pytest.raises(BadInput):
+            connector.stat(path)
+
+
+def test_http_reads_the_files_it_is_told(contract_folder: Path) -> None:
+    handler = partial(_Quiet, directory=str(contract_folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        connector = opened("http", {"endpoint": f"http://127.0.0.1:{server.server_address[1]}"})
+        assert connector.test()
+        assert [file.path for file in connector.list_files("a.txt,sub/b.txt")] == ["a.txt", "sub/b.txt"]
+        for path in ("a.txt", "sub/deep/\u00fc.bin"):
+            with connector.open(path) as stream:
+                assert b"".join(iter(lambda: stream.read(50_000), b"")) == FILES_THERE[path]
+        with pytest.raises(BadInput, match="cannot list"):
+            list(connector.list_files())
+        with pytest.raises(BadInput, match=r"nowhere\.txt"):
+            list(connector.list_files("nowhere.txt"))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(scope="session")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "numbers.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE numbers (id INTEGER, half REAL, word TEXT)")
+        connection.executemany("INSERT INTO numbers VALUES (?, ?, ?)", list(zip(*numbers().to_pydict().values(), strict=True)))
+    connection.close()
+    return path
+
+
+class TestSqlite(QueryConnectorContract):
+    @pytest.fixture
+    def connector(self, sqlite_file: Path) -> Iterator[Connector]:
+        made = opened("sqlite", {"path": str(sqlite_file)})
+        yield made
+        made.close()
+
+    def test_a_missing_file_is_said_and_not_made(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="the-source"):
+            opened("sqlite", {"path": str(tmp_path / "none.db")}).test()
+        assert not (tmp_path / "none.db").exists()
+
+
+class TestDbApi:
+    """The protocol, with the one driver that Python brings."""
+
+    def test_rows_and_types_come_through(self, sqlite_file: Path) -> None:
+        connector = opened("dbapi", {"module": "sqlite3", "dsn": str(sqlite_file)})
+        with connector.read(Selection(query="SELECT id, half, word FROM numbers")) as reader:
+            assert reader.read_all().equals(numbers())
+
+    def test_a_column_that_changes_its_type_is_said(self) -> None:
+        connector = opened("dbapi", {"module": "sqlite3", "dsn": ":memory:"})
+        query = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10001) SELECT CASE WHEN i > 10000 THEN 'x' ELSE i END AS v FROM n"
+        with pytest.raises(BadInput, match="changes its type"), connector.read(Selection(query=query)) as reader:
+            reader.read_all()
+
+
+@pytest.mark.postgres
+class TestPostgres(QueryConnectorContract):
+    table_name = "public.numbers"
+
+    @pytest.fixture
+    def connector(self, postgres_url: str) -> Iterator[Connector]:
+        from adbc_driver_postgresql import dbapi
+
+        with dbapi.connect(postgres_url) as connection:
+            with connection.cursor() as cursor:
+                cursor.adbc_ingest("numbers", numbers(), mode="replace")
+            connection.commit()
+        made = opened("postgresql", {"uri": "secret:URI"}, secrets={"URI": postgres_url})
+        yield made
+        made.close()
+
+    def test_an_unreachable_host_is_said_without_the_password(self) -> None:
+        options = {"host": "127.0.0.1", "port": "9", "database": "d", "user": "u", "password": "secret:PW"}
+        with pytest.raises(Unavailable, match=r"the-source.*cannot be reached") as refused:
+            opened("postgresql", options, secrets={"PW": "pa ss/word"}).test()
+        assert "pa ss/word" not in str(refused.value) and "pa%20ss" not in str(refused.value)
+
+    def test_a_function_that_writes_is_refused_by_the_database(self, connector: Connector) -> None:
+        with pytest.raises(BadInput), connector.read(Selection(query="SELECT nextval('nowhere')")) as reader:
+            reader.read_all()
+
+
+class TestIceberg(TableConnectorContract):
+    """A catalogue in SQL whose table files are on S3: one definition of the S3 source serves both."""
+
+    table_name = "bank.numbers"
+
+    @pytest.fixture(scope="class")
+    def connector(self, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connector]:
+        from pyiceberg.catalog import load_catalog
+
+        from narf.data.sources.files import s3_file_io
+
+        uri = f"sqlite:///{tmp_path_factory.mktemp('iceberg') / 'catalog.db'}"
+        bucket = s3.make_bucket("lakehouse")
+        catalog = load_catalog("the-source", type="sql", uri=uri, warehouse=f"s3://{bucket}/tables", **s3_file_io(s3.options(bucket)))
+        catalog.create_namespace("bank")
+        table = catalog.create_table("bank.numbers", numbers().schema)
+        table.append(numbers())
+        catalog.close()
+        files = Source(name="lake", kind="s3", options=s3.options(bucket) | {"secret_access_key": "secret:KEY"})
+        made = opened("iceberg", {"catalog": "sql", "uri": uri}, secrets={"KEY": s3.secret_access_key}, files=files)
+        yield made
+        made.close()
+
+    def test_a_snapshot_reads_as_it_was(self, connector: Connector) -> None:
+        with pytest.raises(BadInput, match="no snapshot"), connector.read(Selection(table="bank.numbers@x")):
+            pass
+
+
+def test_an_unreachable_rest_catalogue_is_said() -> None:
+    with pytest.raises(Unavailable, match="the-source"):
+        opened("iceberg", {"catalog": "rest", "uri": "http://127.0.0.1:9"}).test()
+
+
+def test_a_secret_that_is_not_set_is_named() -> None:
+    with pytest.raises(NotFound, match="NONE"):
+        opened("s3", {"bucket": "b", "secret_access_key": "secret:NONE"})

@@ -237,6 +237,8 @@ class ModelService:
             found += [path for path in files if path not in checkpoints] + _preferred(checkpoints)
             if depth < 3:
                 folders += [(item.path, depth + 1) for item in items if item.is_folder]
+        if found and all(path.endswith(".ckpt") for path in found):  # of one training: the best of them is meant
+            return _preferred(found)
         return sorted(found)
 
     # -- look

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from narf.serving.packaging.cases import rows
 from narf.serving.packaging.original import Original
@@ -102,12 +103,20 @@ def _torch_to_script(original: Original, target: Path, samples: Tensors) -> None
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             try:
-                scripted = torch.jit.script(original.model)
+                scripted = _scripted(original.model)
             except Exception:  # scripting refuses much that tracing takes; the comparison finds a wrong trace
+                original.model._jit_is_scripting = True  # Lightning: do not ask for the trainer
                 scripted = torch.jit.trace(original.model, few)
             torch.jit.save(scripted, str(target))
     except Exception as error:
         raise CannotExport(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"[:500]) from error
+
+
+def _scripted(module: Any) -> Any:
+    """Lightning knows how its modules are scripted."""
+    import torch
+
+    return module.to_torchscript(method="script") if hasattr(module, "to_torchscript") else torch.jit.script(module)
 
 
 def _pickle_module(original: Original, target: Path) -> None:

@@ -16,7 +16,9 @@ import torch
 
 from narf.domain.errors import BadInput
 from narf.serving.packaging.original import Original, named_outputs
-from narf.serving.tensors import Array, Tensors, spec_of
+from narf.serving.tensors import Array, Tensors
+
+_ENOUGH_ROWS = 2048  # for a picture of what the training data looks like
 
 
 def open_torch(path: Path, *, class_name: str, script: Path | None, arguments: Sequence[str]) -> Original:
@@ -138,15 +140,16 @@ def run_to_fit(script: Path, arguments: Sequence[str]) -> tuple[Any, Tensors | N
         sys.argv = argv
     if "model" not in captured:
         raise BadInput(f"{script.name} never called Trainer.fit.", remedy="Name the class: --class file.py:Class.")
-    return captured["model"], _first_batch(captured)
+    return captured["model"], _training_rows(captured)
 
 
-def _first_batch(captured: dict[str, Any]) -> Tensors | None:
-    """A real batch from the loader or the data module. There may be none to be had: then inputs are made up."""
+def _training_rows(captured: dict[str, Any]) -> Tensors | None:
+    """Real rows from the loader or the data module. There may be none to be had: then inputs are made up."""
     loaders = captured["loaders"]
     if isinstance(loaders, (list, tuple)) and loaders:
         loaders = loaders[0]
     module = captured["datamodule"] or (loaders if hasattr(loaders, "train_dataloader") else None)
+    names, found, rows = forward_names(captured["model"]), [], 0
     try:
         if module is not None:
             module.prepare_data()
@@ -155,14 +158,27 @@ def _first_batch(captured: dict[str, Any]) -> Tensors | None:
         elif loaders is None:
             captured["model"].prepare_data()
             loaders = captured["model"].train_dataloader()
-        batch = next(iter(loaders))
-    except Exception as error:  # user code again; without a batch the check uses made-up inputs and says so
-        sys.stderr.write(f"No batch could be taken from the training data: {type(error).__name__}: {error}\n")
+        for batch in loaders:
+            inputs = _inputs_of(batch, names)
+            if inputs is None:
+                break
+            found.append(inputs)
+            rows += len(next(iter(inputs.values())))
+            if rows >= _ENOUGH_ROWS:
+                break
+        if not found:
+            return None
+        return {name: np.concatenate([inputs[name] for inputs in found]) for name in names}
+    except Exception as error:  # user code again; without rows the check uses made-up inputs and says so
+        sys.stderr.write(f"No rows could be taken from the training data: {type(error).__name__}: {error}\n")
         return None
-    names = forward_names(captured["model"])
+
+
+def _inputs_of(batch: Any, names: Sequence[str]) -> Tensors | None:
+    """What of a batch `forward` takes: by name, or the first tensors of it."""
     if isinstance(batch, dict):
-        found = {name: batch[name] for name in names if isinstance(batch.get(name), torch.Tensor)}
-        return {name: _to_array(value) for name, value in found.items()} if len(found) == len(names) else None
+        named = {name: batch[name] for name in names if isinstance(batch.get(name), torch.Tensor)}
+        return {name: _to_array(value) for name, value in named.items()} if len(named) == len(names) else None
     values = list(batch) if isinstance(batch, (tuple, list)) else [batch]
     tensors = [value for value in values if isinstance(value, torch.Tensor)][: len(names)]
     return {name: _to_array(value) for name, value in zip(names, tensors, strict=True)} if len(tensors) == len(names) else None
@@ -202,7 +218,3 @@ def _instance(cls: Any, hyper_parameters: Any) -> Any:
 
 def _to_array(value: Any) -> Array:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def signature_from(samples: Tensors) -> tuple[Any, ...]:
-    return tuple(spec_of(name, array) for name, array in samples.items())

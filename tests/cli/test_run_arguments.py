@@ -36,7 +36,7 @@ def test_a_script_below_the_current_folder_brings_that_folder(tmp_path: Path, mo
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "train.py").write_text("pass")
     monkeypatch.chdir(tmp_path)
-    body, folder = _program(["src/train.py", "--", "--lr", "0.1"])
+    body, folder = _program(["src/train.py", "--lr", "0.1"])
     assert body == {"script": "src/train.py", "arguments": ["--lr", "0.1"]}
     assert folder == tmp_path
 

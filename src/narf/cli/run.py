@@ -23,8 +23,7 @@ _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @run.command(
-    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
-    epilog="Example: narf run --gpu 1 --follow train.py -- --epochs 20     A command of any kind: narf run -- make all",
+    epilog="Example: narf run train.py --gpu 1 --follow -- --epochs 20     A command of any kind: narf run -- make all",
 )
 def run_(
     program: Annotated[
@@ -153,7 +152,7 @@ def _program(words: list[str]) -> tuple[dict[str, Any], Path]:
     The folder is the current one when the script lies in it, else the script's own.
     """
     here = Path.cwd()
-    first, rest = words[0], [word for number, word in enumerate(words[1:]) if not (number == 0 and word == "--")]
+    first, rest = words[0], words[1:]
     if not first.endswith(".py"):
         if (here / first).is_dir():
             raise BadInput(f"{first} is a folder.", remedy="Name the script in it.", field="script")

@@ -35,6 +35,7 @@ from narf.control.data.lineage import Lineage
 from narf.control.data.outbox import CatalogueOutbox
 from narf.control.data.service import DatasetService
 from narf.control.data.sources import ImportReconciler, SourceService
+from narf.control.data.tables import IcebergTables
 from narf.control.database import Database
 from narf.control.endpoints.feature import inference
 from narf.control.first_start import LocalAdmin, check_address, prepare
@@ -56,6 +57,7 @@ from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
 from narf.control.snapshots.service import SnapshotService
 from narf.control.studies import routes as study_routes
+from narf.control.studies.driven import DrivenStudies
 from narf.control.studies.launch import resume_from
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import StudyService
@@ -136,7 +138,8 @@ def build(settings: Settings, url: str) -> Platform:
     stores = open_stores(settings.mlflow_database, settings.artifacts, projects.exists)
     tracked = RunService(Tracking(stores))
     runs = RunRecords(tracked.tracking)
-    data = DatasetService(database, home / "data", now)
+    tables = IcebergTables(settings.database, home / "data" / "iceberg")
+    data = DatasetService(database, home / "data", now, register_table=tables.register)
     lineage = Lineage(database, now)
     outbox = CatalogueOutbox(database, FileCatalogue(home / "catalogue"))
     data.registered = wake
@@ -168,7 +171,8 @@ def build(settings: Settings, url: str) -> Platform:
         loops[searches.name].wake()
         live.publish(f"studies/{study_id}", {"id": study_id})
 
-    studies.changed = searches.changed = study_changed
+    driven = DrivenStudies(database, runs, now)
+    studies.changed = searches.changed = driven.changed = study_changed
 
     def changed(workload: Workload) -> None:
         for hear in on_changed:
@@ -216,7 +220,7 @@ def build(settings: Settings, url: str) -> Platform:
             resolvers={"workload": workloads.project_of},
         ),
     ]
-    features.append(Feature(router=study_routes.router(studies), rules=study_routes.RULES, resolvers={"study": studies.project_of}))
+    features.append(Feature(router=study_routes.router(studies, driven), rules=study_routes.RULES, resolvers={"study": studies.project_of}))
     features += tracking_features(tracked, stores, projects.exists)
     features += served.features
     resolvers = {kind: find for feature in features for kind, find in feature.resolvers.items()}
@@ -233,6 +237,7 @@ def build(settings: Settings, url: str) -> Platform:
         on_start=[local.warm, live.start, notifications.start, served.keeper.start],
         on_close=[
             database.close,
+            tables.close,
             tracked.tracking.close,
             live.close,
             served.close,

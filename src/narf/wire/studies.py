@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
+from narf.domain.workload import EndReason
 from narf.wire.workloads import ResourcesBody, Text
 
 Number = bool | int | float | str | None
@@ -247,6 +248,32 @@ class BoardGroup(BaseModel):
 
 class BoardOut(BaseModel):
     groups: list[BoardGroup]
+
+
+class DrivenTrialIn(BaseModel):
+    """A trial that a driver begins, under a key of its own."""
+
+    key: str = Field(max_length=64)
+    values: dict[str, Number]
+
+
+class DrivenTrialOut(BaseModel):
+    number: int
+    run_id: str
+
+
+class DrivenResultIn(BaseModel):
+    """The end of a trial as its driver saw it. A value that is no number is null."""
+
+    number: int
+    values: dict[str, Number]
+    state: Literal["succeeded", "failed", "pruned"]
+    reports: list[tuple[int, float | None]] = Field(default_factory=list, max_length=1_000_000)
+    output: str = Field("", max_length=100_000)
+    reason: EndReason | None = None
+    exit_code: int | None = None
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
 
 
 class RegisterIn(BaseModel):

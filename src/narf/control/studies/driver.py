@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 from narf.control.workloads.service import Submission
@@ -12,7 +13,7 @@ from narf.tuning.study import Study
 def driver_of(study: Study, done: int) -> Submission:
     """`python -m narf.tuning.ray_driver`, in the code of the study. `done`: trials on record, part of what makes a start new."""
     program = Program(
-        command=("python", "-m", "narf.tuning.ray_driver", study.id),
+        command=(sys.executable, "-m", "narf.tuning.ray_driver", study.id),
         snapshot=study.program.snapshot,
         environment=study.program.environment,
         secrets=study.program.secrets,

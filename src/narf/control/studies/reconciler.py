@@ -344,7 +344,10 @@ class StudyReconciler:
         study = held.study
         if study.state.is_finished or study.state is StudyState.PAUSED:
             if study.workload_id is not None:
-                self._workloads.cancel(study.workload_id, by="platform")
+                stopped = self._workloads.cancel(study.workload_id, by="platform").state.is_finished
+                if stopped and study.state is StudyState.PAUSED:
+                    held.study = replace(study, workload_id=None)  # to go on takes another driver
+                    return self._write(held)
             return self._drop_running(held, now) if study.state.is_finished else False
         if study.workload_id is None:
             workload = self._workloads.submit(driver_of(study, len(held.trials)))

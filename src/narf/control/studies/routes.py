@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query
 
 from narf.control.access.caller import caller
 from narf.control.access.rules import Rules, in_project, of
+from narf.control.studies.driven import DrivenResult, DrivenStudies, numbers, spec_of
 from narf.control.studies.service import Asked, Glance, StudyService
 from narf.control.workloads.routes import resources_of
 from narf.domain.access import Principal, Role
@@ -29,6 +30,9 @@ from narf.wire.studies import (
     BudgetBody,
     DiscoverIn,
     DiscoveryOut,
+    DrivenResultIn,
+    DrivenTrialIn,
+    DrivenTrialOut,
     ExtendIn,
     HistoryOut,
     ImportanceOut,
@@ -61,14 +65,18 @@ RULES: Rules = {
     ("POST", _STUDY + "/cancel"): of("study", Role.DEVELOPER),
     ("POST", _STUDY + "/extend"): of("study", Role.DEVELOPER),
     ("POST", _STUDY + "/register"): of("study", Role.DEVELOPER),
+    ("POST", _STUDY + "/driver/begin"): of("study", Role.DEVELOPER, workload_may=True),
+    ("POST", _STUDY + "/driver/trials"): of("study", Role.DEVELOPER, workload_may=True),
+    ("POST", _STUDY + "/driver/results"): of("study", Role.DEVELOPER, workload_may=True),
 }
 
 
-def router(studies: StudyService, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> APIRouter:
+def router(studies: StudyService, driven: DrivenStudies, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> APIRouter:
     routes = APIRouter(prefix="/api/v1", tags=["studies"])
     _add_studies(routes, studies, now)
     _add_one(routes, studies, now)
     _add_results(routes, studies)
+    _add_driver(routes, driven, now)
     return routes
 
 
@@ -206,6 +214,27 @@ def _add_results(routes: APIRouter, studies: StudyService) -> None:
     def slices(study: str) -> SliceOut:
         """Each parameter against the result."""
         return SliceOut(parameters=results.slices(studies.study(study), studies.trials(study)))
+
+
+def _add_driver(routes: APIRouter, driven: DrivenStudies, now: Callable[[], datetime]) -> None:
+    @routes.post("/studies/{study}/driver/begin")
+    def begin(study: str, principal: Principal = Depends(caller)) -> dict[str, Any]:
+        """For the program that drives a study: everything it needs. Trials of a driver that was lost are given up."""
+        known, trials = driven.begin(study, principal)
+        return spec_of(known, trials, now())
+
+    @routes.post("/studies/{study}/driver/trials", response_model=DrivenTrialOut)
+    def trial(study: str, body: DrivenTrialIn, principal: Principal = Depends(caller)) -> DrivenTrialOut:
+        """A trial begins; asked again with the same key, it is the same trial."""
+        found = driven.trial(study, principal, body.key, body.values)
+        return DrivenTrialOut(number=found.number, run_id=found.run_id or "")
+
+    @routes.post("/studies/{study}/driver/results", response_model=DrivenTrialOut)
+    def result(study: str, body: DrivenResultIn, principal: Principal = Depends(caller)) -> DrivenTrialOut:
+        """What came of a trial."""
+        fields = {name: value for name, value in body if name != "reports"}
+        found = driven.result(study, principal, DrivenResult(**fields, reports=numbers(body.reports)))
+        return DrivenTrialOut(number=found.number, run_id=found.run_id or "")
 
 
 def study_out(glance: Glance, now: datetime) -> StudyOut:

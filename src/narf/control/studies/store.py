@@ -82,6 +82,8 @@ trials = Table(
     Column("member", Integer),
     Column("generation", Integer, nullable=False, default=0),
     Column("source", Integer),
+    Column("key", String(64)),  # what a driver calls it
+    Index("ix_trials_study_key", "study_id", "key"),
     PrimaryKeyConstraint("study_id", "number"),
     Index("ix_trials_run_id", "run_id"),
 )
@@ -141,8 +143,8 @@ def page(
     return [_study(dict(row)) for row in connection.execute(query).mappings()]
 
 
-def add_trial(connection: Connection, trial: Trial) -> None:
-    connection.execute(insert(trials).values(**_trial_row(trial)))
+def add_trial(connection: Connection, trial: Trial, key: str | None = None) -> None:
+    connection.execute(insert(trials).values(**_trial_row(trial), key=key))
 
 
 def save_trials(connection: Connection, changed: Iterable[Trial]) -> None:
@@ -158,6 +160,11 @@ def trials_of(connection: Connection, study_id: str) -> list[Trial]:
 
 def trial(connection: Connection, study_id: str, number: int) -> Trial | None:
     row = connection.execute(select(trials).where(trials.c.study_id == study_id, trials.c.number == number)).mappings().first()
+    return _trial(dict(row)) if row else None
+
+
+def trial_by_key(connection: Connection, study_id: str, key: str) -> Trial | None:
+    row = connection.execute(select(trials).where(trials.c.study_id == study_id, trials.c.key == key)).mappings().first()
     return _trial(dict(row)) if row else None
 
 
@@ -254,7 +261,7 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
     row = {
         name: getattr(trial, name)
         for name in (column.name for column in trials.c)
-        if name not in ("values", "reports", "state", "fault", "stopping")
+        if name not in ("values", "reports", "state", "fault", "stopping", "key")
     }
     return row | {
         "values": json.dumps(trial.values),
@@ -266,6 +273,7 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
 
 
 def _trial(row: dict[str, Any]) -> Trial:
+    row.pop("key")
     row["values"] = json.loads(row["values"])
     row["reports"] = tuple((step, value) for step, value in json.loads(row["reports"]))
     row["state"] = TrialState(row["state"])

@@ -6,6 +6,7 @@ used here, on the id alone; the joins are on primary keys, so no run can appear 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from mlflow.store.tracking.dbmodels.models import SqlRun
 from mlflow.store.tracking.sqlalchemy_store import _get_orderby_clauses, _get_sqlalchemy_filter_clauses, _parse_experiment_ids
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from mlflow.utils.search_utils import SearchUtils
-from sqlalchemy import select
+from sqlalchemy import Text, any_, bindparam, func, select, union_all
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from narf.tracking import tables
 
@@ -57,44 +59,80 @@ def search_runs(
 
 
 def _load(store: Any, session: Any, ids: list[str]) -> list[Run]:
-    runs: list[Run] = []
-    for at in range(0, len(ids), _AT_ONCE):
-        some = ids[at : at + _AT_ONCE]
-        infos = {row.run_uuid: row for row in session.execute(select(tables.runs).where(tables.runs.c.run_uuid.in_(some)))}
-        metrics: dict[str, list[Metric]] = {run_id: [] for run_id in some}
-        params: dict[str, list[Param]] = {run_id: [] for run_id in some}
-        tags: dict[str, list[RunTag]] = {run_id: [] for run_id in some}
-        latest = tables.latest_metrics
-        for row in session.execute(select(latest).where(latest.c.run_uuid.in_(some))):
-            metrics[row.run_uuid].append(Metric(row.key, float("nan") if row.is_nan else row.value, row.timestamp, row.step))
-        for row in session.execute(select(tables.params).where(tables.params.c.run_uuid.in_(some))):
-            params[row.run_uuid].append(Param(row.key, row.value))
-        for row in session.execute(select(tables.tags).where(tables.tags.c.run_uuid.in_(some))):
-            tags[row.run_uuid].append(RunTag(row.key, row.value))
-        inputs = store._get_run_inputs(run_uuids=some, session=session)
-        outputs = store._get_model_outputs_bulk(run_ids=some, session=session)
-        runs += [
-            Run(
-                _info(infos[run_id], tags[run_id]),
-                RunData(metrics[run_id], params[run_id], tags[run_id]),
-                RunInputs(dataset_inputs=inputs[i]),
-                RunOutputs(outputs[run_id]),
-            )
-            for i, run_id in enumerate(some)
-        ]
-    return runs
+    if not ids:
+        return []
+    connection = session.connection()
+    metrics: dict[str, list[Metric]] = {run_id: [] for run_id in ids}
+    params: dict[str, list[Param]] = {run_id: [] for run_id in ids}
+    tags: dict[str, list[RunTag]] = {run_id: [] for run_id in ids}
+    nan, given = float("nan"), _given(connection.dialect.name, ids)
+    infos = {row[0]: row for row in connection.execute(_INFOS[connection.dialect.name], given).all()}
+    for run_id, key, value, time, step, is_nan in connection.execute(_METRICS[connection.dialect.name], given).all():
+        metrics[run_id].append(Metric(key, nan if is_nan else value, time, step))
+    for run_id, key, value in connection.execute(_PARAMS[connection.dialect.name], given).all():
+        params[run_id].append(Param(key, value))
+    for run_id, key, value in connection.execute(_TAGS[connection.dialect.name], given).all():
+        tags[run_id].append(RunTag(key, value))
+    inputs: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+    if linked := {row[0] for row in connection.execute(_LINKED[connection.dialect.name], given).all()}:
+        some = [run_id for run_id in ids if run_id in linked]
+        for at in range(0, len(some), _AT_ONCE):
+            part = some[at : at + _AT_ONCE]
+            inputs |= dict(zip(part, store._get_run_inputs(run_uuids=part, session=session), strict=True))
+            outputs |= store._get_model_outputs_bulk(run_ids=part, session=session)
+    return [
+        Run(
+            _info(infos[run_id], tags[run_id]),
+            RunData(metrics[run_id], params[run_id], tags[run_id]),
+            RunInputs(dataset_inputs=inputs.get(run_id, [])),
+            RunOutputs(outputs.get(run_id, [])),
+        )
+        for run_id in ids
+    ]
 
 
 def _info(row: Any, tags: list[RunTag]) -> RunInfo:
-    name = row.name or next((tag.value for tag in tags if tag.key == MLFLOW_RUN_NAME), None)
+    run_id, name, experiment_id, user_id, status, start_time, end_time, stage, artifact_uri = row
     return RunInfo(
-        run_id=row.run_uuid,
-        run_name=name,
-        experiment_id=str(row.experiment_id),
-        user_id=row.user_id,
-        status=row.status,
-        start_time=row.start_time,
-        end_time=row.end_time,
-        lifecycle_stage=row.lifecycle_stage,
-        artifact_uri=row.artifact_uri,
+        run_id=run_id,
+        run_name=name or next((tag.value for tag in tags if tag.key == MLFLOW_RUN_NAME), None),
+        experiment_id=str(experiment_id),
+        user_id=user_id,
+        status=status,
+        start_time=start_time,
+        end_time=end_time,
+        lifecycle_stage=stage,
+        artifact_uri=artifact_uri,
     )
+
+
+def _given(dialect: str, ids: list[str]) -> dict[str, Any]:
+    return {"ids": json.dumps(ids) if dialect == "sqlite" else ids}
+
+
+def _about(column: Any, *columns: Any) -> dict[str, Any]:
+    """A query of what is known of given runs, by dialect. The ids are one parameter, however many they are: a list of
+    parameters would be rendered anew each time, which takes longer than the query."""
+    listed = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
+    return {
+        "sqlite": select(column, *columns).where(column.in_(select(listed.c.value))),
+        "postgresql": select(column, *columns).where(column == any_(bindparam("ids", type_=ARRAY(Text)))),
+    }
+
+
+_r, _m, _p, _t = tables.runs.c, tables.latest_metrics.c, tables.params.c, tables.tags.c
+_INFOS = _about(
+    _r.run_uuid, _r.name, _r.experiment_id, _r.user_id, _r.status, _r.start_time, _r.end_time, _r.lifecycle_stage, _r.artifact_uri
+)
+_METRICS = _about(_m.run_uuid, _m.key, _m.value, _m.timestamp, _m.step, _m.is_nan)
+_PARAMS = _about(_p.run_uuid, _p.key, _p.value)
+_TAGS = _about(_t.run_uuid, _t.key, _t.value)
+_used_by, _made_by = _about(tables.inputs.c.destination_id), _about(tables.inputs.c.source_id)
+_LINKED = {
+    dialect: union_all(
+        _used_by[dialect].where(tables.inputs.c.destination_type == "RUN"),
+        _made_by[dialect].where(tables.inputs.c.source_type == "RUN_OUTPUT"),
+    )
+    for dialect in _used_by
+}

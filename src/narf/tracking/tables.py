@@ -80,6 +80,15 @@ tags = Table(
     Column("value", String(8000)),
 )
 
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("source_type", String(36), primary_key=True),
+    Column("source_id", String(36), primary_key=True),
+    Column("destination_type", String(36), primary_key=True),
+    Column("destination_id", String(36), primary_key=True),
+)
+
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
 # One row a metric of a run: what is known without reading a point.
@@ -149,10 +158,11 @@ run_events = Table(
 )
 
 OURS = (series, chunks, spools, spool_keys, run_events)
-# Indexes on MLflow's tables that its searches lack: by value within a key, and runs by time within an experiment.
+# Indexes on MLflow's tables that its searches lack: they hold what a search reads of a row, so that a search need not fetch rows.
 INDEXES = (
-    Index("narf_latest_metrics_value", latest_metrics.c.key, latest_metrics.c.value, latest_metrics.c.run_uuid, latest_metrics.c.is_nan),
-    Index("narf_runs_started", runs.c.experiment_id, runs.c.lifecycle_stage, runs.c.start_time, runs.c.run_uuid),
+    Index("narf_latest_metrics_search", latest_metrics.c.key, latest_metrics.c.run_uuid, latest_metrics.c.value, latest_metrics.c.is_nan),
+    Index("narf_runs_search", runs.c.run_uuid, runs.c.experiment_id, runs.c.lifecycle_stage, runs.c.start_time),
+    Index("narf_runs_started", runs.c.experiment_id, runs.c.lifecycle_stage, runs.c.start_time.desc(), runs.c.run_uuid),
 )
 
 

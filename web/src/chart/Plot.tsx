@@ -17,6 +17,8 @@ export interface Line {
   label: string;
   index: number; // of its colour
   series: Series;
+  /** Points that stand for themselves, without a line between them. */
+  dots?: boolean;
   /** When the run began (seconds), for elapsed time. */
   start?: number;
 }
@@ -220,6 +222,15 @@ function paint(u: uPlot, { painted, smoothing, hidden, highlight }: { painted: P
       stroke(ctx, X, Y(line.series.max));
     }
     ctx.globalAlpha = faded ? 0.25 : 1;
+    if (line.dots) {
+      const ys = Y(centre);
+      X.forEach((px, i) => {
+        ctx.beginPath();
+        ctx.arc(px, ys[i] ?? 0, 3 * devicePixelRatio, 0, 7);
+        ctx.fill();
+      });
+      continue;
+    }
     ctx.lineWidth = (line.id === highlight ? 2.25 : 1.5) * devicePixelRatio;
     ctx.setLineDash(dash(line.index).map((each) => each * devicePixelRatio));
     stroke(ctx, X, Y(centre));

@@ -79,7 +79,7 @@ export function Command({ text }: { text: string }) {
   };
   return (
     <span className={css.command}>
-      <code>{text}</code>
+      <code tabIndex={0}>{text}</code>
       <button type="button" onClick={() => void copy()} aria-label={`Copy: ${text}`}><IconCopy size={14} stroke={1.6} /></button>
     </span>
   );

@@ -1,5 +1,5 @@
 /** The places of the console, once: for the sidebar, the command palette and the breadcrumb. */
-import { IconAdjustmentsHorizontal, IconChartLine, IconHome, IconLayoutDashboard, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
+import { IconAdjustmentsHorizontal, IconBox, IconChartLine, IconDatabase, IconHome, IconLayoutDashboard, IconRocket, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
 
 export interface Section {
   label: string;
@@ -12,10 +12,18 @@ export const ofProject: { title: string; sections: Section[] }[] = [
   {
     title: "Work",
     sections: [
-      { label: "Overview", to: "", icon: IconLayoutDashboard, key: "o" },
+      { label: "Overview", to: "", icon: IconLayoutDashboard, IconRocket, key: "o" },
       { label: "Workloads", to: "/workloads", icon: IconStack2, key: "w" },
       { label: "Runs", to: "/runs", icon: IconChartLine, key: "r" },
       { label: "Tuning", to: "/tuning", icon: IconAdjustmentsHorizontal, key: "t" },
+    ],
+  },
+  {
+    title: "Assets",
+    sections: [
+      { label: "Data", to: "/data", icon: IconDatabase, key: "d" },
+      { label: "Models", to: "/models", icon: IconBox, key: "m" },
+      { label: "Endpoints", to: "/endpoints", icon: IconRocket, key: "e" },
     ],
   },
 ];

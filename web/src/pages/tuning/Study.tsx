@@ -103,7 +103,7 @@ function History({ study }: { study: Study }) {
     const sorted = { ...series(values), steps: Float64Array.from(order, (i) => numbers[i] ?? 0), min: Float64Array.from(order, (i) => values[i] ?? NaN), max: Float64Array.from(order, (i) => values[i] ?? NaN) };
     const sofar = best.map((_, i) => i);
     return [
-      { id: "value", label: study.metric, index: 9, series: sorted },
+      { id: "value", label: study.metric, index: 9, dots: true, series: sorted },
       { id: "best", label: "best so far", index: 0, series: { steps: Float64Array.from(sofar), times: Float64Array.from(sofar), min: Float64Array.from(best), max: Float64Array.from(best), thinned: false } },
     ];
   }, [query.data, study.metric]);

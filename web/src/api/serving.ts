@@ -1,0 +1,62 @@
+/** Models and endpoints as the pages read them. */
+import { queryOptions } from "@tanstack/react-query";
+import { all, get, seg } from "./client";
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+export type Model = Schemas["ModelOut"];
+export type ModelDetail = Schemas["ModelDetail"];
+export type ModelVersion = ModelDetail["versions"][number];
+export type Endpoint = Schemas["EndpointOut"];
+export type EndpointDetail = Schemas["EndpointDetail"];
+
+/** What a version comes from. */
+export interface ModelLineage {
+  source?: string;
+  run?: string | null;
+  run_name?: string;
+  code?: Record<string, string>;
+  snapshot?: string | null;
+  workload?: string | null;
+  parameters?: Record<string, string>;
+  data?: string[];
+}
+
+export interface Traffic {
+  bounds_milliseconds: number[];
+  requests: number;
+  errors: number;
+  histogram: number[];
+  percentiles: { p50: number | null; p95: number | null; p99: number | null };
+  error_budget: { objective: number; used: number };
+  minutes: { minute: string; revision: string; requests: number; errors: number; rejected: number; histogram: number[] }[];
+}
+
+export interface Drift {
+  hours: number;
+  revisions: {
+    revision: number; model: string; version: number; rows: number;
+    features: { name: string; rows: number; drifted: boolean; psi: number | null; ks: number | null; missing: number | null; expected_missing: number | null; out_of_range: number | null; mean: number | null }[];
+    outputs: Record<string, unknown>;
+  }[];
+}
+
+export const modelsPath = (project: string) => `/api/v1/projects/${seg(project)}/models`;
+export const modelsQuery = (project: string) => queryOptions({ queryKey: ["models", project], refetchInterval: 15_000, queryFn: ({ signal }) => all<Model>(modelsPath(project), { signal }) });
+export const modelQuery = (project: string, name: string) =>
+  queryOptions({
+    queryKey: ["model", project, name],
+    queryFn: ({ signal }) => get<ModelDetail>(`${modelsPath(project)}/${seg(name)}`, {}, signal),
+    // Packaging goes on in the background; look until it is done.
+    refetchInterval: ({ state }) => (state.data?.versions.some((version) => version.package && !["ready", "failed"].includes(version.package.state)) ? 1_500 : 15_000),
+  });
+export const lineageQuery = (project: string, name: string, version: number) =>
+  queryOptions({ queryKey: ["model", project, name, version, "lineage"], queryFn: ({ signal }) => get<ModelLineage>(`${modelsPath(project)}/${seg(name)}/versions/${version}/lineage`, {}, signal) });
+
+export const endpointsQuery = (project: string) =>
+  queryOptions({ queryKey: ["endpoints", project], refetchInterval: 4_000, queryFn: ({ signal }) => all<Endpoint>(`/api/v1/projects/${seg(project)}/endpoints`, { query: { limit: undefined }, signal }) });
+export const endpointQuery = (name: string) =>
+  queryOptions({ queryKey: ["endpoint", name], refetchInterval: 2_000, queryFn: ({ signal }) => get<EndpointDetail>(`/api/v1/endpoints/${seg(name)}`, {}, signal) });
+export const trafficQuery = (name: string, minutes: number) =>
+  queryOptions({ queryKey: ["endpoint", name, "traffic", minutes], refetchInterval: 5_000, queryFn: ({ signal }) => get<Traffic>(`/api/v1/endpoints/${seg(name)}/traffic`, { minutes }, signal) });
+export const driftQuery = (name: string) => queryOptions({ queryKey: ["endpoint", name, "drift"], refetchInterval: 20_000, queryFn: ({ signal }) => get<Drift>(`/api/v1/endpoints/${seg(name)}/drift`, {}, signal) });

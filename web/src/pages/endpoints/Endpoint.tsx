@@ -1,0 +1,270 @@
+/** One endpoint: is it well, how fast, who gets how much of the traffic; try it, roll it forward or back. */
+import { Badge, Button, Group, Modal, NumberInput, SegmentedControl, Slider, Tabs, Textarea } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { IconArrowBackUp, IconPlayerPlay, IconSettings } from "@tabler/icons-react";
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { useMemo, useState } from "react";
+import { get, patch, post, Problem, remove, seg, send } from "~/api/client";
+import { done } from "~/api/query";
+import { driftQuery, endpointQuery, trafficQuery, type EndpointDetail, type Traffic } from "~/api/serving";
+import { Plot, type Line } from "~/chart/Plot";
+import { Confirm } from "~/form/Confirm";
+import { useForm } from "~/form/useForm";
+import { count, percent, plural, value } from "~/format/number";
+import { clockTime, duration, fullTime } from "~/format/time";
+import { Command, Empty, Failure, Loaded, Panel } from "~/shell/Panel";
+import { Meter } from "~/shell/Meter";
+import { State } from "~/shell/State";
+import { Ago } from "~/shell/Time";
+import { Facts, Title } from "~/shell/Title";
+import { bodyOf } from "./example";
+import { percentile, perMinute } from "./latency";
+import { serves, share } from "./serves";
+import grid from "~/shell/Grid.module.css";
+import css from "./Endpoint.module.css";
+
+export function EndpointPage() {
+  const { project, name } = useParams({ strict: false }) as { project: string; name: string };
+  const query = useQuery(endpointQuery(name));
+  return <Loaded query={query} height={480}>{(endpoint) => <Shown endpoint={endpoint} project={project} />}</Loaded>;
+}
+
+function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: string }) {
+  const { tab = "traffic", minutes = "60" } = useSearch({ strict: false }) as { tab?: string; minutes?: string };
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  const refresh = () => void client.invalidateQueries({ queryKey: ["endpoint", endpoint.name] });
+  const act = useMutation({ mutationFn: ({ what, body }: { what: string; body?: object }) => post(`/api/v1/endpoints/${seg(endpoint.name)}/${what}`, body ?? {}), onSuccess: refresh });
+  const gone = useMutation({ mutationFn: () => remove(`/api/v1/endpoints/${seg(endpoint.name)}`), onSuccess: () => { done(`${endpoint.name} is gone.`); void navigate({ to: `/p/${seg(project)}/endpoints` as never }); } });
+  const set = (next: object) => void navigate({ search: { tab: tab === "traffic" ? undefined : tab, minutes: minutes === "60" ? undefined : minutes, ...next } as never, replace: true } as never);
+  const live = endpoint.revisions.filter((revision) => revision.role !== "retired" || revision.weight > 0);
+  const canary = endpoint.revisions.find((revision) => revision.role === "new");
+  return (
+    <>
+      <Title
+        note={<><State state={endpoint.state} /><span>·</span><span>{serves(endpoint)}</span><span>·</span><span>{endpoint.ready} ready of {endpoint.least} to {endpoint.most}</span>{endpoint.alias && <><span>·</span><span>follows <b>{endpoint.alias}</b></span></>}<span>·</span><code>{endpoint.url}</code></>}
+        actions={
+          <>
+            <Scaling endpoint={endpoint} onDone={refresh} />
+            {canary && <Button variant="default" onClick={() => act.mutate({ what: "promote" })}>All traffic to {canary.version}</Button>}
+            <Confirm
+              title="Roll back?" action="Roll back" color="accent" onYes={() => act.mutate({ what: "rollback" })}
+              trigger={(open) => <Button variant="default" leftSection={<IconArrowBackUp size={14} />} onClick={open} disabled={endpoint.revisions.length < 2} loading={act.isPending}>Roll back</Button>}
+            >The revision before answers again. Nothing is deleted, and no request is dropped on the way.</Confirm>
+            <Confirm title={`Delete ${endpoint.name}?`} action="Delete" onYes={() => gone.mutate()} trigger={(open) => <Button variant="default" c="var(--bad)" onClick={open}>Delete</Button>}>Its address stops answering at once. The model and its versions stay.</Confirm>
+          </>
+        }
+      >{endpoint.name}</Title>
+      {endpoint.trouble && <div className={css.trouble} role="alert"><State state="unhealthy" /><p>{endpoint.trouble}</p></div>}
+      <Tabs value={tab} onChange={(next) => set({ tab: next === "traffic" ? undefined : next })} keepMounted={false}>
+        <Tabs.List mb={12}>
+          <Tabs.Tab value="traffic">Traffic</Tabs.Tab>
+          <Tabs.Tab value="try">Try it</Tabs.Tab>
+          <Tabs.Tab value="revisions">Revisions</Tabs.Tab>
+          <Tabs.Tab value="drift">Drift</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="traffic">
+          <div className={grid.grid}>
+            <div className={`${grid.w8} ${grid.stack}`}><Flow name={endpoint.name} minutes={Number(minutes)} onMinutes={(next) => set({ minutes: next === "60" ? undefined : next })} /></div>
+            <div className={`${grid.w4} ${grid.stack}`}>
+              <Panel title="Who gets the traffic"><Shares revisions={live} canary={endpoint.canary} step={endpoint.canary_step} name={endpoint.name} onDone={refresh} project={project} /></Panel>
+              <Panel title="Replicas" flush>
+                {endpoint.replicas.length === 0 ? <p className={css.quiet}>None runs; the next request starts one and waits for it.</p> : (
+                  <ul className={css.list}>{endpoint.replicas.map((replica) => <li key={replica.workload_id}><State state={replica.state} /><Link className="link truncate" to={`/p/${seg(project)}/workloads/${replica.workload_id}` as "/home"}>{replica.workload_id}</Link><span className="dim"><Ago at={replica.created_at} /></span></li>)}</ul>
+                )}
+              </Panel>
+              <Panel title="History" flush>
+                <ol className={css.history}>{endpoint.events.slice(0, 30).map((event, i) => <li key={i}><time dateTime={event.at} title={fullTime(event.at)}>{clockTime(event.at)}</time><div><b>{event.kind.replaceAll("_", " ")}</b><p className="dim">{event.sentence}</p></div></li>)}</ol>
+              </Panel>
+            </div>
+          </div>
+        </Tabs.Panel>
+        <Tabs.Panel value="try"><Try name={endpoint.name} url={endpoint.url} /></Tabs.Panel>
+        <Tabs.Panel value="revisions">
+          <Panel flush>
+            <div className={css.scroll} tabIndex={0} role="region" aria-label="Revisions">
+              <table className={css.table}>
+                <thead><tr><th className="num">Revision</th><th>Model</th><th>Role</th><th className="num">Traffic</th><th>Because</th><th>By</th><th>When</th><th><span className="visually-hidden">Actions</span></th></tr></thead>
+                <tbody>
+                  {[...endpoint.revisions].reverse().map((revision) => (
+                    <tr key={revision.id}>
+                      <td className="num">{revision.number}</td>
+                      <td><Link className="name" to={`/p/${seg(project)}/models/${seg(revision.model)}/${revision.version}` as "/home"}>{revision.model}/{revision.version}</Link></td>
+                      <td><State state={revision.role} /></td><td className="num">{percent(share(revision.weight))}</td><td>{revision.reason}</td><td>{revision.created_by}</td><td><Ago at={revision.created_at} /></td>
+                      <td>{revision.role !== "active" && <Button size="compact-xs" variant="default" onClick={() => act.mutate({ what: "rollback", body: { to: revision.number } })}>Go back to it</Button>}</td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            </div>
+          </Panel>
+        </Tabs.Panel>
+        <Tabs.Panel value="drift"><DriftOf name={endpoint.name} /></Tabs.Panel>
+      </Tabs>
+    </>
+  );
+}
+
+function Flow({ name, minutes, onMinutes }: { name: string; minutes: number; onMinutes: (minutes: string) => void }) {
+  const query = useQuery(trafficQuery(name, minutes));
+  const data = query.data;
+  const errors = data && data.requests ? data.errors / data.requests : 0;
+  return (
+    <>
+      <div className={css.meters}>
+        <Meter label="Requests" value={count(data?.requests ?? 0)} note={data ? `${value(data.requests / Math.max(1, minutes), 3)} a minute` : ""} />
+        <Meter label="Errors" value={percent(errors, 2)} tone={errors > 0.005 ? "bad" : "good"} share={errors} note={data ? `${count(data.errors)} of them; ${percent(data.error_budget.used)} of the budget used` : ""} />
+        <Meter label="Latency, middle" value={data?.percentiles.p50 === null || !data ? "–" : value(data.percentiles.p50, 3)} unit="ms" note="half of the requests are faster" />
+        <Meter label="Latency, p99" value={data?.percentiles.p99 === null || !data ? "–" : value(data.percentiles.p99, 3)} unit="ms" note={data?.percentiles.p95 === null || !data ? "" : `p95 ${value(data.percentiles.p95, 3)} ms`} />
+      </div>
+      <Panel title="Requests a minute" actions={<SegmentedControl aria-label="How far back" value={String(minutes)} onChange={onMinutes} data={[{ value: "15", label: "15 min" }, { value: "60", label: "1 h" }, { value: "360", label: "6 h" }, { value: "1440", label: "24 h" }]} />}>
+        <Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Rates traffic={traffic} />)}</Loaded>
+      </Panel>
+      <Panel title="Latency by minute, ms"><Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Latencies traffic={traffic} />)}</Loaded></Panel>
+    </>
+  );
+}
+
+const series = (xs: number[], ys: number[]) => {
+  const [steps, y] = [Float64Array.from(xs), Float64Array.from(ys)];
+  return { steps, times: steps, min: y, max: y, thinned: false };
+};
+
+function Rates({ traffic }: { traffic: Traffic }) {
+  const lines = useMemo<Line[]>(() => {
+    const rows = perMinute(traffic);
+    const xs = rows.map((row) => row.time);
+    return [
+      { id: "requests", label: "requests", index: 0, series: series(xs, rows.map((row) => row.requests)) },
+      { id: "errors", label: "errors", index: 7, series: series(xs, rows.map((row) => row.errors)) },
+    ];
+  }, [traffic]);
+  return <Plot title="Requests a minute" lines={lines} height={180} x="clock" syncKey="endpoint" />;
+}
+
+function Latencies({ traffic }: { traffic: Traffic }) {
+  const lines = useMemo<Line[]>(() => {
+    const rows = perMinute(traffic).filter((row) => row.requests > 0);
+    const xs = rows.map((row) => row.time);
+    return ([["p50", 0.5, 0], ["p95", 0.95, 1], ["p99", 0.99, 3]] as const).map(([label, at, index]) => ({ id: label, label, index, series: series(xs, rows.map((row) => percentile(row.histogram, traffic.bounds_milliseconds, at) ?? NaN)) }));
+  }, [traffic]);
+  return <Plot title="Latency by minute" lines={lines} height={180} x="clock" syncKey="endpoint" />;
+}
+
+function Shares({ revisions, canary, step, name, onDone, project }: { revisions: EndpointDetail["revisions"]; canary: readonly number[]; step: number | null; name: string; onDone: () => void; project: string }) {
+  const [first, setFirst] = useState<number | null>(null);
+  const change = useMutation({ mutationFn: (steps: number[]) => patch(`/api/v1/endpoints/${seg(name)}`, { canary: steps }), onSuccess: () => { onDone(); done("The next rollout begins with this share."); } });
+  const shown = first ?? canary[0] ?? 10;
+  return (
+    <div className={css.shares}>
+      {revisions.map((revision) => (
+        <div key={revision.id} className={css.share}>
+          <span><Link className="name" to={`/p/${seg(project)}/models/${seg(revision.model)}/${revision.version}` as "/home"}>{revision.model}/{revision.version}</Link> {revision.role === "new" && <Badge variant="light" tt="none" fw={500}>canary</Badge>}</span>
+          <b>{percent(share(revision.weight))}</b>
+          <div className={css.bar}><i style={{ width: percent(share(revision.weight)) }} /></div>
+        </div>
+      ))}
+      <div className={css.canary}>
+        <span className="dim">{step !== null ? `Rolling out: step ${step + 1} of ${canary.length}` : canary.length ? `A new revision begins with ${canary.join("%, then ")}%` : "A new revision takes all traffic at once"}</span>
+        <Slider aria-label="Share of the next canary" thumbLabel="Share of the next canary" min={1} max={99} value={shown} onChange={setFirst} label={(each) => `${each}%`} size="sm" />
+        <Group justify="flex-end"><Button size="compact-xs" variant="default" disabled={first === null} loading={change.isPending} onClick={() => change.mutate([shown, ...canary.filter((each) => each > shown)])}>Begin the next canary with {shown}%</Button></Group>
+      </div>
+    </div>
+  );
+}
+
+function Scaling({ endpoint, onDone }: { endpoint: EndpointDetail; onDone: () => void }) {
+  const [opened, { open, close }] = useDisclosure(false);
+  const form = useForm(
+    { least: endpoint.least, most: endpoint.most, target: endpoint.target, idle_seconds: endpoint.idle_seconds, timeout_seconds: endpoint.timeout_seconds },
+    (values) => patch(`/api/v1/endpoints/${seg(endpoint.name)}`, values),
+    () => { close(); onDone(); },
+  );
+  const number = (key: keyof typeof form.values, label: string, description: string) => <NumberInput label={label} description={description} value={form.values[key]} onChange={(each) => form.set(key, Number(each))} error={form.error(key)} />;
+  const fields = [number("least", "Least replicas", "0: none while nobody asks"), number("most", "Most replicas", "however busy it is"), number("target", "Requests at once a replica", "above it another one starts"), number("idle_seconds", "Idle after, seconds", "then down to the least"), number("timeout_seconds", "Time-out, seconds", "for one request")];
+  const rest = form.rest();
+  return (
+    <>
+      <Button variant="default" leftSection={<IconSettings size={14} />} onClick={open}>Scaling</Button>
+      <Modal opened={opened} onClose={close} title="Scaling" size="sm" closeButtonProps={{ "aria-label": "Close" }}>
+        <form className={css.fields} onSubmit={(event) => { event.preventDefault(); form.send(); }}>
+          {fields.map((field, i) => <div key={i}>{field}</div>)}
+          {rest && <Failure error={rest} />}
+          <Group justify="flex-end"><Button type="submit" loading={form.busy}>Save</Button></Group>
+        </form>
+      </Modal>
+    </>
+  );
+}
+
+function Try({ name, url }: { name: string; url: string }) {
+  const schema = useQuery({ queryKey: ["endpoint", name, "schema"], retry: false, queryFn: ({ signal }) => get<unknown>(`/api/v1/endpoints/${seg(name)}/schema`, {}, signal) });
+  const example = useMemo(() => (schema.data ? JSON.stringify(bodyOf(schema.data)) : null), [schema.data]);
+  const [draft, setDraft] = useState<string | null>(null);
+  const body = draft ?? example ?? '{"inputs": [[0]]}';
+  const ask = useMutation({
+    meta: { shown: true },
+    mutationFn: async () => {
+      try {
+        JSON.parse(body);
+      } catch (error) {
+        throw new Problem({ status: 422, detail: `This is not JSON: ${error instanceof Error ? error.message : ""}` });
+      }
+      const begin = performance.now();
+      const response = await send("POST", `/api/v1/endpoints/${seg(name)}/predict`, { raw: body, headers: { "Content-Type": "application/json" } });
+      const text = await response.text();
+      return { text: pretty(text), seconds: (performance.now() - begin) / 1000, prediction: response.headers.get("x-narf-prediction") };
+    },
+  });
+  return (
+    <div className={grid.grid}>
+      <Panel title="Request" className={grid.w6 ?? ""} actions={<Button leftSection={<IconPlayerPlay size={13} />} loading={ask.isPending} onClick={() => ask.mutate()}>Ask</Button>}>
+        <Textarea aria-label="Body of the request" autosize minRows={10} maxRows={22} value={body} spellCheck={false} styles={{ input: { fontFamily: "var(--mono)" } }} onChange={(event) => setDraft(event.currentTarget.value)} />
+        <p className="dim" style={{ margin: "8px 0" }}>{schema.error ? "The schema comes from a running replica; asking starts one." : "The example comes from the model's own signature."}</p>
+        <Command text={`curl ${url}/predict -H "Authorization: Bearer $NARF_TOKEN" -d '${body.length > 160 ? `${body.slice(0, 150)}…` : body}'`} />
+      </Panel>
+      <Panel title="Answer" className={grid.w6 ?? ""} note={ask.data ? duration(ask.data.seconds) : undefined}>
+        {ask.error ? <Failure error={ask.error} /> : ask.data ? <pre className={css.answer} tabIndex={0} aria-label="Answer">{ask.data.text}</pre> : <p className="dim">{ask.isPending ? "Waiting; a sleeping endpoint takes a moment to wake." : "Press Ask."}</p>}
+      </Panel>
+    </div>
+  );
+}
+
+function pretty(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 1).replace(/\[\s+((?:-?[\d.e+-]+,?\s+)+)\]/g, (_, inner: string) => `[${inner.trim().replace(/\s+/g, " ")}]`);
+  } catch {
+    return text;
+  }
+}
+
+function DriftOf({ name }: { name: string }) {
+  const query = useQuery(driftQuery(name));
+  return (
+    <Loaded query={query} height={240}>
+      {({ revisions, hours }) => revisions.length === 0 ? <Panel><Empty title="Nothing was predicted yet" command={`narf predict ${name} --input rows.json`}>Inputs are compared with the data that the model was trained on, from the first request on.</Empty></Panel> : (
+        <div className={grid.stack}>
+          {revisions.map((revision) => {
+            const drifted = revision.features.filter((feature) => feature.drifted).length;
+            return (
+              <Panel key={revision.revision} title={`Revision ${revision.revision}: ${revision.model}/${revision.version}`} note={`${plural(revision.rows, "row")} in ${hours} hours; ${drifted === 0 ? "nothing drifts" : `${plural(drifted, "feature")} drifted`}`} flush>
+                {revision.features.length === 0 ? <p className={css.quiet}>There is no reference: the model was registered without real inputs.</p> : (
+                  <div className={css.scroll} tabIndex={0} role="region" aria-label="Drift by feature">
+                    <table className={css.table}>
+                      <thead><tr><th>Feature</th><th>State</th><th className="num">PSI</th><th className="num">KS</th><th className="num">Missing</th><th className="num">Expected missing</th><th className="num">Out of range</th><th className="num">Mean</th></tr></thead>
+                      <tbody>{[...revision.features].sort((a, b) => (b.psi ?? 0) - (a.psi ?? 0)).slice(0, 200).map((feature) => (
+                        <tr key={feature.name}><td><code>{feature.name}</code></td><td><State state={feature.drifted ? "degraded" : "healthy"} /></td><td className="num">{value(feature.psi, 3)}</td><td className="num">{value(feature.ks, 3)}</td><td className="num">{percent(feature.missing, 1)}</td><td className="num">{percent(feature.expected_missing, 1)}</td><td className="num">{percent(feature.out_of_range, 1)}</td><td className="num">{value(feature.mean, 4)}</td></tr>
+                      ))}</tbody>
+                    </table>
+                  </div>
+                )}
+                {Object.keys(revision.outputs).length > 0 && <div style={{ padding: 14 }}><Facts facts={[["Answers", <details key="o"><summary>what was answered</summary><pre className={css.answer}>{JSON.stringify(revision.outputs, null, 1)}</pre></details>]]} /></div>}
+              </Panel>
+            );
+          })}
+        </div>
+      )}
+    </Loaded>
+  );
+}

@@ -163,6 +163,33 @@ def warm():
     return run_forked
 
 
+@pytest.fixture
+def cold():
+    """Runs a script under the launcher in a process of its own: (exit code, output)."""
+
+    def run(script, *arguments, cwd, timeout=60.0, **environment):
+        import os
+        import subprocess
+        import sys
+
+        from narf.training import launcher
+
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("NARF_", "MLFLOW_"))}
+        result = subprocess.run(
+            [sys.executable, launcher.__file__, str(script), *map(str, arguments)],
+            cwd=cwd,
+            env={**own, **{name: str(value) for name, value in environment.items()}},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        return result.returncode, result.stdout
+
+    return run
+
+
 def run_forked(script, *arguments, cwd, timeout=60.0, **environment):
     """(exit code, output) of `script`; negative exit codes are signals."""
     import os
@@ -208,3 +235,34 @@ def run_forked(script, *arguments, cwd, timeout=60.0, **environment):
         time.sleep(0.005)
     with open(output) as file:
         return os.waitstatus_to_exitcode(status), file.read()
+
+
+class Spool:
+    """What stands in a spool folder."""
+
+    def __init__(self, folder):
+        self.events = [event for file in sorted(folder.glob("*.events")) for event in read_events(file.read_bytes())[0]]
+        self.points: dict[str, list[tuple[int, float]]] = {}
+        for file in sorted(folder.glob("*.points")):
+            names = {e["id"]: e["name"] for e in read_events(file.with_suffix(".events").read_bytes())[0] if e["type"] == "key"}
+            for point in unpack_points(file.read_bytes()):
+                self.points.setdefault(names[point.key], []).append((point.step, point.value))
+
+    def named(self, type_):
+        return {event["name"]: event["value"] for event in self.events if event["type"] == type_}
+
+    @property
+    def artifacts(self):
+        return {event["path"]: event for event in self.events if event["type"] == "artifact"}
+
+    @property
+    def notes(self):
+        return [event["text"] for event in self.events if event["type"] == "note"]
+
+    def steps(self, name):
+        return [step for step, _ in self.points[name]]
+
+
+@pytest.fixture
+def read_spool():
+    return Spool

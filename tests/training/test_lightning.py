@@ -6,35 +6,6 @@ import json
 
 import pytest
 
-from narf.training.spool import read_events, unpack_points
-
-
-class Spool:
-    """What stands in a spool folder."""
-
-    def __init__(self, folder):
-        self.events = [event for file in sorted(folder.glob("*.events")) for event in read_events(file.read_bytes())[0]]
-        self.points: dict[str, list[tuple[int, float]]] = {}
-        for file in sorted(folder.glob("*.points")):
-            names = {e["id"]: e["name"] for e in read_events(file.with_suffix(".events").read_bytes())[0] if e["type"] == "key"}
-            for point in unpack_points(file.read_bytes()):
-                self.points.setdefault(names[point.key], []).append((point.step, point.value))
-
-    def named(self, type_):
-        return {event["name"]: event["value"] for event in self.events if event["type"] == type_}
-
-    @property
-    def artifacts(self):
-        return {event["path"]: event for event in self.events if event["type"] == "artifact"}
-
-    @property
-    def notes(self):
-        return [event["text"] for event in self.events if event["type"] == "note"]
-
-    def steps(self, name):
-        return [step for step, _ in self.points[name]]
-
-
 HEAD = """
 import json, sys
 import torch
@@ -77,12 +48,12 @@ def trainer(**options):
 
 
 @pytest.fixture
-def run(warm, tmp_path):
+def run(warm, tmp_path, read_spool):
     def run(body, **environment):
         script = tmp_path / "train.py"
         script.write_text(HEAD + body)
         code, output = warm(script, cwd=tmp_path, NARF_SPOOL=tmp_path / "spool", **environment)
-        return code, output, Spool(tmp_path / "spool")
+        return code, output, read_spool(tmp_path / "spool")
 
     return run
 
@@ -229,12 +200,12 @@ print("ENDED", t.global_step, t.state.status)
     assert "FINISHED" in ended
 
 
-def test_ddp_ranks_record_once(warm, tmp_path):
+def test_ddp_ranks_record_once(warm, tmp_path, read_spool):
     script = tmp_path / "train.py"
     script.write_text(HEAD + "trainer(max_epochs=1, devices=2, strategy='ddp').fit(Loud(), loader)\n")
     code, output = warm(script, cwd=tmp_path, timeout=120, NARF_SPOOL=tmp_path / "spool", NARF_CHECKPOINTS=tmp_path / "kept")
     assert code == 0, output
-    spool = Spool(tmp_path / "spool")
+    spool = read_spool(tmp_path / "spool")
     assert spool.steps("a/loss") == list(range(5))
     heartbeat = json.loads((tmp_path / "spool" / "rank-1.heartbeat").read_text())
     assert heartbeat["rank"] == 1

@@ -7,6 +7,7 @@ a `loss` of its own is left to it.
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from types import ModuleType
 from typing import Any
@@ -92,6 +93,8 @@ class _Loop:
 def _patch(loop: _Loop, torch: ModuleType) -> None:
     tensor: Any = torch.Tensor
     original = tensor.backward
+    scaler: Any = torch.amp.GradScaler
+    scale_original = scaler.scale
 
     @functools.wraps(original)
     def backward(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -106,9 +109,7 @@ def _patch(loop: _Loop, torch: ModuleType) -> None:
             loop.stepped(optimizer)
             _stop_if_asked()
 
-    torch.optim.optimizer.register_optimizer_step_post_hook(stepped)
-    scaler: Any = torch.amp.grad_scaler.GradScaler
-    scale_original = scaler.scale
+    sys.modules["torch.optim.optimizer"].register_optimizer_step_post_hook(stepped)
 
     @functools.wraps(scale_original)
     def scale(self: Any, outputs: Any) -> Any:

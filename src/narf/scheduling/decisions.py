@@ -88,6 +88,7 @@ class Plan:
 
     decisions: tuple[Decision, ...]
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    never_fit: tuple[str, ...] = ()  # of the waiting those that could not start on an empty cluster either
 
     @property
     def admits(self) -> list[Admit]:

@@ -37,8 +37,8 @@ def order(snapshot: Snapshot, policy: Policy, now: float) -> Order:
     starved_W = _starved(snapshot, policy, gpus_W, running_W, run_W, waited_W)
     levels_W = np.where(starved_W, STARVED, levels_W)
     pending = np.flatnonzero(~running_W)
-    first_W = np.where(levels_W == STARVED, snapshot.queued_W, snapshot.submitted_W)
-    keys = (snapshot.tie_W, gpus_W, first_W, levels_W, -snapshot.priority_W)
+    first_W = np.where(levels_W == STARVED, snapshot.queued_W, gpus_W)  # small first inside a level
+    keys = (snapshot.tie_W, snapshot.submitted_W, first_W, levels_W, -snapshot.priority_W)
     pending = pending[np.lexsort(tuple(key[pending] for key in keys))]
     return Order(levels_W, gpus_W, run_W, waited_W, pending)
 
@@ -47,7 +47,7 @@ def _levels(snapshot: Snapshot, policy: Policy, gpus_W: Ints, attained_W: Floats
     width_W = np.maximum(gpus_W / WHOLE, 0.001)
     gang_W = gpus_W > int(snapshot.node_gpus_N.max(initial=1)) * WHOLE
     width_W = np.where(gang_W, width_W**policy.gang_exponent, width_W)
-    service_W = np.maximum(attained_W, policy.quantum_seconds) * width_W
+    service_W = attained_W * width_W
     steps_W = np.log(np.maximum(service_W, policy.level_seconds) / policy.level_seconds) / np.log(policy.level_base)
     # The smallest amount past a level's start is in it, whatever the logarithm's last digit says.
     levels_W: Ints = np.where(service_W < policy.level_seconds, 0, np.floor(steps_W + 1e-9) + 1).astype(np.int64)

@@ -64,7 +64,8 @@ class _Pass:
         holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in self.holding.items()]
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
         table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
-        return Plan(decisions=(*self.decisions, *holds), waiting=table)
+        never = (w for w in waiting if w in self.verdicts and self.verdicts[w].reason in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES))
+        return Plan(decisions=(*self.decisions, *holds), waiting=table, never_fit=tuple(self.snapshot.ids[w] for w in never))
 
     def _kinds(self) -> None:
         """Columns of what waits, as Python values: the loop below touches each at most a few times."""
@@ -129,7 +130,7 @@ class _Pass:
         if laid is not None:
             self._admit(w, laid, borrowed=borrowed)
             return
-        if self._never_fits(w, allowed_N):
+        if self._never_fits(w, queue, allowed_N):
             return
         if self.later is not self.room and self._hold_what_leaves(w, allowed_N):
             return
@@ -233,30 +234,42 @@ class _Pass:
         starved = int(self.order.levels_W[w]) == STARVED
         if starved or not self.policy.preemption:
             self.reservations.reserve(w, self.later, allowed_N)
-        elif not self._may_become_patient(w):
+        else:
             self._no_room.add((*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])))
 
-    def _may_become_patient(self, w: int) -> bool:
-        """Others of its kind may have waited long enough to take back where this one has not."""
-        return False
-
-    def _never_fits(self, w: int, allowed_N: Bools) -> bool:
-        key = self.kind[w]
+    def _never_fits(self, w: int, queue: int, allowed_N: Bools) -> bool:
+        """Whether it could not start on an empty cluster either, be it for its size or for the limit on a flavor."""
+        closed = self._closed(w, queue)
+        key = (*self.kind[w], *closed)
         if key not in self._never:
-            if self._empty is None:
-                self._empty = whole_cluster(self.snapshot)
-            fits = int(np.minimum(self._empty.fits(w, allowed_N), key[2]).sum())
-            self._never[key] = fits < key[2]
-        if self._never[key]:
+            self._never[key] = not self._fits_empty(w, allowed_N)
+        if not self._never[key]:
+            return False
+        if closed and self._fits_empty(w, allowed_nodes(self.snapshot, w, [])):
+            over = self.shares.over_flavor(queue, self.amounts[w][0], closed)
+            self.verdicts[w] = Verdict(Reason.LIMIT, queue=over[0], resource=over[1])
+        else:
             self.verdicts[w] = Verdict(Reason.NEVER_FITS if allowed_N.any() else Reason.NO_NODE_MATCHES)
-        return self._never[key]
+        return True
+
+    def _fits_empty(self, w: int, allowed_N: Bools) -> bool:
+        if self._empty is None:
+            self._empty = whole_cluster(self.snapshot)
+        replicas = self.kind[w][2]
+        return bool(int(np.minimum(self._empty.fits(w, allowed_N), replicas).sum()) >= replicas)
+
+    def _closed(self, w: int, queue: int) -> tuple[int, ...]:
+        amounts = self.amounts[w]
+        if not self.snapshot.flavors or not amounts[0] or any(amounts[3:]):
+            return ()  # one that names its flavor was measured against that limit already
+        return self.shares.closed_flavors(queue, amounts[0])
 
     def _allowed_nodes(self, w: int, queue: int) -> Bools:
-        closed = self.shares.closed_flavors(queue, self.amounts[w][0]) if self.snapshot.flavors else []
+        closed = self._closed(w, queue)
         constraint, gpu, _, _, _, gpu_memory = self.kind[w]
-        key = (constraint, min(gpu, WHOLE), gpu_memory, tuple(closed))
+        key = (constraint, min(gpu, WHOLE), gpu_memory, closed)
         if key not in self._allowed:
-            self._allowed[key] = allowed_nodes(self.snapshot, w, closed)
+            self._allowed[key] = allowed_nodes(self.snapshot, w, list(closed))
         return self._allowed[key]
 
     def _victims(self) -> Victims:

@@ -13,13 +13,12 @@ class Policy:
         up each time s grows `level_base`-fold. Lower levels go first, and may take capacity from higher ones.
     gang_exponent: a gang over several nodes of g GPUs counts as g ** gang_exponent GPUs there. Below 1, because it
         waits longer for room of its size than its use alone would explain.
-    quantum_seconds: what a workload will use at least once it runs; a fresh one is put in the level of that.
     min_run_seconds: nothing is preempted before it has run this long in its present attempt.
     patience_seconds: how long a workload waits for room by itself before it may take it from one of its own queue. Most
         waits end sooner, and then nobody has paid for a restart.
     patience_per_node_seconds: the same for a gang, for each node beyond the first: the wider, the more it disturbs.
-    displaced_share: at most this part of the eligible capacity is taken back for one workload, unless it starves.
-    victim_share: a workload that holds more than this part is only taken back for one as large, unless it starves.
+    gang_victim_width: a gang over several nodes is taken back only for one that is at least this part of its size, unless it
+        starves: what is left of a gang's place is soon filled, and it waits long for another.
     collateral: GPUs taken back at most, as a multiple of those asked for.
     starvation_seconds: waiting this long (and `starvation_stretch` times what it has run) makes a workload starve: it goes
         first and may take from any of its priority or below.
@@ -32,12 +31,10 @@ class Policy:
     level_seconds: float = 900.0
     level_base: float = 4.0
     gang_exponent: float = 0.9
-    quantum_seconds: float = 300.0
     min_run_seconds: float = 1800.0
     patience_seconds: float = 1800.0
     patience_per_node_seconds: float = 2400.0
-    displaced_share: float = 1.0
-    victim_share: float = 1.0
+    gang_victim_width: float = 0.5
     collateral: float = 8.0
     starvation_seconds: float = 24 * 3600.0
     starvation_stretch: float = 0.0

@@ -54,15 +54,21 @@ class Shares:
                     return q, r
         return None
 
-    def closed_flavors(self, queue: int, gpus: int) -> list[int]:
+    def closed_flavors(self, queue: int, gpus: int) -> tuple[int, ...]:
         """Flavors whose limit `gpus` more would break: a workload that takes any flavor must not be put there."""
-        closed = set()
+        flavors = range(len(self.snapshot.flavors))
+        return tuple(f for f in flavors if self._over_flavor(queue, gpus, f) >= 0)
+
+    def over_flavor(self, queue: int, gpus: int, closed: tuple[int, ...]) -> tuple[int, int]:
+        """The queue and resource whose limit closes the first of `closed`."""
+        return self._over_flavor(queue, gpus, closed[0]), 3 + closed[0]
+
+    def _over_flavor(self, queue: int, gpus: int, flavor: int) -> int:
+        r = 3 + flavor
         for q in self.chains[queue]:
-            if self._limited[q]:
-                for f in range(len(self.snapshot.flavors)):
-                    if self.held[q][3 + f] + self.stopping[q][3 + f] + gpus > self.limit[q][3 + f]:
-                        closed.add(f)
-        return sorted(closed)
+            if self._limited[q] and self.held[q][r] + self.stopping[q][r] + gpus > self.limit[q][r]:
+                return q
+        return -1
 
     def over_quota(self, queue: int, amounts: list[int]) -> bool:
         """Would `amounts` more be beyond what the queue is guaranteed, by the resource that matters for it?"""

@@ -44,6 +44,7 @@ class Victims:
         self._cost_W = (60.0 + self.lost_W) * np.maximum(self._gpus_W, 0.1) / (1.0 + level_W)
         self._gone = np.zeros(len(snapshot.ids), dtype=np.bool_)
         self._borrowed: Bools | None = None
+        self._largest = max(1, int(snapshot.node_gpus_N.max(initial=1)))
         self._many_queues = len(shares.chains) > 1
         rank = np.lexsort((snapshot.tie_W, self._cost_W, -level_W))
         self._preference_W = np.empty(len(rank), dtype=np.int64)
@@ -99,8 +100,8 @@ class Victims:
             if level == STARVED:
                 reason_V[equal_V & (level_V != STARVED)] = 3
             elif self._is_patient(w):
-                gpus, most = self._gpus_W[w], policy.victim_share * self.shares.capacity_R[0] / WHOLE
-                wide_V = (self._gpus_W[rows] > most) & (self._gpus_W[rows] > gpus)
+                gang_V = self._gpus_W[rows] > self._largest
+                wide_V = gang_V & (self._gpus_W[rows] * policy.gang_victim_width > self._gpus_W[w])
                 reason_V[equal_V & (level_V > level) & ~wide_V] = 4
             reason_V[same_V & (priority_V < snapshot.priority_W[w])] = 2
         if policy.reclaim and self._many_queues:
@@ -108,9 +109,8 @@ class Victims:
         return reason_V
 
     def _is_patient(self, w: int) -> bool:
-        policy, snapshot = self.policy, self.snapshot
-        largest = max(1, int(snapshot.node_gpus_N.max(initial=1)))
-        nodes = max(1.0, self._gpus_W[w] / largest)
+        policy = self.policy
+        nodes = max(1.0, self._gpus_W[w] / self._largest)
         patience = max(policy.patience_seconds, policy.patience_per_node_seconds * (nodes - 1.0))
         return bool(self.order.waited_W[w] >= patience)
 
@@ -231,10 +231,6 @@ class Victims:
         """The limits on what one preemption may cost, and on what it may do to other queues' shares."""
         policy, shares, snapshot = self.policy, self.shares, self.snapshot
         service = sum(self._gpus_W[v] for v, reason in taken if reason is PreemptReason.SERVICE)
-        capacity = shares.capacity_R[0] / WHOLE
-        largest = float(snapshot.node_gpus_N.max(initial=1))
-        if service > max(policy.displaced_share * capacity, largest):
-            return False
         if service > max(policy.collateral * self._gpus_W[w], 1.0):
             return False
         shared = [v for v, reason in taken if reason is PreemptReason.SHARE]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from narf.data.engine import engine
+from narf.data.engine import engine, first_row, rows
 from narf.data.manifest import FileChanges
 from narf.data.statistics import plain_rows
 from narf.data.tabular import Table
@@ -39,9 +39,9 @@ def compare_rows(before: Table, after: Table, changes: FileChanges, key: Sequenc
         result: dict[str, Any] = {"compared_columns": common}
         queries = _keyed(columns, key, common) if key else _bags(columns)
         for what, query in queries.items():
-            (result[what],) = connection.execute(f"SELECT count(*) FROM ({query})").fetchone()
+            (result[what],) = first_row(connection, f"SELECT count(*) FROM ({query})")
             if result[what]:
-                result[f"{what}_examples"] = plain_rows(connection.execute(f"SELECT * FROM ({query}) LIMIT {_SHOWN}").to_arrow_table())
+                result[f"{what}_examples"] = plain_rows(rows(connection, f"SELECT * FROM ({query}) LIMIT {_SHOWN}"))
     return result
 
 

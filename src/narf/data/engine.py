@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,17 @@ def engine(tables: Mapping[str, Table | pa.Table], *, memory: str = "1GB") -> It
         yield connection
     finally:
         connection.close()
+
+
+def first_row(connection: Any, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...]:
+    """The first row, and the result closed: DuckDB runs nothing else while one is open."""
+    row: tuple[Any, ...] = connection.execute(query, list(values)).fetchall()[0]
+    return row
+
+
+def rows(connection: Any, query: str, values: Sequence[Any] = ()) -> pa.Table:
+    found: pa.Table = connection.sql(query, params=list(values)).to_arrow_table()
+    return found
 
 
 def _scannable(table: Table | pa.Table) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from narf.data.engine import engine
+from narf.data.engine import engine, first_row, rows
 from narf.data.statistics import plain_rows
 from narf.data.tabular import Table
 from narf.domain.errors import BadInput
@@ -84,14 +84,14 @@ def _columns(table: Table, check: Mapping[str, Any]) -> Outcome:
 
 
 def _rows(connection: Any, check: Mapping[str, Any], _names: list[str]) -> Outcome:
-    (count,) = connection.execute("SELECT count(*) FROM data").fetchone()
+    (count,) = first_row(connection, "SELECT count(*) FROM data")
     passed = float(check.get("least", 0)) <= count <= float(check.get("most", "inf"))
     return Outcome(check, passed, f"There are {count:,} rows{'' if passed else f', not {_span(check)}'}.")
 
 
 def _nulls(connection: Any, check: Mapping[str, Any], names: list[str]) -> Outcome:
     column = _quoted(names[0])
-    nulls, count = connection.execute(f"SELECT count(*) - count({column}), count(*) FROM data").fetchone()
+    nulls, count = first_row(connection, f"SELECT count(*) - count({column}), count(*) FROM data")
     share, most = (nulls / count if count else 0.0), float(check.get("most", 0))
     sentence = f"{names[0]!r} has {nulls:,} nulls in {count:,} rows ({share:.2%}); {most:.2%} are allowed."
     return Outcome(check, share <= most, sentence)
@@ -111,8 +111,8 @@ def _range(connection: Any, check: Mapping[str, Any], names: list[str]) -> Outco
 def _unique(connection: Any, check: Mapping[str, Any], names: list[str]) -> Outcome:
     columns = ", ".join(_quoted(name) for name in names)
     query = f"SELECT {columns}, count(*) AS times FROM data GROUP BY {columns} HAVING count(*) > 1"
-    (count,) = connection.execute(f"SELECT count(*) FROM ({query})").fetchone()
-    examples = plain_rows(connection.execute(f"{query} ORDER BY times DESC LIMIT 5").to_arrow_table()) if count else []
+    (count,) = first_row(connection, f"SELECT count(*) FROM ({query})")
+    examples = plain_rows(rows(connection, f"{query} ORDER BY times DESC LIMIT 5")) if count else []
     return Outcome(check, count == 0, f"{count:,} values of {', '.join(names)} stand more than once.", tuple(examples))
 
 
@@ -136,13 +136,15 @@ def _sql(connection: Any, check: Mapping[str, Any], _names: list[str]) -> Outcom
         raise BadInput(
             "The check 'sql' is not one SELECT.", remedy="Write a SELECT over the table data that finds bad rows.", field="checks"
         )
-    found = connection.execute(check["sql"]).to_arrow_table()
-    return Outcome(check, found.num_rows == 0, f"The query finds {found.num_rows:,} rows.", tuple(plain_rows(found.slice(0, 5))))
+    query = str(check["sql"]).strip().rstrip(";")
+    (count,) = first_row(connection, f"SELECT count(*) FROM ({query})")
+    examples = plain_rows(rows(connection, f"SELECT * FROM ({query}) LIMIT 5")) if count else []
+    return Outcome(check, count == 0, f"The query finds {count:,} rows.", tuple(examples))
 
 
 def _none_where(connection: Any, check: Mapping[str, Any], condition: str, values: list[Any], what: str) -> Outcome:
-    (count,) = connection.execute(f"SELECT count(*) FROM data WHERE {condition}", values).fetchone()
-    examples = plain_rows(connection.execute(f"SELECT * FROM data WHERE {condition} LIMIT 5", values).to_arrow_table()) if count else []
+    (count,) = first_row(connection, f"SELECT count(*) FROM data WHERE {condition}", values)
+    examples = plain_rows(rows(connection, f"SELECT * FROM data WHERE {condition} LIMIT 5", values)) if count else []
     return Outcome(check, count == 0, f"{count:,} rows have {what}.", tuple(examples))
 
 

@@ -39,7 +39,9 @@ def parse_reference(text: str) -> Reference:
     if at and not selector:
         raise BadInput(f"{text!r} has nothing after the '@'.", remedy="Write NAME@v3, NAME@latest or NAME@TAG.", field="data")
     check_name(name, kind="dataset", field="data")
-    return Reference(name, check_name(selector, kind="version", field="data") if at else LATEST)
+    if not at or _HASH.fullmatch(selector):
+        return Reference(name, selector or LATEST)
+    return Reference(name, check_name(selector, kind="version", field="data"))
 
 
 def check_tag(tag: str) -> str:

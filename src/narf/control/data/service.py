@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from narf.domain.names import check_name
 if TYPE_CHECKING:
     from narf.data.quality import Outcome
 
+_log = logging.getLogger(__name__)
 _KEEP_UNUSED = timedelta(days=7)  # folders and caches nobody asked for
 _GRACE = timedelta(days=1)  # objects of imports that are under way
 
@@ -113,7 +115,7 @@ class DatasetService:
         digest = self.objects.put(counted.to_json())
         new = self._new_version(project, name, counted, found, digest, outcomes, provenance or {}, by)
         version = self._insert(new, tags, description, edges)
-        if self._register_table is not None and version.kind == "table" and version.iceberg is None:
+        if self._register_table is not None and version.format == "parquet" and version.iceberg is None:
             version = self._pin(version, counted)
         self.registered()
         return Published(version=version, created=True)
@@ -220,12 +222,25 @@ class DatasetService:
     def _pin(self, version: DatasetVersion, manifest: Manifest) -> DatasetVersion:
         """Register the table in the Iceberg catalogue and note its snapshot. What a kill leaves out, `pin_missing` makes up."""
         assert self._register_table is not None
-        pinned = self._register_table(version, manifest, self.objects)
+        try:
+            pinned = self._register_table(version, manifest, self.objects)
+        except Exception:  # the version stands without it; the next pass of the reconciler tries again
+            _log.exception("%s is not in the Iceberg catalogue yet", version.node)
+            return version
         if pinned is None:
             return version
         with self._database.write() as connection:
             store.set_iceberg(connection, version, pinned)
         return replace(version, iceberg=pinned)
+
+    def pin_missing(self) -> None:
+        """Register tables whose registration a kill left out."""
+        if self._register_table is None:
+            return
+        with self._database.read() as connection:
+            unpinned = store.find_unpinned(connection)
+        for version in unpinned:
+            self._pin(version, self.manifest(version))
 
     # -- finding
 

@@ -304,6 +304,7 @@ class ImportReconciler:
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
         if row is None:
+            self._datasets.pin_missing()
             return False
         self._work(_import(dict(row)))
         return True

@@ -160,6 +160,12 @@ def set_iceberg(connection: Connection, version: DatasetVersion, iceberg: Mappin
     connection.execute(update(versions).where(*_same(version)).values(iceberg=json.dumps(dict(iceberg))))
 
 
+def find_unpinned(connection: Connection) -> list[DatasetVersion]:
+    """Parquet tables that are not in the Iceberg catalogue yet."""
+    where = (versions.c.format == "parquet", versions.c.iceberg.is_(None), versions.c.removed_at.is_(None))
+    return _all(connection, select(versions).where(*where).order_by(versions.c.created_at).limit(20))
+
+
 def find_version(connection: Connection, project: str, dataset: str, number: int) -> DatasetVersion | None:
     where = (versions.c.project == project, versions.c.dataset == dataset, versions.c.number == number)
     return _first(connection, select(versions).where(*where))

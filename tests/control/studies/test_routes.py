@@ -1,0 +1,116 @@
+"""Studies over HTTP: what is asked and answered, and that bad input is a 4xx with a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+SCRIPT = b"""
+import argparse
+import mlflow
+p = argparse.ArgumentParser()
+p.add_argument("--lr", type=float, default=0.1)
+p.add_argument("--size", type=int, default=32)
+args = p.parse_args()
+mlflow.log_metric("val_loss", abs(args.lr - 0.3))
+"""
+STUDIES = "/api/v1/projects/default/studies"
+
+
+@pytest.fixture(scope="module")
+def snapshot(admin):
+    digest = hashlib.sha256(SCRIPT).hexdigest()
+    assert admin.put(f"/api/v1/projects/default/objects/{digest}", content=SCRIPT).is_success
+    files = [{"path": "train.py", "sha256": digest, "size": len(SCRIPT)}]
+    return admin.post("/api/v1/projects/default/snapshots", json={"files": files}).json()["id"]
+
+
+def test_the_form_is_filled_from_discovery(admin, snapshot):
+    found = admin.post(f"{STUDIES}/discover", json={"snapshot": snapshot, "script": "train.py"}).json()
+    assert found["tunable"] == ["lr", "size"]
+    assert found["parameters"][0]["range"] == "0.0033..1.0 log"
+    assert (found["metrics"][0]["name"], found["metrics"][0]["direction"]) == ("val_loss", "minimize")
+
+
+def test_a_study_is_begun_listed_shown_and_steered(admin, snapshot):
+    begun = admin.post(STUDIES, json={"snapshot": snapshot, "script": "train.py", "name": "one", "budget": {"trials": 3}})
+    assert begun.status_code == 201, begun.text
+    study = begun.json()
+    assert (study["state"], study["metric"], study["direction"], study["sampler"]) == ("running", "val_loss", "minimize", "tpe")
+    assert [parameter["name"] for parameter in study["space"]] == ["lr", "size"]
+    assert study["id"] in [item["id"] for item in admin.get(STUDIES).json()["items"]]
+    place = f"/api/v1/studies/{study['id']}"
+    assert admin.get(f"{STUDIES}/named/one").json()["id"] == study["id"]
+    assert admin.get(f"{place}/trials").json() == {"items": [], "next": None}
+    for part in ("history", "importance", "parallel", "slice"):
+        assert admin.get(f"{place}/{part}").status_code == 200
+    assert admin.get(f"{place}/best").status_code == 404
+    assert admin.post(f"{place}/pause").json()["state"] == "paused"
+    assert admin.post(f"{place}/resume").json()["state"] == "running"
+    assert admin.post(f"{place}/extend", json={"budget": {"trials": 9}}).json()["budget"]["trials"] == 9
+    assert admin.post(f"{place}/cancel").json()["state"] == "cancelled"
+    assert admin.post(f"{place}/pause").status_code == 409
+    assert admin.get(f"{STUDIES}/board").json()["groups"][0]["metric"] == "val_loss"
+
+
+def test_a_driver_begins_trials_and_tells_what_came_of_them(admin, snapshot):
+    asked = {"snapshot": snapshot, "script": "train.py", "name": "driven", "engine": "ray", "budget": {"trials": 2}}
+    place = f"/api/v1/studies/{admin.post(STUDIES, json=asked).json()['id']}/driver"
+    spec = admin.post(f"{place}/begin").json()
+    assert (spec["metric"], spec["trials"]) == ("val_loss", [])
+    first = admin.post(f"{place}/trials", json={"key": "a", "values": {"lr": 0.1, "size": 32}}).json()
+    assert admin.post(f"{place}/trials", json={"key": "a", "values": {"lr": 0.1, "size": 32}}).json() == first
+    assert admin.post(f"{place}/trials", json={"key": "b", "values": {"lr": 7.0}}).status_code == 422
+    at = "2026-01-01T00:00:00Z"
+    told = {"values": {"lr": 0.1, "size": 32}, "state": "succeeded", "started_at": at, "ended_at": at}
+    result = admin.post(f"{place}/results", json=told | {"number": first["number"], "reports": [[0, 0.5], [1, 0.25]]})
+    assert result.status_code == 200, result.text
+    second = admin.post(f"{place}/trials", json={"key": "b", "values": {"lr": 0.5, "size": 64}}).json()
+    admin.post(f"{place}/results", json=told | {"number": second["number"], "reports": [[0, None]]})
+    trials = admin.get(place.removesuffix("driver") + "trials").json()["items"]
+    assert [(trial["state"], trial["value"], trial["fault"]) for trial in trials] == [
+        ("succeeded", 0.25, None),
+        ("failed", None, "diverged"),
+    ]
+    lost = admin.post(f"{place}/trials", json={"key": "c", "values": {"lr": 0.2, "size": 64}}).json()
+    again = admin.post(f"{place}/begin").json()["trials"]
+    assert [trial["state"] for trial in again] == ["succeeded", "failed", "cancelled"]
+    assert again[2]["number"] == lost["number"]
+    assert admin.post(f"{place}/results", json=told | {"number": 99}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "says"),
+    [
+        ({"script": "other.py"}, 422, "no file"),
+        ({"snapshot": "0" * 64}, 404, "no"),
+        ({"space": [{"name": "lr", "low": 1, "high": 2}, {"name": "lr", "low": 1, "high": 2}]}, 422, "Two parameters"),
+        ({"space": {"lr": "2..1"}}, 422, "empty range"),
+        ({"space": {"rate": "1..2"}}, 422, "no parameter 'rate'"),
+        ({"sampler": "oracle"}, 422, "no sampler"),
+        ({"pruner": "shears"}, 422, "no pruner"),
+        ({"sampler_options": {"speed": 1}}, 422, "no option"),
+        ({"budget": {"trials": 0}}, 422, "greater than"),
+        ({"budget": {}}, 422, "needs an end"),
+        ({"metric": "quux"}, 422, "less or more"),
+        ({"name": "Not a name"}, 422, "cannot name"),
+        ({"warm_from": ["nothing"]}, 404, "no study"),
+        ({"initial": [{"lr": 50}]}, 422, "outside"),
+        ({"skip": ["lr", "size"]}, 422, "can be searched"),
+        ({"sampler": "pbt", "sampler_options": {"population": 1}}, 422, "2 to 10,000"),
+        ({"parallel": 0}, 422, "greater than"),
+    ],
+)
+def test_bad_input_changes_nothing_and_says_what_to_do(admin, snapshot, changes, status, says):
+    before = len(admin.get(STUDIES, params={"limit": 500}).json()["items"])
+    answer = admin.post(STUDIES, json={"snapshot": snapshot, "script": "train.py"} | changes)
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+    assert len(admin.get(STUDIES, params={"limit": 500}).json()["items"]) == before
+
+
+def test_strangers_see_nothing(nobody, admin, snapshot):
+    assert nobody.get(STUDIES).status_code == 401
+    assert admin.get("/api/v1/studies/st-nothing").status_code == 404
+    assert admin.get(STUDIES, params={"cursor": "nonsense"}).status_code == 422

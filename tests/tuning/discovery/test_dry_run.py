@@ -1,0 +1,127 @@
+"""The dry run finds what only running shows, stops before the training, and leaves the user's folder alone."""
+
+import hashlib
+import textwrap
+
+import pytest
+
+from narf.tuning.discovery.dry_run import confirm
+from narf.tuning.discovery.static import discover_statically
+
+
+@pytest.fixture
+def discover(tmp_path):
+    folder = tmp_path / "code"
+    folder.mkdir()
+
+    def run(text, *arguments, limit=60.0):
+        script = folder / "train.py"
+        script.write_text(textwrap.dedent(text))
+        return confirm(script, arguments, discover_statically(script, arguments), time_limit_seconds=limit)
+
+    run.folder = folder
+    return run
+
+
+def test_arguments_declared_in_a_loop_are_found(discover):
+    found = discover("""
+        import argparse
+        p = argparse.ArgumentParser()
+        for name, default in [("lr", 0.1), ("momentum", 0.9)]:
+            p.add_argument(f"--{name}", type=float, default=default)
+        p.add_argument("--hidden", type=int, default=64)
+        args = p.parse_args()
+        raise SystemExit("it trained")
+    """)
+    assert sorted(parameter.name for parameter in found.tunable) == ["hidden", "lr", "momentum"]
+    assert all(parameter.confirmed for parameter in found.tunable)
+    assert found.notes == ()
+
+
+def test_a_parser_that_the_script_never_uses_is_dropped(discover):
+    found = discover("""
+        import argparse
+        def old():
+            p = argparse.ArgumentParser()
+            p.add_argument("--gone", type=float, default=0.1)
+            return p
+        p = argparse.ArgumentParser()
+        p.add_argument("--lr", type=float, default=0.1)
+        p.parse_args()
+    """)
+    assert [parameter.name for parameter in found.tunable] == ["lr"]
+
+
+def test_click_options_are_confirmed_with_their_limits(discover):
+    found = discover("""
+        import click
+        @click.command()
+        @click.option("--rate", type=click.FloatRange(0.1, 0.4), default=0.2)
+        @click.option("--average/--last", default=False)
+        def main(rate, average):
+            raise SystemExit("it trained")
+        main()
+    """)
+    rate, average = found.tunable
+    assert (rate.name, rate.confirmed, rate.proposal.low, rate.proposal.high) == ("rate", True, 0.1, 0.4)
+    assert (average.passing.flag, average.passing.off_flag) == ("--average", "--last")
+
+
+def test_the_users_folder_stays_as_it_is(discover):
+    (discover.folder / "data.csv").write_text("1,2\n")
+    before = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in discover.folder.iterdir()}
+    found = discover(f"""
+        import argparse, os, pathlib
+        pathlib.Path("output.txt").write_text("here")
+        os.mkdir("runs")
+        for action in (lambda: open({str(discover.folder / "data.csv")!r}, "a"), lambda: os.remove({str(discover.folder / "data.csv")!r})):
+            try:
+                action()
+            except PermissionError:
+                print("refused")
+        p = argparse.ArgumentParser()
+        p.add_argument("--lr", type=float, default=0.1)
+        p.parse_args()
+    """)
+    after = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in discover.folder.iterdir() if path.name != "train.py"}
+    assert after == before
+    assert found.tunable[0].confirmed
+
+
+def test_a_script_that_hangs_is_stopped_and_what_was_read_stands(discover):
+    found = discover(
+        """
+        import argparse, time
+        time.sleep(600)
+        p = argparse.ArgumentParser()
+        p.add_argument("--lr", type=float, default=0.1)
+        p.parse_args()
+        """,
+        limit=1.0,
+    )
+    assert [parameter.name for parameter in found.tunable] == ["lr"]
+    assert not found.tunable[0].confirmed
+    assert "stopped after 1 seconds" in found.notes[0]
+
+
+def test_a_script_that_crashes_says_how(discover):
+    found = discover("LR = 0.1\nraise RuntimeError('no data here')\n")
+    assert [parameter.name for parameter in found.tunable] == ["LR"]
+    assert "no data here" in found.notes[0]
+
+
+@pytest.mark.slow
+def test_a_lightning_script_is_stopped_where_it_would_fit(discover):
+    found = discover("""
+        import lightning, torch
+        from lightning.pytorch.callbacks import ModelCheckpoint
+        class Model(lightning.LightningModule):
+            def __init__(self, lr=0.1):
+                super().__init__()
+                self.layer = torch.nn.Linear(1, 1)
+        trainer = lightning.Trainer(callbacks=[ModelCheckpoint(monitor="quality", mode="max")], logger=False, accelerator="cpu")
+        trainer.fit(Model())
+        raise RuntimeError("it trained")
+    """, limit=200.0)  # fmt: skip
+    assert [(parameter.name, parameter.confirmed) for parameter in found.tunable] == [("lr", True)]
+    assert (found.metrics[0].name, found.metrics[0].direction, found.metrics[0].confirmed) == ("quality", "maximize", True)

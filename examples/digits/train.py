@@ -4,6 +4,8 @@ python train.py --lr 0.001 --hidden 256
 """
 
 import argparse
+import os
+from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -40,11 +42,22 @@ class Digits(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.hparams.lr, weight_decay=self.hparams.weight_decay)
 
 
-def loaders(batch_size: int) -> tuple[DataLoader, DataLoader]:
+def read_digits():
+    """1,797 images of 64 pixels, 0 to 16, and their labels: from the folder in NARF_DATA_DIGITS, else from scikit-learn."""
+    if folder := os.environ.get("NARF_DATA_DIGITS"):
+        import pandas
+
+        table = pandas.read_parquet(Path(folder) / "digits.parquet")
+        return table.drop(columns="label").to_numpy(), table["label"].to_numpy()
     digits = load_digits()
-    x = torch.tensor(digits.data / 16.0, dtype=torch.float32)
-    y = torch.tensor(digits.target)
-    train, test = train_test_split(range(len(x)), test_size=0.2, random_state=0, stratify=digits.target)
+    return digits.data, digits.target
+
+
+def loaders(batch_size: int) -> tuple[DataLoader, DataLoader]:
+    pixels, labels = read_digits()
+    x = torch.tensor(pixels / 16.0, dtype=torch.float32)
+    y = torch.tensor(labels)
+    train, test = train_test_split(range(len(x)), test_size=0.2, random_state=0, stratify=labels)
     return (
         DataLoader(TensorDataset(x[train], y[train]), batch_size=batch_size, shuffle=True),
         DataLoader(TensorDataset(x[test], y[test]), batch_size=256),

@@ -36,8 +36,8 @@ class Policy:
     patience_per_node_seconds: float = 2400.0
     gang_victim_width: float = 0.5
     collateral: float = 8.0
-    starvation_seconds: float = 24 * 3600.0
-    starvation_stretch: float = 0.0
+    starvation_seconds: float = 8 * 3600.0
+    starvation_stretch: float = 4.0
     starved_share: float = 0.02
     starved_run: float = 1.0
     reservations: int = 8

@@ -1,0 +1,186 @@
+"""Forward: what happens from a snapshot on, if jobs run as long as is drawn for them. Forecasts and what-if come from it.
+
+The decisions are those of `plan` itself; what is drawn is only how long each workload will run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from narf.scheduling.decisions import Admit, Hold, Plan, Preempt
+from narf.scheduling.planner import plan
+from narf.scheduling.policy import Policy
+from narf.scheduling.requests import Placed
+from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
+
+MOST_STEPS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartForecast:
+    """When a waiting workload is expected to start: seconds from now, with the interval that holds nine of ten."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+def forecast_starts(
+    snapshot: Snapshot, policy: Policy, now: float, workloads: Sequence[str], *, draws: int = 20, seed: int = 0
+) -> Mapping[str, StartForecast]:
+    """For each of `workloads` that starts in most draws: when. The same arguments give the same answer."""
+    rng = random.Random(seed)
+    seen: dict[str, list[float]] = {workload: [] for workload in workloads}
+    for _ in range(draws):
+        starts = starts_from(snapshot, policy, now, set(workloads), drawn_durations(snapshot, policy, now, rng))
+        for workload in workloads:
+            seen[workload].append(starts.get(workload, float("inf")) - now)
+    found = {}
+    for workload, waits in seen.items():
+        waits.sort()
+        middle = waits[len(waits) // 2]
+        if middle < float("inf"):
+            finite = [wait for wait in waits if wait < float("inf")]
+            # With few draws the outermost stand for the ends of the interval.
+            found[workload] = StartForecast(seconds=middle, low=finite[len(finite) // 20], high=finite[-1 - len(finite) // 20])
+    return found
+
+
+def drawn_durations(snapshot: Snapshot, policy: Policy, now: float, rng: random.Random) -> Floats:
+    """How long each workload runs in all, drawn from its forecast; longer than it has run already."""
+    low_W, middle_W, high_W = snapshot.duration_3W
+    default = policy.default_duration_seconds
+    ran_W = snapshot.attained_W + np.nan_to_num(np.maximum(0.0, now - snapshot.started_W))
+    drawn = np.empty(len(middle_W))
+    for w, (low, middle, high, ran) in enumerate(zip(low_W.tolist(), middle_W.tolist(), high_W.tolist(), ran_W.tolist(), strict=True)):
+        if not middle > 0:
+            low, middle, high = default / 10, default, default * 6
+        for _ in range(8):
+            duration = _between(low, middle, high, rng.random())
+            if duration > ran:
+                break
+        else:  # it has outlived its forecast: of what lasts, half lasts twice as long
+            duration = ran / max(1e-3, rng.random())
+        drawn[w] = min(duration, float(snapshot.max_seconds_W[w]))
+    return drawn
+
+
+def _between(low: float, middle: float, high: float, part: float) -> float:
+    """The value at `part` of a distribution with these values at 10, 50 and 90 %, straight in the logarithm between."""
+    points = [(0.0, max(1.0, low / 3)), (0.1, max(1.0, low)), (0.5, max(1.0, middle)), (0.9, max(1.0, high)), (1.0, max(1.0, high * 4))]
+    for (a, x), (b, y) in pairwise(points):
+        if part <= b:
+            return float(x * (y / x) ** ((part - a) / (b - a)))
+    return points[-1][1]
+
+
+def starts_from(snapshot: Snapshot, policy: Policy, now: float, wanted: set[str], duration_W: Floats) -> dict[str, float]:
+    """When each of `wanted` first starts, if all run as long as `duration_W` says. Those that do not start in sight are left out."""
+    state = snapshot
+    durations = dict(zip(snapshot.ids, duration_W.tolist(), strict=True))
+    found: dict[str, float] = {}
+    at = now
+    for _ in range(MOST_STEPS):
+        answer = plan(state, policy, at)
+        state = applied(state, answer, at)
+        for admit in answer.admits:
+            if admit.workload in wanted:
+                found.setdefault(admit.workload, at)
+        if len(found) == len(wanted):
+            break
+        if answer.preempts:
+            continue  # what they free is given at once
+        running = np.flatnonzero(state.phase_W == 1)
+        if not len(running):
+            break
+        ends = [
+            max(at, state.started_W[w] + durations[state.ids[w]] - state.attained_W[w], state.started_W[w] + 1.0) for w in running.tolist()
+        ]
+        following = min(ends)
+        # Patience, levels and starvation change without an event; look from time to time, as production does.
+        following = min(following, at + max(300.0, (following - at) / 4))
+        over = {int(w) for w, end in zip(running.tolist(), ends, strict=True) if end <= following}
+        state = without(state, over)
+        at = float(following)
+    return found
+
+
+def applied(snapshot: Snapshot, answer: Plan, now: float) -> Snapshot:
+    """`snapshot` after the decisions of `answer`: those asked to leave have left, the admitted run, the holds are held."""
+    index = {workload: w for w, workload in enumerate(snapshot.ids)}
+    phase_W, started_W = snapshot.phase_W.copy(), snapshot.started_W.copy()
+    queued_W, attained_W = snapshot.queued_W.copy(), snapshot.attained_W.copy()
+    stay_W = snapshot.phase_W == 1
+    places: list[tuple[int, tuple[Placed, ...]]] = []
+    stopped = [index[d.workload] for d in answer.decisions if isinstance(d, Preempt)] + np.flatnonzero(snapshot.phase_W == 2).tolist()
+    for w in stopped:
+        attained_W[w] += max(0.0, now - float(started_W[w])) if started_W[w] == started_W[w] else 0.0
+        phase_W[w], started_W[w], queued_W[w], stay_W[w] = 0, np.nan, now, False
+    for decision in answer.decisions:
+        if isinstance(decision, Admit):
+            w = index[decision.workload]
+            phase_W[w], started_W[w] = 1, now
+            places.append((w, decision.placed))
+        elif isinstance(decision, Hold):
+            places.append((index[decision.workload], decision.placed))
+    changed = replace(snapshot, phase_W=phase_W, started_W=started_W, queued_W=queued_W, attained_W=attained_W)
+    return _placed(changed, stay_W, places)
+
+
+def without(snapshot: Snapshot, gone: set[int]) -> Snapshot:
+    """`snapshot` without these rows."""
+    keep_W = np.ones(len(snapshot.ids), dtype=np.bool_)
+    keep_W[list(gone)] = False
+    new_W = np.cumsum(keep_W) - 1
+    rows_A, rows_G = keep_W[snapshot.placed_workload_A], keep_W[snapshot.slice_workload_G]
+    columns = {
+        name: getattr(snapshot, name)[..., keep_W] for name in Snapshot.__dataclass_fields__ if name.endswith("W")
+    }  # fmt: skip
+    return replace(
+        snapshot,
+        ids=[workload for workload, keep in zip(snapshot.ids, keep_W.tolist(), strict=True) if keep],
+        placed_workload_A=new_W[snapshot.placed_workload_A[rows_A]],
+        placed_replica_A=snapshot.placed_replica_A[rows_A],
+        placed_node_A=snapshot.placed_node_A[rows_A],
+        slice_workload_G=new_W[snapshot.slice_workload_G[rows_G]],
+        slice_replica_G=snapshot.slice_replica_G[rows_G],
+        slice_node_G=snapshot.slice_node_G[rows_G],
+        slice_gpu_G=snapshot.slice_gpu_G[rows_G],
+        slice_amount_G=snapshot.slice_amount_G[rows_G],
+        **columns,
+    )
+
+
+def _placed(snapshot: Snapshot, stay_W: Bools, places: list[tuple[int, tuple[Placed, ...]]]) -> Snapshot:
+    """With the placements of `stay_W` as they are, and `places` besides."""
+    node_index = {name: n for n, name in enumerate(snapshot.node_names)}
+    rows_A, rows_G = stay_W[snapshot.placed_workload_A], stay_W[snapshot.slice_workload_G]
+    placed = [(w, r, node_index[p.node]) for w, all_placed in places for r, p in enumerate(all_placed)]
+    slices = [
+        (w, r, node_index[p.node], gpu, min(int(snapshot.gpu_W[w]), WHOLE))
+        for w, all_placed in places
+        for r, p in enumerate(all_placed)
+        for gpu in p.gpu_indices
+    ]
+    new_A = np.array(placed, dtype=np.int64).reshape(-1, 3)
+    new_G = np.array(slices, dtype=np.int64).reshape(-1, 5)
+
+    def joined(old: Ints, rows: Bools, new: Ints) -> Ints:
+        return np.concatenate([old[rows], new])
+
+    return replace(
+        snapshot,
+        placed_workload_A=joined(snapshot.placed_workload_A, rows_A, new_A[:, 0]),
+        placed_replica_A=joined(snapshot.placed_replica_A, rows_A, new_A[:, 1]),
+        placed_node_A=joined(snapshot.placed_node_A, rows_A, new_A[:, 2]),
+        slice_workload_G=joined(snapshot.slice_workload_G, rows_G, new_G[:, 0]),
+        slice_replica_G=joined(snapshot.slice_replica_G, rows_G, new_G[:, 1]),
+        slice_node_G=joined(snapshot.slice_node_G, rows_G, new_G[:, 2]),
+        slice_gpu_G=joined(snapshot.slice_gpu_G, rows_G, new_G[:, 3]),
+        slice_amount_G=joined(snapshot.slice_amount_G, rows_G, new_G[:, 4]),
+    )

@@ -1,0 +1,88 @@
+"""Explanations, forecasts and recordings of plans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from narf.domain.errors import BadInput
+from narf.domain.workload import Resources
+from narf.scheduling import DEFAULT_POLICY, Forecast, Node, Phase, Placed, Queue, Request, plan, snapshot_of
+from narf.scheduling.explanation import explain
+from narf.scheduling.forward import forecast_starts
+from narf.scheduling.recording import load, record
+
+NOW = 1_000_000.0
+NODE = Node(name="a", cpu=64, memory_bytes=1 << 38, gpus=2)
+
+
+def request(name: str, gpu: float, **changes: object) -> Request:
+    base: dict[str, object] = {"resources": Resources(gpu=gpu, cpu=0.1), "queue": "p", "submitted_at": NOW - 10}
+    return Request(id=name, **(base | changes))  # type: ignore[arg-type]
+
+
+def busy(name: str, gpus: tuple[int, ...], ran: float = 100.0, **changes: object) -> Request:
+    started = request(name, float(len(gpus)), submitted_at=NOW - ran, **changes)
+    return replace(started, phase=Phase.RUNNING, placed=(Placed(node="a", gpu_indices=gpus),), started_at=NOW - ran)
+
+
+def explained(requests: list[Request], name: str, queues: list[Queue] | None = None, nodes: list[Node] | None = None):  # type: ignore[no-untyped-def]
+    snapshot = snapshot_of(nodes or [NODE], queues or [], requests)
+    return explain(snapshot, plan(snapshot, DEFAULT_POLICY, NOW), DEFAULT_POLICY, NOW, name)
+
+
+def test_it_names_who_holds_the_capacity_and_what_would_start_now() -> None:
+    why = explained([busy("r", (0,)), request("x", 2.0)], "x")
+    assert "It asks for 2 GPUs, and 1 GPU is free. The most is held by r (1 GPU, p)." in why.sentence
+    assert why.remedy == "It would start now with 1 GPU instead of 2."
+    assert [(h.workload, h.amount, h.running_seconds) for h in why.holders] == [("r", 1.0, 100.0)]
+
+
+def test_a_limit_is_named_with_what_is_left_of_it() -> None:
+    why = explained([busy("r", (0,)), request("x", 1.0)], "x", [Queue(name="p", limit={"gpu": 1})])
+    assert why.sentence.startswith("It asks for 1 GPU, and 'p' may take 0 GPUs more before it reaches its limit.")
+
+
+def test_what_can_never_fit_is_told_the_largest_that_could() -> None:
+    assert (
+        explained([request("x", 4.0)], "x").remedy
+        == "The largest that could start here is 2 GPUs on one node; ask for more as a gang of replicas."
+    )
+    assert explained([request("x", 1.0, replicas=9)], "x").remedy == "The largest that could start here is 2 replicas of 1 GPU each."
+
+
+def test_an_unknown_flavor_is_told_which_there_are() -> None:
+    flavored = replace(NODE, flavor="a100")
+    why = explained([request("x", 1.0, resources=Resources(gpu=1, flavor="h100"))], "x", nodes=[flavored])
+    assert why.remedy == "Choose another flavor or selector; flavors here: a100."
+
+
+def test_the_forecast_is_when_what_runs_is_expected_to_end() -> None:
+    running = busy("r", (0, 1), ran=100.0, forecast=Forecast(low=900, middle=1000, high=1100))
+    snapshot = snapshot_of([NODE], [], [running, request("x", 2.0)])
+    found = forecast_starts(snapshot, DEFAULT_POLICY, NOW, ["x"])["x"]
+    assert found.low <= found.seconds <= found.high
+    assert 500 < found.seconds < 1300
+    assert forecast_starts(snapshot, DEFAULT_POLICY, NOW, ["x"])["x"] == found
+
+
+def test_what_never_starts_has_no_forecast() -> None:
+    snapshot = snapshot_of([NODE], [], [request("x", 8.0)])
+    assert forecast_starts(snapshot, DEFAULT_POLICY, NOW, ["x"]) == {}
+
+
+def test_a_recorded_snapshot_gives_the_same_decisions_again() -> None:
+    requests = [busy("r", (0,), ran=100_000.0), request("x", 2.0, submitted_at=NOW - 9000), request("y", 0.5)]
+    snapshot = snapshot_of([NODE], [Queue(name="p", quota={"gpu": 1})], requests)
+    answer = plan(snapshot, DEFAULT_POLICY, NOW)
+    recording = load(record(snapshot, DEFAULT_POLICY, NOW, answer.decisions))
+    again = plan(recording.snapshot, recording.policy, recording.now)
+    assert tuple(repr(d) for d in again.decisions) == recording.decisions
+    assert dict(again.waiting) == dict(answer.waiting)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04nothing", b"{}"])
+def test_what_is_no_recording_is_refused(data: bytes) -> None:
+    with pytest.raises(BadInput):
+        load(data)

@@ -1439,6 +1439,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/studies/{study}/driver/begin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin
+         * @description For the program that drives a study: everything it needs. Trials of a driver that was lost are given up.
+         */
+        post: operations["begin_api_v1_studies__study__driver_begin_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/driver/trials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Trial
+         * @description A trial begins; asked again with the same key, it is the same trial.
+         */
+        post: operations["trial_api_v1_studies__study__driver_trials_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study}/driver/results": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Result
+         * @description What came of a trial.
+         */
+        post: operations["result_api_v1_studies__study__driver_results_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/projects/{project}/experiments": {
         parameters: {
             query?: never;
@@ -1731,10 +1791,499 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/projects/{project}/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Models
+         * @description Models of a project, by name.
+         */
+        get: operations["list_models_api_v1_projects__project__models_get"];
+        put?: never;
+        /**
+         * Register
+         * @description A new version from a run's artifact. It is packaged for serving in the background.
+         */
+        post: operations["register_api_v1_projects__project__models_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/models/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show
+         * @description One model with its versions, newest first.
+         */
+        get: operations["show_api_v1_projects__project__models__model__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete
+         * @description Delete a model with all its versions, unless an endpoint serves it.
+         */
+        delete: operations["delete_api_v1_projects__project__models__model__delete"];
+        options?: never;
+        head?: never;
+        /** Change */
+        patch: operations["change_api_v1_projects__project__models__model__patch"];
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/models/{model}/aliases/{alias}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Alias
+         * @description Point an alias at a version. Endpoints that follow it roll over.
+         */
+        put: operations["set_alias_api_v1_projects__project__models__model__aliases__alias__put"];
+        post?: never;
+        /** Delete Alias */
+        delete: operations["delete_alias_api_v1_projects__project__models__model__aliases__alias__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/models/{model}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show Version */
+        get: operations["show_version_api_v1_projects__project__models__model__versions__version__get"];
+        put?: never;
+        post?: never;
+        /** Delete Version */
+        delete: operations["delete_version_api_v1_projects__project__models__model__versions__version__delete"];
+        options?: never;
+        head?: never;
+        /** Change Version */
+        patch: operations["change_version_api_v1_projects__project__models__model__versions__version__patch"];
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/models/{model}/versions/{version}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lineage
+         * @description Run, code and data that a version comes from.
+         */
+        get: operations["lineage_api_v1_projects__project__models__model__versions__version__lineage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/models/{model}/versions/{version}/package": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download
+         * @description The serving package, as a tar.
+         */
+        get: operations["download_api_v1_projects__project__models__model__versions__version__package_get"];
+        /**
+         * Receive
+         * @description The finished package, sent by the workload that made it.
+         */
+        put: operations["receive_api_v1_projects__project__models__model__versions__version__package_put"];
+        /**
+         * Package Again
+         * @description Package it again, with other options.
+         */
+        post: operations["package_again_api_v1_projects__project__models__model__versions__version__package_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/models/{model}/versions/{version}/package/failure": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Failed
+         * @description Why no package could be made, said by the workload that tried.
+         */
+        post: operations["failed_api_v1_projects__project__models__model__versions__version__package_failure_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project}/endpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Endpoints
+         * @description All endpoints of a project, by name.
+         */
+        get: operations["list_endpoints_api_v1_projects__project__endpoints_get"];
+        put?: never;
+        /**
+         * Deploy
+         * @description Deploy a model version: a new endpoint, or a new revision of the one of this name.
+         */
+        post: operations["deploy_api_v1_projects__project__endpoints_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show
+         * @description One endpoint, by id or name, with its revisions, replicas and history.
+         */
+        get: operations["show_api_v1_endpoints__endpoint__get"];
+        put?: never;
+        post?: never;
+        /** Delete */
+        delete: operations["delete_api_v1_endpoints__endpoint__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Change
+         * @description Change limits, policies and what it follows.
+         */
+        patch: operations["change_api_v1_endpoints__endpoint__patch"];
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Roll Back
+         * @description Back to the revision before, or to a number.
+         */
+        post: operations["roll_back_api_v1_endpoints__endpoint__rollback_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Promote
+         * @description All traffic to the canary now.
+         */
+        post: operations["promote_api_v1_endpoints__endpoint__promote_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}/predict": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Predict
+         * @description Try it: the body goes to the endpoint as it is (`{"inputs": ...}`), through the gateway.
+         */
+        post: operations["predict_api_v1_endpoints__endpoint__predict_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}/schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Schema
+         * @description OpenAPI of the model behind it.
+         */
+        get: operations["schema_api_v1_endpoints__endpoint__schema_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Traffic
+         * @description Requests, errors and latency by minute and revision, and the error budget.
+         */
+        get: operations["traffic_api_v1_endpoints__endpoint__traffic_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}/drift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Drift
+         * @description Inputs against the training data, and what was answered.
+         */
+        get: operations["drift_api_v1_endpoints__endpoint__drift_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/endpoints/{endpoint}/predictions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Predictions
+         * @description The newest predictions, without their payloads.
+         */
+        get: operations["predictions_api_v1_endpoints__endpoint__predictions_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/predictions/{prediction}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Trace
+         * @description From a prediction to model version, run, code and data.
+         */
+        get: operations["trace_api_v1_predictions__prediction__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/replicas/{workload}/address": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replica Is At
+         * @description A replica is ready, and where.
+         */
+        post: operations["replica_is_at_api_v1_replicas__workload__address_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/replicas/{workload}/predictions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replica Report
+         * @description What a replica predicted since its last report.
+         */
+        post: operations["replica_report_api_v1_replicas__workload__predictions_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/table": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Table
+         * @description Where each endpoint's replicas are. With `wait`, the answer comes when it is another than `known`.
+         */
+        get: operations["table_api_v1_gateway_table_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/reports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reports
+         * @description What a gateway saw in the last second.
+         */
+        post: operations["reports_api_v1_gateway_reports_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/caller": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who
+         * @description Whom a token speaks for, as gateways ask it.
+         */
+        get: operations["who_api_v1_gateway_caller_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** AddressIn */
+        AddressIn: {
+            /** Url */
+            url: string;
+        };
+        /** AliasIn */
+        AliasIn: {
+            /** Version */
+            version: number;
+        };
+        /** AnswersIn */
+        AnswersIn: {
+            /** Requests */
+            requests: number;
+            /** Errors */
+            errors: number;
+            /** Rejected */
+            rejected: number;
+            /** Histogram */
+            histogram: number[];
+            /** Seconds */
+            seconds: number;
+        };
         /** ArtifactOut */
         ArtifactOut: {
             /** Path */
@@ -1993,6 +2542,39 @@ export interface components {
              */
             context: string;
         };
+        /** DeployIn */
+        DeployIn: {
+            /** Least */
+            least?: number | null;
+            /** Most */
+            most?: number | null;
+            /** Target */
+            target?: number | null;
+            /** Idle Seconds */
+            idle_seconds?: number | null;
+            /** Timeout Seconds */
+            timeout_seconds?: number | null;
+            /** Canary */
+            canary?: number[] | null;
+            rollout?: components["schemas"]["RolloutIn"] | null;
+            resources?: components["schemas"]["ReplicaResources"] | null;
+            /** Webhook */
+            webhook?: string | null;
+            /** Public */
+            public?: boolean | null;
+            /** Alias */
+            alias?: string | null;
+            /**
+             * Model
+             * @description MODEL@ALIAS, MODEL/VERSION or MODEL (its newest)
+             */
+            model: string;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+        };
         /** DiffOut */
         DiffOut: {
             before: components["schemas"]["VersionRow"];
@@ -2074,6 +2656,65 @@ export interface components {
             /** Warning */
             warning: string;
         };
+        /**
+         * DrivenResultIn
+         * @description The end of a trial as its driver saw it. A value that is no number is null.
+         */
+        DrivenResultIn: {
+            /** Number */
+            number: number;
+            /** Values */
+            values: {
+                [key: string]: boolean | number | string | null;
+            };
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "succeeded" | "failed" | "pruned";
+            /** Reports */
+            reports?: [
+                number,
+                number | null
+            ][];
+            /**
+             * Output
+             * @default
+             */
+            output: string;
+            reason?: components["schemas"]["EndReason"] | null;
+            /** Exit Code */
+            exit_code?: number | null;
+            /**
+             * Started At
+             * Format: date-time
+             */
+            started_at: string;
+            /**
+             * Ended At
+             * Format: date-time
+             */
+            ended_at: string;
+        };
+        /**
+         * DrivenTrialIn
+         * @description A trial that a driver begins, under a key of its own.
+         */
+        DrivenTrialIn: {
+            /** Key */
+            key: string;
+            /** Values */
+            values: {
+                [key: string]: boolean | number | string | null;
+            };
+        };
+        /** DrivenTrialOut */
+        DrivenTrialOut: {
+            /** Number */
+            number: number;
+            /** Run Id */
+            run_id: string;
+        };
         /** EdgeOut */
         EdgeOut: {
             /** Source */
@@ -2094,20 +2735,161 @@ export interface components {
          * @enum {string}
          */
         EndReason: "completed" | "user_error" | "killed_by_signal" | "out_of_memory" | "time_limit" | "cancelled" | "preempted" | "node_lost" | "start_failed" | "environment_failed";
-        /** EventOut */
-        EventOut: {
+        /**
+         * EndpointChange
+         * @description What is left out stays as it is.
+         */
+        EndpointChange: {
+            /** Least */
+            least?: number | null;
+            /** Most */
+            most?: number | null;
+            /** Target */
+            target?: number | null;
+            /** Idle Seconds */
+            idle_seconds?: number | null;
+            /** Timeout Seconds */
+            timeout_seconds?: number | null;
+            /** Canary */
+            canary?: number[] | null;
+            rollout?: components["schemas"]["RolloutIn"] | null;
+            resources?: components["schemas"]["ReplicaResources"] | null;
+            /** Webhook */
+            webhook?: string | null;
+            /** Public */
+            public?: boolean | null;
+            /** Alias */
+            alias?: string | null;
+        };
+        /** EndpointDetail */
+        EndpointDetail: {
             /** Id */
-            id: number;
+            id: string;
+            /** Name */
+            name: string;
+            /** Project */
+            project: string;
+            /** Model */
+            model: string;
+            /** Alias */
+            alias: string;
+            /** State */
+            state: string;
+            /** Trouble */
+            trouble: string;
+            /** Url */
+            url: string;
+            /** Least */
+            least: number;
+            /** Most */
+            most: number;
+            /** Ready */
+            ready: number;
+            /** Target */
+            target: number;
+            /** Idle Seconds */
+            idle_seconds: number;
+            /** Timeout Seconds */
+            timeout_seconds: number;
+            /** Canary */
+            canary: number[];
+            /** Canary Step */
+            canary_step: number | null;
+            /** Resources */
+            resources: {
+                [key: string]: unknown;
+            };
+            /** Webhook */
+            webhook: string;
+            /** Public */
+            public: boolean;
+            /** Created By */
+            created_by: string;
             /**
-             * At
+             * Created At
              * Format: date-time
              */
-            at: string;
-            /** Attempt */
-            attempt: number;
-            state: components["schemas"]["WorkloadState"];
-            /** Sentence */
-            sentence: string;
+            created_at: string;
+            /** Last Used */
+            last_used: string | null;
+            /** Revisions */
+            revisions: components["schemas"]["RevisionOut"][];
+            /** Replicas */
+            replicas: components["schemas"]["ReplicaOut"][];
+            /** Events */
+            events: components["schemas"]["narf__wire__endpoints__EventOut"][];
+        };
+        /** EndpointOut */
+        EndpointOut: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Project */
+            project: string;
+            /** Model */
+            model: string;
+            /** Alias */
+            alias: string;
+            /** State */
+            state: string;
+            /** Trouble */
+            trouble: string;
+            /** Url */
+            url: string;
+            /** Least */
+            least: number;
+            /** Most */
+            most: number;
+            /** Ready */
+            ready: number;
+            /** Target */
+            target: number;
+            /** Idle Seconds */
+            idle_seconds: number;
+            /** Timeout Seconds */
+            timeout_seconds: number;
+            /** Canary */
+            canary: number[];
+            /** Canary Step */
+            canary_step: number | null;
+            /** Resources */
+            resources: {
+                [key: string]: unknown;
+            };
+            /** Webhook */
+            webhook: string;
+            /** Public */
+            public: boolean;
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Last Used */
+            last_used: string | null;
+            /** Revisions */
+            revisions: components["schemas"]["RevisionOut"][];
+        };
+        /** EndpointReport */
+        EndpointReport: {
+            /** Concurrency */
+            concurrency: number;
+            /** Waiting */
+            waiting: number;
+            /** Arrived */
+            arrived: number;
+            /** Revisions */
+            revisions: {
+                [key: string]: components["schemas"]["AnswersIn"];
+            };
+            /**
+             * Ejected
+             * @default []
+             */
+            ejected: string[];
         };
         /** ExperimentIn */
         ExperimentIn: {
@@ -2207,6 +2989,15 @@ export interface components {
             range: string | null;
             /** Left Alone */
             left_alone: string;
+        };
+        /** GatewayReport */
+        GatewayReport: {
+            /** Gateway */
+            gateway: string;
+            /** Endpoints */
+            endpoints: {
+                [key: string]: components["schemas"]["EndpointReport"];
+            };
         };
         /** GcOut */
         GcOut: {
@@ -2465,6 +3256,75 @@ export interface components {
             /** First Step */
             first_step: number;
         };
+        /** ModelChange */
+        ModelChange: {
+            /** Description */
+            description?: string | null;
+            /** Tags */
+            tags?: {
+                [key: string]: string;
+            };
+        };
+        /** ModelDetail */
+        ModelDetail: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Updated At
+             * Format: date-time
+             */
+            updated_at: string;
+            /** Description */
+            description: string;
+            /** Tags */
+            tags: {
+                [key: string]: string;
+            };
+            /** Aliases */
+            aliases: {
+                [key: string]: number;
+            };
+            /** Latest */
+            latest: number | null;
+            /** Versions */
+            versions: components["schemas"]["narf__wire__models__VersionOut"][];
+        };
+        /** ModelOut */
+        ModelOut: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Updated At
+             * Format: date-time
+             */
+            updated_at: string;
+            /** Description */
+            description: string;
+            /** Tags */
+            tags: {
+                [key: string]: string;
+            };
+            /** Aliases */
+            aliases: {
+                [key: string]: number;
+            };
+            /** Latest */
+            latest: number | null;
+        };
         /** NewInvitation */
         NewInvitation: {
             /** Id */
@@ -2538,6 +3398,77 @@ export interface components {
             /** Missing */
             missing: string[];
         };
+        /** PackageOut */
+        PackageOut: {
+            /** Id */
+            id: string;
+            /** State */
+            state: string;
+            /** Workload Id */
+            workload_id: string | null;
+            /** Error */
+            error: string;
+            /** Runtime */
+            runtime: string | null;
+            /** Size Bytes */
+            size_bytes: number | null;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /** Signature */
+            signature: {
+                [key: string]: unknown;
+            } | null;
+            /** Evidence */
+            evidence: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /** PackagingFailure */
+        PackagingFailure: {
+            /** Error */
+            error: string;
+        };
+        /** PackagingIn */
+        PackagingIn: {
+            /**
+             * Class Name
+             * @description file.py:Class in the run's code, for a checkpoint
+             * @default
+             */
+            class_name: string;
+            /**
+             * Inputs
+             * @description artifact of the run with real inputs (.npy, .npz, .json, .csv, .parquet)
+             * @default
+             */
+            inputs: string;
+            /**
+             * Processing
+             * @description file.py:Name in the run's code
+             * @default
+             */
+            processing: string;
+            /**
+             * Only
+             * @default
+             */
+            only: string;
+            /**
+             * Absolute Tolerance
+             * @default 0.00001
+             */
+            absolute_tolerance: number;
+            /**
+             * Relative Tolerance
+             * @default 0.0001
+             */
+            relative_tolerance: number;
+        };
         /** Page[ArtifactOut] */
         Page_ArtifactOut_: {
             /** Items */
@@ -2556,6 +3487,13 @@ export interface components {
         Page_DatasetOut_: {
             /** Items */
             items: components["schemas"]["DatasetOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[EndpointOut] */
+        Page_EndpointOut_: {
+            /** Items */
+            items: components["schemas"]["EndpointOut"][];
             /** Next */
             next?: string | null;
         };
@@ -2598,6 +3536,13 @@ export interface components {
         Page_MetricOut_: {
             /** Items */
             items: components["schemas"]["MetricOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[ModelOut] */
+        Page_ModelOut_: {
+            /** Items */
+            items: components["schemas"]["ModelOut"][];
             /** Next */
             next?: string | null;
         };
@@ -2734,6 +3679,46 @@ export interface components {
             /** Gpu Fraction */
             gpu_fraction: number;
         };
+        /**
+         * PredictionsIn
+         * @description A replica's report. records: base64 of compressed columns.
+         */
+        PredictionsIn: {
+            /** Model */
+            model: string;
+            /**
+             * Revision
+             * @default
+             */
+            revision: string;
+            /** Count */
+            count: number;
+            /** Rows */
+            rows: number;
+            /** Milliseconds */
+            milliseconds: number[];
+            /** Records */
+            records: string;
+            /** Inputs */
+            inputs: {
+                [key: string]: [
+                    number,
+                    number,
+                    number,
+                    number,
+                    number[]
+                ];
+            };
+            /** Outputs */
+            outputs: {
+                [key: string]: unknown;
+            };
+            /**
+             * Dropped
+             * @default 0
+             */
+            dropped: number;
+        };
         /** PreviewOut */
         PreviewOut: {
             /** Columns */
@@ -2792,11 +3777,6 @@ export interface components {
             /** Run Id */
             run_id: string;
         };
-        /** RegisterIn */
-        RegisterIn: {
-            /** Name */
-            name: string;
-        };
         /** RegisteredOut */
         RegisteredOut: {
             /** Name */
@@ -2805,6 +3785,40 @@ export interface components {
             version: string;
             /** Run Id */
             run_id: string;
+        };
+        /** ReplicaOut */
+        ReplicaOut: {
+            /** Workload Id */
+            workload_id: string;
+            /** Revision */
+            revision: number | null;
+            /** State */
+            state: string;
+            /** Url */
+            url: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+        };
+        /** ReplicaResources */
+        ReplicaResources: {
+            /**
+             * Cpu
+             * @default 0.25
+             */
+            cpu: number;
+            /**
+             * Memory Bytes
+             * @default 0
+             */
+            memory_bytes: number;
+            /**
+             * Gpu
+             * @default 0
+             */
+            gpu: number;
         };
         /**
          * Rerun
@@ -2853,12 +3867,60 @@ export interface components {
                 [key: string]: string;
             };
         };
+        /** RevisionOut */
+        RevisionOut: {
+            /** Id */
+            id: string;
+            /** Number */
+            number: number;
+            /** Model */
+            model: string;
+            /** Version */
+            version: number;
+            /** Role */
+            role: string;
+            /** Weight */
+            weight: number;
+            /** Reason */
+            reason: string;
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Replicas */
+            replicas: {
+                [key: string]: number;
+            };
+        };
         /**
          * Role
          * @description What a member may do in a project. Each role includes those before it.
          * @enum {string}
          */
         Role: "viewer" | "developer" | "maintainer" | "admin";
+        /** RollBackIn */
+        RollBackIn: {
+            /** To */
+            to?: number | null;
+        };
+        /** RolloutIn */
+        RolloutIn: {
+            /** Least Requests */
+            least_requests?: number | null;
+            /** Least Seconds */
+            least_seconds?: number | null;
+            /** Most Seconds */
+            most_seconds?: number | null;
+            /** Error Margin */
+            error_margin?: number | null;
+            /** Latency Factor */
+            latency_factor?: number | null;
+            /** Latency Slack Ms */
+            latency_slack_ms?: number | null;
+        };
         /**
          * RunChange
          * @description `ended_at` is for runs that are brought from elsewhere; otherwise the end is now.
@@ -3603,63 +4665,6 @@ export interface components {
             run_id?: string | null;
         };
         /**
-         * VersionOut
-         * @description `id`: the hash of the content. `version`: "v3". `created`: false if the content was the latest version's already.
-         */
-        VersionOut: {
-            /** Id */
-            id: string;
-            /** Project */
-            project: string;
-            /** Dataset */
-            dataset: string;
-            /** Version */
-            version: string;
-            /** Number */
-            number: number;
-            /** Kind */
-            kind: string;
-            /** Format */
-            format: string;
-            /** Files */
-            files: number;
-            /** Rows */
-            rows: number | null;
-            /** Size Bytes */
-            size_bytes: number;
-            /** Columns */
-            columns: components["schemas"]["ColumnOut"][];
-            /** Statistics */
-            statistics: {
-                [key: string]: unknown;
-            };
-            /** Provenance */
-            provenance: {
-                [key: string]: unknown;
-            };
-            /** Checks */
-            checks: {
-                [key: string]: unknown;
-            }[];
-            /** Tags */
-            tags: string[];
-            /** Iceberg */
-            iceberg: {
-                [key: string]: unknown;
-            } | null;
-            /** Created By */
-            created_by: string;
-            /**
-             * Created At
-             * Format: date-time
-             */
-            created_at: string;
-            /** Removed At */
-            removed_at?: string | null;
-            /** Created */
-            created?: boolean | null;
-        };
-        /**
          * VersionRow
          * @description A version as lists show it.
          */
@@ -3756,7 +4761,7 @@ export interface components {
             /** Attempts */
             attempts: components["schemas"]["AttemptOut"][];
             /** Events */
-            events: components["schemas"]["EventOut"][];
+            events: components["schemas"]["narf__wire__workloads__EventOut"][];
         };
         /**
          * WorkloadIn
@@ -3917,6 +4922,161 @@ export interface components {
          * @enum {string}
          */
         WorkloadState: "queued" | "admitted" | "starting" | "running" | "preempting" | "succeeded" | "failed" | "cancelled";
+        /**
+         * VersionOut
+         * @description `id`: the hash of the content. `version`: "v3". `created`: false if the content was the latest version's already.
+         */
+        narf__wire__data__VersionOut: {
+            /** Id */
+            id: string;
+            /** Project */
+            project: string;
+            /** Dataset */
+            dataset: string;
+            /** Version */
+            version: string;
+            /** Number */
+            number: number;
+            /** Kind */
+            kind: string;
+            /** Format */
+            format: string;
+            /** Files */
+            files: number;
+            /** Rows */
+            rows: number | null;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Columns */
+            columns: components["schemas"]["ColumnOut"][];
+            /** Statistics */
+            statistics: {
+                [key: string]: unknown;
+            };
+            /** Provenance */
+            provenance: {
+                [key: string]: unknown;
+            };
+            /** Checks */
+            checks: {
+                [key: string]: unknown;
+            }[];
+            /** Tags */
+            tags: string[];
+            /** Iceberg */
+            iceberg: {
+                [key: string]: unknown;
+            } | null;
+            /** Created By */
+            created_by: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Removed At */
+            removed_at?: string | null;
+            /** Created */
+            created?: boolean | null;
+        };
+        /** EventOut */
+        narf__wire__endpoints__EventOut: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Kind */
+            kind: string;
+            /** Sentence */
+            sentence: string;
+            /** By */
+            by: string;
+        };
+        /** RegisterIn */
+        narf__wire__models__RegisterIn: {
+            /** Run */
+            run: string;
+            /**
+             * Artifact
+             * @description path in the run's artifacts; found by itself when it is the only model
+             * @default
+             */
+            artifact: string;
+            /** Name */
+            name: string;
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+            /** Tags */
+            tags?: {
+                [key: string]: string;
+            };
+            /** Aliases */
+            aliases?: string[];
+            /**
+             * @default {
+             *       "class_name": "",
+             *       "inputs": "",
+             *       "processing": "",
+             *       "only": "",
+             *       "absolute_tolerance": 0.00001,
+             *       "relative_tolerance": 0.0001
+             *     }
+             */
+            packaging: components["schemas"]["PackagingIn"];
+        };
+        /** VersionOut */
+        narf__wire__models__VersionOut: {
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /** Version */
+            version: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Created By */
+            created_by: string;
+            /** Description */
+            description: string;
+            /** Tags */
+            tags: {
+                [key: string]: string;
+            };
+            /** Aliases */
+            aliases: string[];
+            /** Run Id */
+            run_id: string | null;
+            /** Source */
+            source: string;
+            package: components["schemas"]["PackageOut"] | null;
+        };
+        /** RegisterIn */
+        narf__wire__studies__RegisterIn: {
+            /** Name */
+            name: string;
+        };
+        /** EventOut */
+        narf__wire__workloads__EventOut: {
+            /** Id */
+            id: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Attempt */
+            attempt: number;
+            state: components["schemas"]["WorkloadState"];
+            /** Sentence */
+            sentence: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -5056,7 +6216,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["VersionOut"];
+                    "application/json": components["schemas"]["narf__wire__data__VersionOut"];
                 };
             };
             /** @description Validation Error */
@@ -5129,7 +6289,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["VersionOut"];
+                    "application/json": components["schemas"]["narf__wire__data__VersionOut"];
                 };
             };
             /** @description Validation Error */
@@ -5193,7 +6353,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["VersionOut"];
+                    "application/json": components["schemas"]["narf__wire__data__VersionOut"];
                 };
             };
             /** @description Validation Error */
@@ -6638,7 +7798,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["RegisterIn"];
+                "application/json": components["schemas"]["narf__wire__studies__RegisterIn"];
             };
         };
         responses: {
@@ -6804,6 +7964,109 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SliceOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    begin_api_v1_studies__study__driver_begin_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    trial_api_v1_studies__study__driver_trials_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrivenTrialIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrivenTrialOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    result_api_v1_studies__study__driver_results_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrivenResultIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrivenTrialOut"];
                 };
             };
             /** @description Validation Error */
@@ -7465,6 +8728,1101 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_models_api_v1_projects__project__models_get: {
+        parameters: {
+            query?: {
+                text?: string;
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ModelOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    register_api_v1_projects__project__models_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["narf__wire__models__RegisterIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["narf__wire__models__VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_api_v1_projects__project__models__model__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelDetail"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_api_v1_projects__project__models__model__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_api_v1_projects__project__models__model__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    set_alias_api_v1_projects__project__models__model__aliases__alias__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                alias: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AliasIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_alias_api_v1_projects__project__models__model__aliases__alias__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                alias: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_version_api_v1_projects__project__models__model__versions__version__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["narf__wire__models__VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_version_api_v1_projects__project__models__model__versions__version__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_version_api_v1_projects__project__models__model__versions__version__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["narf__wire__models__VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    lineage_api_v1_projects__project__models__model__versions__version__lineage_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    download_api_v1_projects__project__models__model__versions__version__package_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    receive_api_v1_projects__project__models__model__versions__version__package_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["narf__wire__models__VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    package_again_api_v1_projects__project__models__model__versions__version__package_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PackagingIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["narf__wire__models__VersionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    failed_api_v1_projects__project__models__model__versions__version__package_failure_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PackagingFailure"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_endpoints_api_v1_projects__project__endpoints_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EndpointOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    deploy_api_v1_projects__project__endpoints_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeployIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_api_v1_endpoints__endpoint__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointDetail"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_api_v1_endpoints__endpoint__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_api_v1_endpoints__endpoint__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EndpointChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    roll_back_api_v1_endpoints__endpoint__rollback_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RollBackIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    promote_api_v1_endpoints__endpoint__promote_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    predict_api_v1_endpoints__endpoint__predict_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    schema_api_v1_endpoints__endpoint__schema_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    traffic_api_v1_endpoints__endpoint__traffic_get: {
+        parameters: {
+            query?: {
+                minutes?: number;
+                objective?: number;
+            };
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    drift_api_v1_endpoints__endpoint__drift_get: {
+        parameters: {
+            query?: {
+                hours?: number;
+            };
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    predictions_api_v1_endpoints__endpoint__predictions_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    trace_api_v1_predictions__prediction__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                prediction: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    replica_is_at_api_v1_replicas__workload__address_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workload: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddressIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    replica_report_api_v1_replicas__workload__predictions_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workload: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PredictionsIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    table_api_v1_gateway_table_get: {
+        parameters: {
+            query?: {
+                known?: string;
+                wait?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    reports_api_v1_gateway_reports_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GatewayReport"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    who_api_v1_gateway_caller_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
         };

@@ -12,7 +12,7 @@ export const ofProject: { title: string; sections: Section[] }[] = [
   {
     title: "Work",
     sections: [
-      { label: "Overview", to: "", icon: IconLayoutDashboard, IconRocket, key: "o" },
+      { label: "Overview", to: "", icon: IconLayoutDashboard, key: "o" },
       { label: "Workloads", to: "/workloads", icon: IconStack2, key: "w" },
       { label: "Runs", to: "/runs", icon: IconChartLine, key: "r" },
       { label: "Tuning", to: "/tuning", icon: IconAdjustmentsHorizontal, key: "t" },

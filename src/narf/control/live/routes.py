@@ -81,7 +81,7 @@ class _Connection:
             stop()
             for task in (sender, receiver):
                 task.cancel()
-            with suppress(RuntimeError):
+            with suppress(RuntimeError, WebSocketDisconnect):  # the page has left already
                 await self._websocket.close(_TRY_AGAIN)
 
     async def _receive(self) -> None:

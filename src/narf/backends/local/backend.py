@@ -10,10 +10,8 @@ import contextlib
 import logging
 import math
 import os
-import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +23,7 @@ from pathlib import Path
 
 from narf.backends.local import processes, shipping
 from narf.backends.local.environments import Environments, environment_key
+from narf.backends.local.events import listen_for_changes
 from narf.backends.local.folder import JobFolder, JobSpec, JobState, ReplicaSpec, boot_id
 from narf.backends.local.log import log_end, read_log
 from narf.backends.local.machine import choose_cores, this_machine, usable_cores
@@ -55,6 +54,10 @@ class LocalBackend:
             without the platform's settings.
         on_change: called, from another thread, when some job's state has changed.
         preload: what zygotes import, as far as it is installed; none: every program is started from nothing.
+        run: where the sockets of zygotes are, when several backends share them.
+        environments: where built environments are, when several backends share them.
+        pins_cores: give each replica cores of its own.
+        dies_with_us: jobs do not outlive this process. For a node of a cluster, where it is the cluster that keeps them.
     """
 
     name = "local"
@@ -68,16 +71,21 @@ class LocalBackend:
         base_environment: Mapping[str, str] | None = None,
         on_change: Callable[[], None] | None = None,
         preload: Sequence[str] = PRELOAD,
+        run: Path | None = None,
+        environments: Path | None = None,
+        pins_cores: bool = True,
+        dies_with_us: bool = False,
     ) -> None:
         self.home, self.python = home, python
-        self.jobs, self.objects, self._run = home / "jobs", home / "objects", home / "run"
+        self.jobs, self.objects, self._run = home / "jobs", home / "objects", run or home / "run"
         for folder in (self.jobs, self._run):
             folder.mkdir(parents=True, exist_ok=True)
         self.jobs.chmod(0o700)  # job folders hold the output of programs and, for a moment, their secrets
-        self.environments = Environments(home / "environments")
+        self._keeper = (os.getpid(), processes.start_ticks(os.getpid())) if dies_with_us else None
+        self.environments = Environments(environments or home / "environments")
         self._node = this_machine(simulate_gpus)
         self._base = dict(platform_free(os.environ) if base_environment is None else base_environment)
-        self._cores = usable_cores()
+        self._cores = usable_cores() if pins_cores else ()
         self._known: dict[str, tuple[tuple[int, int], JobStatus]] = {}
         self._promised: dict[str, tuple[float, tuple[int, ...]]] = {}  # of jobs not seen to end
         self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
@@ -88,7 +96,7 @@ class LocalBackend:
         self._zygotes = Zygotes(self._run, preload, self._start_otherwise) if uses_zygotes else None
         self._clear_unfinished_folders()
         self._recall_promises()
-        self._events = _listen_for_changes(self._run, on_change) if on_change else None
+        self._events = listen_for_changes(self._run, on_change) if on_change else None
         threading.Thread(target=self._ship_leftovers, name="leftovers", daemon=True).start()
 
     def warm(self) -> None:
@@ -100,7 +108,7 @@ class LocalBackend:
     # -- the protocol
 
     def submit(self, job: Job) -> None:
-        _check_id(job.id)
+        check_id(job.id)
         with self._lock:
             if not (self.jobs / job.id).exists() and self._make_folder(job):
                 self._start(job)
@@ -153,8 +161,8 @@ class LocalBackend:
             key = environment_key(job.requirements, job.snapshot, base)
             job = replace(job, python=str(self.environments.python(key)))
             spec = replace(self._spec(job), environment_root=str(self.environments.root), environment_key=key, base_python=base)
-            return JobFolder.create(self.jobs, spec, self._environment(job), job.requirements)
-        return JobFolder.create(self.jobs, self._spec(job), self._environment(job))
+            return JobFolder.create(self.jobs, job.id, spec.to_json(), self._environment(job), job.requirements)
+        return JobFolder.create(self.jobs, job.id, self._spec(job).to_json(), self._environment(job))
 
     def _spec(self, job: Job) -> JobSpec:
         gang = len(job.replicas) > 1
@@ -178,6 +186,7 @@ class LocalBackend:
             grace_seconds=job.grace_seconds,
             hooks=job.hooks,
             notify=str(self._run) if self._events is not None else "",
+            keeper=self._keeper,
         )
 
     def _replica(self, job: Job, rank: int) -> ReplicaSpec:
@@ -260,12 +269,12 @@ class LocalBackend:
         try:
             state = folder.state()
             if lock is None or (state is not None and state.phase == "ended"):
-                return _as_status(job_id, state or JobState())
+                return as_status(job_id, state or JobState())
             if state is None:
                 return self._never_started(job_id, folder)
             lost = _lost(state)
             folder.write_state(lost)
-            return _as_status(job_id, lost)
+            return as_status(job_id, lost)
         finally:
             if lock is not None:
                 os.close(lock)
@@ -284,7 +293,7 @@ class LocalBackend:
         if reason is None:
             ended = replace(ended, detail=f"Its supervisor did not start; see {folder.path / 'supervisor.log'}.")
         folder.write_state(ended)
-        return _as_status(job_id, ended)
+        return as_status(job_id, ended)
 
     def _let_go(self, job_id: str) -> None:
         for key in [key for key in self._promised if key.split("#")[0] == job_id]:
@@ -322,7 +331,7 @@ class LocalBackend:
                         self._promised[f"{spec.id}#{replica.rank}"] = (float(spec.threads), replica.cores)
 
     def _folder(self, job_id: str) -> JobFolder:
-        _check_id(job_id)
+        check_id(job_id)
         return JobFolder(self.jobs / job_id)
 
 
@@ -361,7 +370,7 @@ def rendezvous_environment(rank: int, replicas: int, gpus: float) -> dict[str, s
     return environment
 
 
-def _as_status(job_id: str, state: JobState) -> JobStatus:
+def as_status(job_id: str, state: JobState) -> JobStatus:
     return JobStatus(
         id=job_id,
         phase=JobPhase(state.phase),
@@ -390,37 +399,6 @@ def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def _check_id(job_id: str) -> None:
+def check_id(job_id: str) -> None:
     if not job_id or len(job_id) > 200 or job_id.startswith(".") or "/" in job_id or "\0" in job_id or "#" in job_id:
         raise BadInput(f"{job_id[:60]!r} cannot name a job.", code="bad_job_id")
-
-
-def _listen_for_changes(run: Path, on_change: Callable[[], None]) -> Callable[[], None]:
-    """Call `on_change` whenever a supervisor tells of a change; the result ends it."""
-    (run / "events").unlink(missing_ok=True)
-    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    folder = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # Through the descriptor: a socket's path may have 107 bytes at most, a home can be deeper.
-        receiver.bind(f"/proc/self/fd/{folder}/events" if sys.platform == "linux" else str(run / "events"))
-    finally:
-        os.close(folder)
-    ended, end = os.pipe()
-
-    def listen() -> None:
-        while ended not in select.select([receiver.fileno(), ended], [], [])[0]:
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    receiver.recv(4096)  # many changes, one look
-            on_change()
-
-    thread = threading.Thread(target=listen, name="job-events", daemon=True)
-    thread.start()
-
-    def close() -> None:
-        os.close(end)
-        thread.join(5)
-        os.close(ended)
-        receiver.close()
-
-    return close

@@ -62,6 +62,7 @@ class JobSpec:
     hooks: bool = True
     log_head_bytes: int = 16 << 20
     log_tail_bytes: int = 48 << 20
+    keeper: tuple[int, int] | None = None  # (pid, start time) of a process that the job must not outlive
     notify: str = ""  # a folder with the socket `events`, told of each change of state
 
     def to_json(self) -> str:
@@ -73,6 +74,7 @@ class JobSpec:
         fields["replicas"] = tuple(
             ReplicaSpec(rank=r["rank"], cores=tuple(r["cores"]), environment=r["environment"]) for r in fields["replicas"]
         )
+        fields["keeper"] = tuple(fields["keeper"]) if fields["keeper"] else None
         fields["arguments"], fields["command"] = tuple(fields["arguments"]), tuple(fields["command"])
         return cls(**fields)
 
@@ -110,17 +112,17 @@ class JobFolder:
         self.wake_path = path / "wake"
 
     @classmethod
-    def create(cls, jobs: Path, spec: JobSpec, environment: Mapping[str, str], requirements: str = "") -> bool:
-        """Make the folder of `spec`, whole or not at all; false when it was there already."""
-        final = jobs / spec.id
+    def create(cls, jobs: Path, job_id: str, description: str, environment: Mapping[str, str], requirements: str = "") -> bool:
+        """Make the folder of a job, whole or not at all; false when it was there already. `description` is its job.json."""
+        final = jobs / job_id
         if final.exists():
             return False
-        new = jobs / f".new-{os.getpid()}-{spec.id}"
+        new = jobs / f".new-{os.getpid()}-{job_id}"
         shutil.rmtree(new, ignore_errors=True)
         try:
             for folder in (new, new / "log", new / "spool", new / "work", new / "checkpoints"):
                 folder.mkdir(mode=0o700, parents=folder is new)
-            _write(new / "job.json", spec.to_json())
+            _write(new / "job.json", description)
             _write(new / "environment.json", json.dumps(dict(environment)))
             if requirements:
                 _write(new / "requirements.txt", requirements)

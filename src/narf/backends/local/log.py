@@ -17,11 +17,11 @@ class LogWriter:
 
     def __init__(self, folder: Path, *, head_bytes: int, tail_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder = folder
-        self.offset = 0
+        self.offset = log_end(folder)  # what is there already is gone on with, in a segment of its own
         self.lost_bytes = 0  # could not be written: the disk is full
         self._head_bytes, self._segment_bytes = head_bytes, segment_bytes
         self._tail_segments = max(2, -(-tail_bytes // segment_bytes))
-        self._tail: list[int] = []  # where its segments begin
+        self._tail = [start for start in _starts(folder) if start >= head_bytes]  # where its segments begin
         self._file = -1
         self._start = 0  # of the open segment
 
@@ -35,6 +35,12 @@ class LogWriter:
             self._append(piece)
             self.offset += len(piece)
             view = view[len(piece) :]
+
+    def skip(self, count: int) -> None:
+        """Leave a gap: the next `count` bytes are not to be had."""
+        if count > 0:
+            self.close()
+            self.offset += count
 
     def close(self) -> None:
         if self._file >= 0:
@@ -78,7 +84,7 @@ def read_log(folder: Path, offset: int, limit: int) -> tuple[int, bytes]:
     It is beyond `offset` when the bytes between were dropped. No bytes: nothing is there (yet).
     """
     try:
-        starts = sorted(int(entry.name[:-4]) for entry in os.scandir(folder) if entry.name.endswith(".log"))
+        starts = _starts(folder)
     except FileNotFoundError:
         return offset, b""
     begin, data = offset, bytearray()
@@ -111,3 +117,18 @@ def log_end(folder: Path) -> int:
     except FileNotFoundError:
         return 0
     return end
+
+
+def cut_log(folder: Path, end: int) -> None:
+    """Drop what stands at offset `end` and beyond."""
+    for start in reversed(_starts(folder)):
+        path = folder / f"{start:020d}.log"
+        if start >= end:
+            path.unlink()
+        elif start + path.stat().st_size > end:
+            os.truncate(path, end - start)
+
+
+def _starts(folder: Path) -> list[int]:
+    """Where the segments begin, in order."""
+    return sorted(int(entry.name[:-4]) for entry in os.scandir(folder) if entry.name.endswith(".log"))

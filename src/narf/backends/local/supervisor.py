@@ -11,7 +11,6 @@ import ctypes
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -22,6 +21,7 @@ from pathlib import Path
 from narf.backends.local import processes, shipping
 from narf.backends.local.ending import Ended, conclude
 from narf.backends.local.environments import Environments
+from narf.backends.local.events import tell
 from narf.backends.local.folder import JobFolder, JobSpec, JobState, boot_id
 from narf.backends.local.log import LogWriter
 from narf.backends.local.output import Output
@@ -34,6 +34,7 @@ from narf.domain.workload import EndReason
 _PR_SET_CHILD_SUBREAPER = 36
 _LEFTOVER_GRACE_SECONDS = 2.0
 _QUICK_LOOK_SECONDS = 0.25  # resident size against the limit
+_KEEPER_LOOK_SECONDS = 0.5
 _DEAR_LOOK_SECONDS = 2.0  # proportional size, for the record
 
 Start = Callable[[Program, int], tuple[int, str]]
@@ -77,6 +78,7 @@ class Supervisor:
         self._look_at = self._dear_look_at = time.monotonic() + _QUICK_LOOK_SECONDS
         self._looked = False
         self._is_preparing = False
+        self._keeper_look_at = 0.0
         self._oom_kills = processes.kernel_oom_kills()
         self._shipper: shipping.SpoolShipper | None = None
 
@@ -196,7 +198,8 @@ class Supervisor:
         self._watch(time.monotonic())
 
     def _next_due(self, now: float) -> float:
-        due = min(self._kill_at, self._look_at if self.spec.memory_bytes else self._dear_look_at, now + 5)
+        longest = _KEEPER_LOOK_SECONDS if self.spec.keeper is not None else 5.0
+        due = min(self._kill_at, self._look_at if self.spec.memory_bytes else self._dear_look_at, now + longest)
         if self.spec.time_limit_seconds is not None and self._stop is None:
             due = min(due, now + self._time_left())
         return due
@@ -230,6 +233,10 @@ class Supervisor:
         if now >= self._kill_at:
             self._stop_all(signal.SIGKILL)
             self._kill_at = now + 1
+        if self.spec.keeper is not None and self._stop is None and now >= self._keeper_look_at:
+            self._keeper_look_at = now + _KEEPER_LOOK_SECONDS
+            if processes.start_ticks(self.spec.keeper[0]) != self.spec.keeper[1]:
+                self._request_stop(EndReason.NODE_LOST, "What kept it on this node is gone.")
         if self._stop is None and self.spec.time_limit_seconds is not None and self._time_left() <= 0:
             self._request_stop(EndReason.TIME_LIMIT, f"The limit is {self.spec.time_limit_seconds:g} s.")
         if now >= self._look_at or now >= self._dear_look_at:
@@ -313,7 +320,8 @@ class Supervisor:
     def _write(self, state: JobState) -> None:
         self.folder.write_state(state)
         self.state = state
-        _tell(self.spec)
+        if self.spec.notify:
+            tell(self.spec.notify, self.spec.id)
 
 
 def _builder(spec: JobSpec, folder: JobFolder, environment: dict[str, str]) -> Program:
@@ -324,19 +332,6 @@ def _builder(spec: JobSpec, folder: JobFolder, environment: dict[str, str]) -> P
     variables["PYTHONPATH"] = str(Path(__file__).parents[3])
     argv = (sys.executable, "-m", "narf.backends.local.environments", *arguments)
     return Program(argv=argv, folder=work, environment=variables)
-
-
-def _tell(spec: JobSpec) -> None:
-    """Let the control plane look at once. It also looks by itself, so a lost message only costs time."""
-    if not spec.notify:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as messenger:
-        folder = os.open(spec.notify, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # Through the descriptor: a socket's path may have 107 bytes at most, a home can be deeper.
-            messenger.sendto(spec.id.encode(), f"/proc/self/fd/{folder}/events")
-        finally:
-            os.close(folder)
 
 
 def _drain(descriptor: int) -> None:

@@ -7,10 +7,8 @@ program because of a value.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
-import shutil
 import sys
 import threading
 import time
@@ -35,8 +33,8 @@ class Recorder:
         self.step = -1  # the last step logged; `log` without a step takes the next one
         self.params: dict[str, str] = {}
         self.tags: dict[str, str] = {}
-        self.latest: dict[str, float] = {}
         self.is_ended = False
+        self.before_end: list[Callable[[], None]] = []  # called once, when the run's last words are due
         self._spool = SpoolWriter(folder)
         self._keys: dict[str, int] = {}
         self._names: set[str] = set()
@@ -115,6 +113,8 @@ class Recorder:
         path = clean_path(path)
         try:
             if copy:
+                import shutil
+
                 folder = os.path.join(self.folder, "artifacts")
                 os.makedirs(folder, exist_ok=True)
                 kept = os.path.join("artifacts", os.urandom(8).hex())
@@ -177,6 +177,9 @@ class Recorder:
         """The last words of this process. What is logged afterwards is refused."""
         if self.is_ended:
             return
+        waiting, self.before_end = self.before_end, []
+        for act in waiting:
+            act()
         self.flush()
         if self._spool.refused:
             self._event("note", text=f"{self._spool.refused} records were refused because the disk was full")
@@ -222,7 +225,7 @@ class Recorder:
                 return -1
             clean = clean_name(name) if isinstance(name, str) else clean_name(str(name))
             if clean in self._names:  # two odd names became one: tell them apart
-                clean = f"{clean[: LONGEST_NAME - 9]}_{hashlib.sha256(str(name).encode('utf-8', 'replace')).hexdigest()[:8]}"
+                clean = f"{clean[: LONGEST_NAME - 9]}_{_short(str(name))}"
             if clean != name:
                 self.note(f"the metric {_text(name, 500)!r} is recorded as {clean!r}")
             key = len(self._keys)
@@ -279,6 +282,7 @@ class Recorder:
         self._spool.forget()
         self._lock = threading.RLock()
         self._keys, self._names, self._deferred = {}, set(), None
+        self.before_end = []
         self._highwater = None
 
 
@@ -333,8 +337,13 @@ def clean_name(name: str) -> str:
         whole = name
         name = _ODD.sub("_", name).lstrip("/").replace("..", "_.").replace("//", "/").strip() or "_"
         if len(name) > LONGEST_NAME:
-            name = f"{name[: LONGEST_NAME - 9]}_{hashlib.sha256(whole.encode('utf-8', 'replace')).hexdigest()[:8]}"
+            name = f"{name[: LONGEST_NAME - 9]}_{_short(whole)}"
     return name
+
+
+def _short(text: str) -> str:
+    """Eight hex digits that tell texts apart."""
+    return f"{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
 
 
 def clean_path(path: str) -> str:

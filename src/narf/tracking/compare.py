@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SECTIONS = ("code", "params", "environment", "data", "metrics")
-_CODE = ("mlflow.source.", "narf.code.", "narf.snapshot", "narf.script", "narf.command", "narf.arguments", "narf.git")
+_CODE = ("mlflow.source.", "git.", "command", "narf.code.", "narf.snapshot", "narf.arguments")
+_ENVIRONMENT = ("python.", "os", "machine.", "gpu.", "seed")
 _DATA = ("narf.data",)
-# What the platform notes for itself says nothing about how a run came about.
-_OWN = ("narf.workload", "narf.kind", "narf.parent", "narf.rerun", "narf.imported", "narf.checkpoint", "narf.study", "narf.trial")
+_WATCHED = "system/"  # the load of the machine over time says nothing about the result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,12 @@ def _section(section: str, run: Recorded) -> Mapping[str, Any]:
     if section == "params":
         return run.params
     if section == "metrics":
-        return run.metrics
+        return {key: value for key, value in run.metrics.items() if not key.startswith(_WATCHED)}
     if section == "data":
         return {**_tags(run, _DATA), **run.datasets}
     if section == "code":
         return {**_tags(run, _CODE), **run.code}
-    rest = _tags(run, ("narf.",))
-    return {key: value for key, value in rest.items() if not key.startswith(_CODE + _DATA + _OWN)} | dict(run.environment)
+    return {**_tags(run, _ENVIRONMENT), **run.environment}
 
 
 def _tags(run: Recorded, prefixes: tuple[str, ...]) -> dict[str, str]:

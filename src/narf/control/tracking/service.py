@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,7 @@ _STATUS = {
 }
 RERUN_TAG = "narf.rerunOf"
 _MOST_COMPARED = 20
+_MOST_COMPARED_BYTES = 4 << 20
 _MOST_SERIES = 200
 
 
@@ -154,9 +157,34 @@ class RunService:
             code["arguments"] = " ".join(program.arguments)
             environment |= {f"variable {name}": value for name, value in program.environment}
             environment["requirements"] = program.requirements
+        environment |= self._packages(run)
+        if diff := self._small_artifact(run, "code/uncommitted.diff"):
+            code["uncommitted changes"] = hashlib.sha256(diff).hexdigest()[:16]
         return Recorded(
             params=run.data.params, tags=run.data.tags, metrics=run.data.metrics, datasets=datasets, code=code, environment=environment
         )
+
+    def _packages(self, run: Run) -> dict[str, str]:
+        """Installed packages and allowed variables, as the hooks noted them."""
+        found: dict[str, str] = {}
+        for line in self._small_artifact(run, "environment/packages.txt").decode("utf-8", "replace").splitlines():
+            name, _, version = line.partition("==")
+            found[f"package {name}"] = version
+        try:
+            variables = json.loads(self._small_artifact(run, "environment/variables.json") or b"{}")
+        except ValueError:  # a program may write what it likes there
+            variables = {}
+        if isinstance(variables, dict):
+            found |= {f"variable {name}": str(value) for name, value in variables.items()}
+        return found
+
+    def _small_artifact(self, run: Run, path: str) -> bytes:
+        """The content of an artifact of the run, empty if there is none or it is too large to compare."""
+        try:
+            with self.artifacts.open(str(run.info.artifact_uri), path) as file:
+                return file.read_bytes() if file.stat().st_size <= _MOST_COMPARED_BYTES else b""
+        except BadInput:
+            return b""
 
     def _workload(self, run_id: str) -> Workload | None:
         return self.workloads.of_run(run_id) if self.workloads else None

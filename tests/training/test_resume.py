@@ -144,3 +144,43 @@ def test_a_run_may_be_interrupted_again_and_again(warm, script, tmp_path):
     assert code == 0, output
     assert state(output) == undisturbed
     assert os.listdir(tmp_path / "kept")
+
+
+def test_new_hyper_parameters_win_over_those_of_the_checkpoint(warm, tmp_path):
+    """What population based training does: go on from a checkpoint with another learning rate, in an unchanged script."""
+    script = tmp_path / "train.py"
+    script.write_text("""
+import os, signal, torch, lightning.pytorch as pl
+LEARNING_RATE = 0.1
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(2, 1)
+    def training_step(self, batch, index):
+        group = self.trainer.optimizers[0].param_groups[0]
+        print("STEP", self.trainer.global_step, group["lr"], group["momentum"], group["weight_decay"])
+        if os.environ["NARF_ATTEMPT"] == "1" and self.trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.net(batch).square().mean()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=LEARNING_RATE, momentum=0.5)
+trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                     enable_model_summary=False)
+trainer.fit(Model(), torch.utils.data.DataLoader(torch.ones(6, 2)))
+""")
+    common = {"NARF_SPOOL": tmp_path / "spool", "NARF_CHECKPOINTS": tmp_path / "kept"}
+    code, output = warm(script, cwd=tmp_path, NARF_ATTEMPT="1", **common)
+    assert code in (143, -15), output
+    kept, changed = {"NARF_ATTEMPT": "2", **common}, '{"LEARNING_RATE": 0.02}'
+    _, without = warm(script, cwd=tmp_path, NARF_PARAMS=changed, **{**kept, "NARF_CHECKPOINTS": copied(tmp_path)})
+    assert "STEP 4 0.1 0.5 0" in without, "the checkpoint wins, unless told otherwise"
+    _, output = warm(script, cwd=tmp_path, NARF_PARAMS=changed, NARF_RESUME_OVERRIDES='{"weight_decay": 0.25}', **kept)
+    assert "STEP 4 0.02 0.5 0.25" in output
+    assert "STEP 5 0.02 0.5 0.25" in output
+    assert "STEP 3" not in output
+
+
+def copied(tmp_path):
+    import shutil
+
+    return shutil.copytree(tmp_path / "kept", tmp_path / "copied")

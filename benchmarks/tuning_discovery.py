@@ -1,0 +1,55 @@
+"""Discovery: precision and recall of the parameters found in the ten example scripts, read and confirmed by a dry run.
+
+python benchmarks/tuning_discovery.py [--static]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from narf.tuning.discovery.dry_run import confirm
+from narf.tuning.discovery.static import discover_statically
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "tuning"
+EXPECTED = {
+    "argparse_style": {"lr", "momentum", "hidden", "activation", "nesterov"},
+    "click_style": {"alpha", "penalty", "eta0", "average"},
+    "typer_style": {"neighbors", "weights", "power", "scale"},
+    "hydra_style": {"model.hidden", "optimizer.lr", "optimizer.weight_decay"},
+    "omegaconf_style": {"boosting.learning_rate", "boosting.max_leaf_nodes", "boosting.l2"},
+    "dataclass_style": {"bootstrap", "trees", "max_depth", "criterion"},
+    "jsonargparse_style": {"C", "gamma", "kernel", "shrinking"},
+    "lightning_module": {"lr", "hidden", "dropout", "batch_norm"},
+    "lightning_cli": {"model.lr", "model.hidden", "model.dropout", "data.batch_size"},
+    "constants": {"LEARNING_RATE", "WEIGHT_DECAY", "BATCH_SIZE"},
+}
+
+
+def main() -> int:
+    static_only = "--static" in sys.argv
+    hits = found_count = expected_count = 0
+    print(f"{'script':<20}{'expected':>9}{'found':>7}{'right':>7}{'read, ms':>10}{'dry run, s':>12}  metric")
+    for name, expected in EXPECTED.items():
+        script = EXAMPLES / name / "train.py"
+        began = time.perf_counter()
+        discovery = discover_statically(script)
+        read = (time.perf_counter() - began) * 1000
+        began = time.perf_counter()
+        if not static_only:
+            discovery = confirm(script, (), discovery)
+        dry = time.perf_counter() - began
+        found = {parameter.name for parameter in discovery.tunable}
+        hits, found_count, expected_count = hits + len(found & expected), found_count + len(found), expected_count + len(expected)
+        metric = discovery.metrics[0].name if discovery.metrics else "-"
+        print(f"{name:<20}{len(expected):>9}{len(found):>7}{len(found & expected):>7}{read:>10.1f}{dry:>12.1f}  {metric}")
+        for note in discovery.notes:
+            print(f"    {note}")
+    precision, recall = hits / found_count, hits / expected_count
+    print(f"precision {precision:.3f}, recall {recall:.3f} (goal: 0.95 each)")
+    return 0 if min(precision, recall) >= 0.95 else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from narf.control.database import metadata
+from narf.control.database import Timestamp, metadata
 from narf.control.schema import VERSION_TABLE
 
 
@@ -13,12 +13,18 @@ def ours(_object: object, name: str | None, kind: str, _reflected: bool, _compar
     return kind != "table" or name in metadata.tables
 
 
+def render(kind: str, item: object, _context: object) -> str | bool:
+    """Our own types as what they are in the database, so that migrations do not depend on our code."""
+    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, Timestamp) else False
+
+
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
     target_metadata=metadata,
     version_table=VERSION_TABLE,
     include_object=ours,
+    render_item=render,
     render_as_batch=connection.dialect.name == "sqlite",
     compare_type=False,
 )

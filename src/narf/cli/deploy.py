@@ -66,7 +66,9 @@ def wait_until_serving(connection: Connection, endpoint: dict[str, Any], *, quie
     Raises:
         NarfError: it failed, or did not get there in time.
     """
-    newest, until, said = endpoint["revisions"][-1]["number"], time.monotonic() + seconds, ""
+    # What was asked for may be served already: then there is no newer one.
+    newest = max(r["number"] for r in endpoint["revisions"] if r["role"] in ("new", "active"))
+    until, said = time.monotonic() + seconds, ""
     while time.monotonic() < until:
         endpoint = connection.get(f"/api/v1/endpoints/{endpoint['id']}")
         revision = next(r for r in endpoint["revisions"] if r["number"] == newest)

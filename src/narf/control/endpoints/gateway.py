@@ -47,7 +47,8 @@ class GatewayKeeper:
     def stop(self) -> None:
         """End the gateway; what it is answering is finished."""
         self._stopping.set()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
         pid = self._process.pid if self._process is not None else self._adopted
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):

@@ -56,7 +56,8 @@ class EndpointReconciler:
         with self._database.read() as connection:
             endpoints = store.list_endpoints(connection)
             replicas = store.list_replicas(connection)
-        follow = self._looked_at_aliases is None or now - self._looked_at_aliases >= timedelta(seconds=_ALIAS_SECONDS)
+        looked = self._looked_at_aliases
+        follow = looked is None or not timedelta() <= now - looked < timedelta(seconds=_ALIAS_SECONDS)  # clocks can be set back
         if follow:
             self._looked_at_aliases = now
         self._is_moving, did = False, False

@@ -332,7 +332,7 @@ class EndpointService:
 
     def replica_is_at(self, workload_id: str, url: str, *, by: Principal) -> None:
         """A replica says where it listens: from now on it takes traffic. Safe to repeat."""
-        if by.workload_id != workload_id and not by.is_admin:
+        if not speaks_for(by, workload_id):
             raise NotAllowed("A replica speaks for itself only.")
         if not url.startswith("http://") or len(url) > 300 or any(c.isspace() for c in url):
             raise BadInput("A replica's address begins with http://.", field="url")
@@ -353,3 +353,8 @@ class EndpointService:
         with self._database.read() as connection:
             ids = {r.endpoint_id for r in store.revisions_of_version(connection, model, version) if r.role in (Role.ACTIVE, Role.NEW)}
             return [endpoint.name for endpoint in store.list_endpoints(connection, project) if endpoint.id in ids]
+
+
+def speaks_for(principal: Principal, workload_id: str | None) -> bool:
+    """A workload speaks for itself, a person who is admin for all. A workload of an admin is not an admin."""
+    return principal.workload_id == workload_id if principal.workload_id is not None else principal.is_admin

@@ -15,7 +15,7 @@ from narf.control.endpoints import store
 from narf.control.endpoints.alerts import Alerts
 from narf.control.endpoints.demand import DemandBoard
 from narf.control.endpoints.rollout import percentile
-from narf.control.endpoints.service import EndpointService
+from narf.control.endpoints.service import EndpointService, speaks_for
 from narf.control.endpoints.store import Endpoint, Minute, Revision
 from narf.control.models.service import ModelService
 from narf.domain.access import Principal
@@ -69,7 +69,7 @@ class Watching:
         Raises:
             NotAllowed: it is another's. BadInput: the records cannot be read.
         """
-        if by.workload_id != workload_id and not by.is_admin:
+        if not speaks_for(by, workload_id):
             raise NotAllowed("A replica speaks for itself only.")
         now = self._now()
         with self._database.read() as connection:

@@ -142,7 +142,7 @@ class ModelService:
 
     def _awaited(self, project: str, name: str, version: int, by: Principal) -> Package:
         package = self.package(project, name, version)
-        if package.workload_id != by.workload_id and not by.is_admin:
+        if by.workload_id != package.workload_id if by.workload_id is not None else not by.is_admin:
             raise NotAllowed("A package is sent by the workload that makes it.", remedy="Package it again: narf models package")
         if package.state is not PackageState.PACKAGING:
             raise Conflict(f"Version {version} of {name!r} is {package.state} already.", code="not_awaited")

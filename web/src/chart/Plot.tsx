@@ -83,7 +83,7 @@ export function Plot({ title, lines, height = 220, x = "step", log = false, robu
         y: { distr: log ? 3 : 1, range: (_, low, high) => yRange(low, high, state.current.log) },
       },
       axes: [
-        { ...axis, size: 26, gap: 6, ...(x === "clock" ? {} : { values: (_: uPlot, splits: number[]) => splits.map((each) => (x === "elapsed" ? duration(each) : short(each))) }) },
+        { ...axis, size: 26, gap: 6, values: (_: uPlot, splits: number[]) => splits.map((each) => (x === "elapsed" ? duration(each) : x === "clock" ? clock(each, splits) : short(each))) },
         { ...axis, size: 52, gap: 6, values: (_, splits) => splits.map((each) => (each === null ? "" : state.current.format(each))) },
       ],
       series: [{}, { show: true, stroke: "transparent", paths: () => null, points: { show: false } }],
@@ -163,6 +163,13 @@ function Values({ cursor, painted, x, scheme, format, highlight }: {
       {rows.length > 10 && <div className={css.head}>and {rows.length - 10} more</div>}
     </div>
   );
+}
+
+/** A time of day; with the day where the axis is longer than one, with seconds where its ticks are closer than a minute. */
+function clock(seconds: number, splits: readonly number[]): string {
+  const gap = (splits[1] ?? seconds + 60) - (splits[0] ?? seconds);
+  const day = (splits.at(-1) ?? 0) - (splits[0] ?? 0) > 86_400;
+  return new Date(seconds * 1000).toLocaleString(undefined, { hour: "2-digit", minute: "2-digit", hour12: false, ...(gap < 60 ? { second: "2-digit" } : {}), ...(day ? { day: "numeric", month: "short" } : {}) });
 }
 
 function short(step: number): string {

@@ -134,19 +134,87 @@ function Changes({ project, name, version, versions, before, onBefore }: Place &
       <Loaded query={query} height={240}>
         {(difference) => (
           <div className={css.sections}>
-            {(["files", "columns", "rows", "statistics"] as const).map((section) => {
-              const entries = Object.entries((difference[section] as Record<string, unknown> | null) ?? {}).filter(([, each]) => !(Array.isArray(each) && each.length === 0) && each !== null && !(typeof each === "object" && Object.keys(each).length === 0));
-              return (
-                <section key={section}>
-                  <h3>{section[0]?.toUpperCase()}{section.slice(1)}</h3>
-                  {entries.length === 0 ? <p className="dim">No change.</p> : <Facts facts={entries.map(([key, each]) => [key.replaceAll("_", " "), typeof each === "number" ? value(each) : Array.isArray(each) && each.every((item) => typeof item === "string") ? each.slice(0, 50).join(", ") : typeof each === "object" ? <pre key={key} className={css.json}>{JSON.stringify(each, null, 1).slice(0, 4000)}</pre> : String(each)] as const)} />}
-                </section>
-              );
-            })}
+            <FileChanges files={difference.files as FilesChanged} />
+            <section>
+              <h3>Columns</h3>
+              <p className={nothing(difference.columns) ? "dim" : undefined}>{nothing(difference.columns) ? "The same." : Object.entries(difference.columns).filter(([, each]) => Array.isArray(each) && each.length > 0).map(([kind, each]) => `${kind}: ${(each as unknown[]).map((column) => (typeof column === "object" && column !== null && "name" in column ? String(column.name) : String(column))).join(", ")}`).join("; ")}</p>
+            </section>
+            <RowChanges rows={difference.rows as RowsChanged | null} />
+            <StatisticChanges statistics={difference.statistics as Record<string, Record<string, [unknown, unknown]>>} />
           </div>
         )}
       </Loaded>
     </Panel>
+  );
+}
+
+const nothing = (section: Record<string, unknown>): boolean => Object.values(section).every((each) => !Array.isArray(each) || each.length === 0);
+
+interface FilesChanged {
+  counts?: Record<string, number>;
+  added?: { path: string }[];
+  removed?: { path: string }[];
+  changed?: { path: string; before?: { size: number }; after?: { size: number } }[];
+}
+
+function FileChanges({ files }: { files: FilesChanged }) {
+  const lines = [
+    ...(files.added ?? []).map((each) => ["+", each.path, ""] as const),
+    ...(files.removed ?? []).map((each) => ["−", each.path, ""] as const),
+    ...(files.changed ?? []).map((each) => ["~", each.path, `${bytes(each.before?.size)} → ${bytes(each.after?.size)}`] as const),
+  ];
+  return (
+    <section>
+      <h3>Files</h3>
+      <p className="dim">{Object.entries(files.counts ?? {}).map(([kind, number]) => `${count(number)} ${kind}`).join(", ")}</p>
+      <ul className={css.changes}>{lines.slice(0, 200).map(([sign, path, sizes]) => <li key={path} data-sign={sign}><b>{sign}</b> <code>{path}</code> <span className="dim">{sizes}</span></li>)}</ul>
+    </section>
+  );
+}
+
+interface RowsChanged {
+  compared_columns?: string[];
+  added?: number;
+  removed?: number;
+  changed?: number;
+  added_examples?: unknown[][];
+  removed_examples?: unknown[][];
+}
+
+function RowChanges({ rows }: { rows: RowsChanged | null }) {
+  if (!rows) return null;
+  const examples = [...(rows.added_examples ?? []).map((row) => ["+", row] as const), ...(rows.removed_examples ?? []).map((row) => ["−", row] as const)];
+  return (
+    <section>
+      <h3>Rows</h3>
+      <p>{[["added", rows.added], ["removed", rows.removed], ["changed", rows.changed]].filter(([, number]) => number !== undefined).map(([kind, number]) => `${count(Number(number))} ${kind}`).join(", ")}</p>
+      {examples.length > 0 && (
+        <div className={css.scroll} tabIndex={0} role="region" aria-label="Examples of rows that differ">
+          <table className={css.sheet}>
+            <thead><tr><th aria-label="Added or removed" />{(rows.compared_columns ?? []).map((name) => <th key={name}>{name}</th>)}</tr></thead>
+            <tbody>{examples.map(([sign, row], i) => <tr key={i} data-sign={sign}><td>{sign}</td>{row.map((each, j) => <td key={j} className={typeof each === "number" ? "num" : undefined}>{String(each)}</td>)}</tr>)}</tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function StatisticChanges({ statistics }: { statistics: Record<string, Record<string, [unknown, unknown]>> }) {
+  const names = Object.keys(statistics);
+  const measures = [...new Set(names.flatMap((name) => Object.keys(statistics[name] ?? {})))];
+  return (
+    <section>
+      <h3>Statistics</h3>
+      {names.length === 0 ? <p className="dim">The same.</p> : (
+        <div className={css.scroll} tabIndex={0} role="region" aria-label="Statistics that differ">
+          <table className={css.sheet}>
+            <thead><tr><th>column</th>{measures.map((measure) => <th key={measure} className="num">{measure}</th>)}</tr></thead>
+            <tbody>{names.map((name) => <tr key={name}><td>{name}</td>{measures.map((measure) => { const pair = statistics[name]?.[measure]; return <td key={measure} className="num">{pair ? `${cell(pair[0])} → ${cell(pair[1])}` : ""}</td>; })}</tr>)}</tbody>
+          </table>
+        </div>
+      )}
+    </section>
   );
 }
 

@@ -1,0 +1,231 @@
+"""What people do with the console, in a real browser against a real platform."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import AXE, context, violations
+from playwright.sync_api import Browser, Page, expect
+from served import Served, until
+
+pytestmark = pytest.mark.browser
+P = "/p/default"
+Submit = Callable[..., dict[str, Any]]
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+def points(page: Page) -> int:
+    return int(page.locator("figure[data-metric=loss]").get_attribute("data-points") or 0)
+
+
+def test_the_first_visit_by_the_one_time_link_and_never_again(served: Served, browser: Browser) -> None:
+    link = served.link()
+    tab = context(browser, served.url)
+    page = tab.new_page()
+    page.goto(link)
+    page.wait_for_url("**/home")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Hello")
+    assert "code=" not in page.url
+    other = context(browser, served.url)
+    again = other.new_page()
+    again.goto(link)
+    expect(again.get_by_role("alert")).to_contain_text("used before")
+    tab.close()
+    other.close()
+
+
+def test_a_run_started_in_the_browser_shows_its_curve_and_output_as_they_grow(page: Page, code: Path) -> None:
+    page.goto(f"{P}/new")
+    page.locator("input[type=file]").set_input_files(code)
+    expect(page.get_by_role("combobox", name="Script").or_(page.get_by_label("Script")).first).to_have_value("train.py")
+    page.get_by_label("Arguments").fill("--steps 400 --pause 0.02")
+    page.get_by_label("Run", exact=True).fill("moving")
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_url(re.compile(r"/workloads/wl-"))
+    expect(page.get_by_role("log")).to_contain_text("step", timeout=60_000)
+    page.get_by_role("link", name="Open run").click()
+    page.wait_for_url(re.compile(r"/runs/"))
+    expect(page.locator("figure[data-metric=loss]")).to_be_visible(timeout=60_000)
+    first = until(lambda: points(page))
+    until(lambda: points(page) > first)
+
+
+def test_a_killed_server_comes_back_and_the_page_has_neither_gap_nor_duplicate(page: Page, served: Served, submit: Submit) -> None:
+    made = submit("--steps", "300", "--pause", "0.03", name="survivor")
+    page.goto(f"{P}/workloads/{made['id']}")
+    expect(page.get_by_role("log")).to_contain_text("step", timeout=60_000)
+    served.kill()
+    expect(page.get_by_text("Reconnecting")).to_be_visible()
+    served.start()
+    expect(page.get_by_text("Reconnecting")).to_be_hidden(timeout=60_000)
+    until(lambda: served.ask("GET", f"/workloads/{made['id']}")["state"] == "succeeded", 90)
+    expect(page.get_by_text(re.compile(r"^300 lines"))).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("log")).to_contain_text("step 299")
+    page.goto(f"{P}/runs/{made['run_id']}")
+    until(lambda: points(page) == 300)
+
+
+def test_the_best_run_is_found_by_filter_and_sort_and_compared(page: Page, served: Served, submit: Submit) -> None:
+    made = [submit("--lr", lr, "--steps", "20", name=f"candidate-{lr}") for lr in ("0.01", "0.1", "0.5")]
+    for each in made:
+        until(lambda each=each: served.ask("GET", f"/workloads/{each['id']}")["state"] == "succeeded", 90)
+    page.goto(f"{P}/runs?q=candidate&sort=loss")
+    rows = page.get_by_role("table", name="Runs").locator("[data-row]")
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("candidate-0.5")
+    page.get_by_label("Filter Runs").fill("candidate params.lr<0.3")
+    expect(rows).to_have_count(2)
+    page.wait_for_url(re.compile("params.lr"))
+    rows.first.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Compare 2").click()
+    page.wait_for_url(re.compile("/compare"))
+    expect(page.locator("figure[data-metric=loss]")).to_be_visible()
+    page.get_by_role("tab", name="Differences").click()
+    expect(page.get_by_role("rowheader", name="lr")).to_be_visible()
+
+
+def test_a_study_is_started_from_the_wizard_and_finds_a_best_trial(page: Page, code: Path) -> None:
+    page.goto(f"{P}/tuning/new")
+    page.locator("input[type=file]").set_input_files(code)
+    page.get_by_label("Arguments that stay the same").fill("--steps 5")
+    page.get_by_role("button", name="Find its parameters").click()
+    row = page.locator("[data-parameter=lr]")
+    expect(row).to_be_visible(timeout=60_000)
+    low = page.get_by_label("Lower end of lr")
+    low.fill("5")
+    expect(row.get_by_role("alert")).to_contain_text("below")
+    expect(page.get_by_role("button", name="Start the search")).to_be_disabled()
+    low.fill("0.01")
+    page.get_by_label("Search pause").uncheck() if page.get_by_label("Search pause").is_checked() else None
+    page.get_by_label("Trials").fill("4")
+    page.get_by_role("button", name="Start the search").click()
+    page.wait_for_url(re.compile(r"/tuning/st-"), timeout=30_000)
+    expect(page.get_by_text("4 of 4 trials")).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="Register the best")).to_be_visible()
+
+
+def test_why_something_waits_is_said(page: Page, served: Served, submit: Submit) -> None:
+    holder = submit("--steps", "5000", "--pause", "0.1", name="holder", resources={"gpu": 4, "cpu": 0.1})
+    until(lambda: served.ask("GET", f"/workloads/{holder['id']}")["state"] == "running", 60)
+    waiting = submit("--steps", "5", name="patient", resources={"gpu": 2, "cpu": 0.1})
+    page.goto(f"{P}/workloads/{waiting['id']}")
+    expect(page.locator("[data-state=queued] p")).to_contain_text(re.compile("wait", re.IGNORECASE))
+    page.goto(f"{P}/workloads/{holder['id']}")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel it").click()
+    expect(page.locator("[data-state=cancelled]")).to_be_visible(timeout=60_000)
+
+
+def test_what_users_write_is_never_run(page: Page, served: Served, submit: Submit) -> None:
+    made = submit("--steps", "1", name=HOSTILE)
+    run = made["run_id"]
+    served.ask("PATCH", f"/runs/{run}", json={"tags": {HOSTILE: HOSTILE, "mlflow.note.content": f"[x](javascript:alert(3)) {HOSTILE}"}})
+    for name, content in (("x.svg", f'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(4)">{HOSTILE}</svg>'), ("x.html", HOSTILE)):
+        served.ask("PUT", f"/runs/{run}/artifacts/{name}", content=content.encode())
+    places = [
+        f"{P}/workloads", f"{P}/workloads/{made['id']}", f"{P}/runs", f"{P}/runs/{run}?tab=overview",
+        f"{P}/runs/{run}?tab=artifacts&path=x.svg", f"{P}/runs/{run}?tab=artifacts&path=x.html", f"{P}/runs?q={HOSTILE}", "/home", f"/p/{HOSTILE}",
+    ]  # fmt: skip
+    for place in places:
+        page.goto(place)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.querySelectorAll('img[src=x], main script, main iframe').length") == 0
+    page.goto(f"{P}/runs/{run}?tab=artifacts&path=x.svg")
+    expect(page.get_by_role("log")).to_contain_text("onload")
+
+
+def test_a_session_that_ended_comes_back_to_where_one_was(page: Page) -> None:
+    page.goto(f"{P}/workloads?q=resnet")
+    page.context.clear_cookies()
+    page.get_by_role("link", name="Runs", exact=True).click()
+    page.wait_for_url(re.compile("/login"))
+    expect(page.get_by_role("status")).to_contain_text("session has ended")
+    assert "next=" in page.url
+    page.goto("/login?next=//evil.example/")
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_wrong_password_is_said_in_the_apis_own_words(served: Served, browser: Browser) -> None:
+    tab = context(browser, served.url)
+    page = tab.new_page()
+    page.goto("/home")
+    page.wait_for_url(re.compile("/login"))
+    page.get_by_label("User").fill("admin")
+    page.get_by_label("Password", exact=True).fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("do not fit")
+    tab.close()
+
+
+def test_bad_input_is_said_beside_its_field(page: Page) -> None:
+    page.goto("/admin/projects")
+    name = page.get_by_label("Name", exact=True)
+    name.fill("Not A Name!")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("cannot name a project")).to_be_visible()
+    expect(name).to_have_attribute("aria-invalid", "true")
+
+
+def test_a_page_whose_api_fails_keeps_the_rest_alive(page: Page) -> None:
+    page.route("**/api/v1/projects/default/runs*", lambda route: route.fulfill(status=500, json={"detail": "It broke.", "status": 500}))
+    page.goto(f"{P}/runs")
+    expect(page.get_by_role("alert")).to_contain_text("It broke.")
+    page.get_by_role("link", name="Workloads").click()
+    expect(page.get_by_role("heading", name="Workloads")).to_be_visible()
+
+
+def test_an_address_that_leads_nowhere_helps(page: Page) -> None:
+    page.goto(f"{P}/nothing/here")
+    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    page.goto(f"{P}/workloads/wl-nothing")
+    expect(page.get_by_role("alert")).to_contain_text("There is no workload")
+
+
+def test_the_keyboard_alone_reaches_everything(page: Page) -> None:
+    page.keyboard.press("Control+k")
+    page.get_by_role("combobox", name="Search or jump to").fill("tun")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tuning")
+    expect(page.get_by_role("heading", name="Tuning")).to_be_visible()
+    page.keyboard.press("g")
+    page.keyboard.press("w")
+    page.wait_for_url("**/workloads")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1440, 900), (1024, 700)])
+def test_every_page_can_be_used_by_everybody(served: Served, browser: Browser, submit: Submit, scheme: str, size: tuple[int, int]) -> None:
+    if not AXE.exists():
+        pytest.skip("axe is not installed: scripts/web.sh install")
+    made = submit("--steps", "3", name="looked-at")
+    until(lambda: served.ask("GET", f"/workloads/{made['id']}")["state"] == "succeeded", 90)
+    tab = context(browser, served.url, scheme=scheme, width=size[0], height=size[1])
+    page = tab.new_page()
+    page.goto(served.link())
+    page.wait_for_url("**/home")
+    found = []
+    nouns = ("", "/workloads", "/runs", "/tuning", "/tuning/new", "/models", "/endpoints", "/data", "/new", "/settings", "/compare")
+    run = f"{P}/runs/{made['run_id']}"
+    places = [
+        "/home",
+        *(P + noun for noun in nouns),
+        f"{P}/workloads/{made['id']}",
+        run,
+        f"{run}?tab=overview",
+        "/admin/users",
+        "/admin/audit",
+    ]
+    for place in places:
+        page.goto(place)
+        page.wait_for_load_state("networkidle")
+        found += [f"{place}: {each}" for each in violations(page)]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{place} is wider than the window"
+    tab.close()
+    assert found == []

@@ -50,7 +50,19 @@ def main() -> None:
     version = demo.narf("Add the dataset", "data", "add", "digits", str(FOLDER / "digits"), "--tag", "approved")
     print(f"  digits@v{version['number']}" if "number" in version else f"  {version['id'][:12]}")
 
-    run = demo.narf("Train: an unchanged script", "run", "train.py", "--data", "digits@approved", "--follow", "--name", "first try", "--", "--epochs", "8")
+    run = demo.narf(
+        "Train: an unchanged script",
+        "run",
+        "train.py",
+        "--data",
+        "digits@approved",
+        "--follow",
+        "--name",
+        "first try",
+        "--",
+        "--epochs",
+        "8",
+    )
     first = accuracy_of(run["run_id"])
     print(f"  validation accuracy {first:.4f}")
 
@@ -59,8 +71,9 @@ def main() -> None:
         *("tune", "train.py", "--data", "digits@approved", "--metric", "val_acc", "--maximize", "--trials", "8", "--parallel", "2"),
         *("--param", "lr=3e-4..3e-2 log", "--param", "hidden=64, 128, 256", "--only", "--seed", "1", "--", "--epochs", "8"),
     )
-    best = best_of(study)
-    print(f"  best trial {best['value']:.4f} with {', '.join(f'{name}={value:.4g}' if isinstance(value, float) else f'{name}={value}' for name, value in best['params'].items())}")
+    best = ask("tune", "--best", study["name"])["trial"]
+    chosen = ", ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in best["values"].items())
+    print(f"  best trial {best['value']:.4f} with {chosen}")
 
     model = demo.narf("Register the best", "models", "register", best["run_id"], "--name", "digits", "--alias", "champion")
     print(f"  digits version {model['version']}, served by {model.get('runtime') or 'the fastest runtime that agrees'}")
@@ -79,7 +92,7 @@ def main() -> None:
         print(f"  {seconds:6.1f} s  {title}")
     print(f"  {time.monotonic() - began:6.1f} s  in all")
     print(f"\n  accuracy   first try {first:.4f}   best of the search {best['value']:.4f}   through the endpoint {right:.4f}")
-    link = subprocess.run([sys.executable, "-m", "narf.cli", "open", "--print"], capture_output=True, text=True, check=True).stdout.strip()
+    link = ask("open")["url"]
     print(f"\nNarf is running at {url}. Open it, signed in (works once): {link}")
     print("Stop it with: make down")
 
@@ -96,14 +109,14 @@ def write_data(folder: Path) -> tuple[Any, Any]:
     return digits.data, digits.target
 
 
+def ask(*arguments: str) -> Any:
+    """What a command answers in JSON, without a word about it."""
+    done = subprocess.run([sys.executable, "-m", "narf.cli", *arguments, "--json"], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
 def accuracy_of(run_id: str) -> float:
-    done = subprocess.run([sys.executable, "-m", "narf.cli", "run-show", run_id, "--json"], capture_output=True, text=True, check=True)
-    return next(float(found["last"]) for found in json.loads(done.stdout)["metrics"] if found["key"] == "val_acc")
-
-
-def best_of(study: dict[str, Any]) -> dict[str, Any]:
-    best: dict[str, Any] = study["best"]
-    return best
+    return next(float(found["last"]) for found in ask("run-show", run_id)["metrics"] if found["key"] == "val_acc")
 
 
 def accuracy(answer: Any, labels: Any) -> float:

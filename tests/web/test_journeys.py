@@ -104,7 +104,8 @@ def test_a_study_is_started_from_the_wizard_and_finds_a_best_trial(page: Page, c
     expect(page.get_by_role("button", name="Start the search")).to_be_disabled()
     low.fill("0.01")
     page.get_by_label("Search pause").uncheck() if page.get_by_label("Search pause").is_checked() else None
-    page.get_by_label("Trials").fill("4")
+    page.get_by_role("textbox", name="Metric").fill("loss")
+    page.get_by_role("textbox", name="Trials").fill("4")
     page.get_by_role("button", name="Start the search").click()
     page.wait_for_url(re.compile(r"/tuning/st-"), timeout=30_000)
     expect(page.get_by_text("4 of 4 trials")).to_be_visible(timeout=120_000)

@@ -116,12 +116,28 @@ def install() -> None:
     _own = _OwnRun(recorder, run_id or "", url)
     when_imported("mlflow.store.tracking.rest_store", _patch_store)
     when_imported("mlflow.tracking._tracking_service.client", _patch_client)
+    when_imported("mlflow.tracking.fluent", _patch_fluent)
     when_imported("sklearn.base", _patch_sklearn)
     for library in ("xgboost", "lightgbm"):
         when_imported(library, functools.partial(_autolog_library, library))
 
 
 # -- the store that speaks to the control plane -----------------------------------------------------------------------------------
+
+
+def _patch_fluent(module: ModuleType) -> None:
+    """What is logged while no run is active goes to ours, also after autologging has ended its share of it: MLflow takes
+    MLFLOW_RUN_ID once, and would open another run the second time."""
+    fluent: Any = module
+    original = fluent._get_or_start_run
+
+    @functools.wraps(original)
+    def get_or_start_run() -> Any:
+        if _own is not None and _own.run_id and fluent.active_run() is None:
+            os.environ["MLFLOW_RUN_ID"] = _own.run_id
+        return original()
+
+    fluent._get_or_start_run = get_or_start_run
 
 
 def _patch_store(module: ModuleType) -> None:

@@ -37,7 +37,7 @@ class WorkloadIn(BaseModel):
     data: list[str] = Field(default_factory=list, max_length=100, description='references such as "digits@v3"')
     requirements: str = Field("", max_length=200_000, description="text of a requirements file")
     experiment: str = Field("", max_length=200)
-    resources: ResourcesBody = Field(default_factory=ResourcesBody)
+    resources: ResourcesBody = Field(default_factory=lambda: ResourcesBody.model_validate({}))
     replicas: int = Field(1, ge=1, le=4096)
     priority: int = Field(0, ge=-100, le=100)
     preemptible: bool = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from alembic import context
 
 from narf.control.database import Timestamp, metadata
@@ -13,7 +15,7 @@ def ours(_object: object, name: str | None, kind: str, _reflected: bool, _compar
     return kind != "table" or name in metadata.tables
 
 
-def render(kind: str, item: object, _context: object) -> str | bool:
+def render(kind: str, item: Any, _context: object) -> str | Literal[False]:
     """Our own types as what they are in the database, so that migrations do not depend on our code."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, Timestamp) else False
 

@@ -89,7 +89,7 @@ export const router = createRouter({
 // A session that has ended: sign in, and come back to where one was.
 whenSignedOut(() => {
   const { pathname, href } = router.state.location;
-  if (pathname === "/login") return;
+  if (pathname === "/login" || client.getQueryData(meQuery.queryKey) === undefined) return; // nobody was signed in
   client.removeQueries({ queryKey: meQuery.queryKey });
   void router.navigate({ to: "/login", search: { next: href, ended: "1" } as never });
 });

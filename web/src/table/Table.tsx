@@ -109,6 +109,7 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
     else return;
     event.preventDefault();
   };
+  if (rows.length === 0 && empty) return <>{empty}</>;
   const everyPicked = onPick && visible.length > 0 && visible.every((row) => picked?.has(rowKey(row)));
 
   return (
@@ -124,7 +125,7 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
         {tools}
         <Picker columns={columns} shown={shown.map((column) => column.key)} onChange={(keys) => onView({ ...view, columns: keys?.join(",") })} />
       </div>
-      <div ref={scroller} className={css.scroll} style={{ height: rows.length === 0 ? "auto" : `min(${typeof height === "number" ? `${height}px` : height}, ${Math.max(visible.length, 3) * ROW + 46}px)`, contain: rows.length === 0 ? "none" : undefined }} role="table" aria-label={label} aria-rowcount={visible.length + 1} tabIndex={visible.length === 0 ? 0 : -1} onKeyDown={onKey}>
+      <div ref={scroller} className={css.scroll} style={{ height: `min(${typeof height === "number" ? `${height}px` : height}, ${Math.max(visible.length, 3) * ROW + 46}px)` }} role="table" aria-label={label} aria-rowcount={visible.length + 1} tabIndex={visible.length === 0 ? 0 : -1} onKeyDown={onKey}>
         <div className={css.head} role="row" aria-rowindex={1} style={{ minWidth: width }}>
           {onPick && (
             <div role="columnheader" className={css.pick}>
@@ -144,8 +145,7 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
           ))}
           <div role="columnheader" className={css.rest} aria-label="" />
         </div>
-        {visible.length === 0 && rows.length > 0 && <div className={css.none}>Nothing fits this filter. <button type="button" onClick={() => setTyped("")}>Clear it</button></div>}
-        {rows.length === 0 && empty}
+        {visible.length === 0 && <div role="row"><div role="cell" className={css.none}>Nothing fits this filter. <button type="button" onClick={() => setTyped("")}>Clear it</button></div></div>}
         <div role="rowgroup" style={{ height: virtual.getTotalSize(), minWidth: width, position: "relative" }}>
           {virtual.getVirtualItems().map((item) => {
             const row = visible[item.index] as T;

@@ -23,7 +23,13 @@ _READ_AT_START = (
 
 
 _MOST_TEXT = 1 << 20
-_SETS_VARIABLE = re.compile(r"""(?:environ|putenv|setdefault|update)\W{1,20}["']([A-Z][A-Z0-9_]*)["']\s*[\],:)]\s*[=\w"']?""")
+_SETS_VARIABLE = re.compile(
+    r"""environ\s*\[\s*["'](\w+)["']\s*\]\s*=(?!=)   # os.environ["X"] = ...
+    | (?:setdefault|putenv)\(\s*["'](\w+)["']         # os.environ.setdefault("X", ...)
+    | environ\.update\(\s*\{?\s*["']?(\w+)           # os.environ.update({"X": ...}), of which the first is looked at
+    """,
+    re.VERBOSE,
+)
 _SETS_UP_LOGGING = re.compile(r"^\s*(?:logging\.(?!getLogger\(__name__\)\s*$)\w+.*\(|basicConfig\(|dictConfig\()", re.MULTILINE)
 _IMPORT = re.compile(r"^\s*(?:import|from)\s+(\w+)", re.MULTILINE)
 
@@ -70,8 +76,9 @@ def _acts_before_imports(path: str, loaded: frozenset[str]) -> str | None:
     except OSError:
         return None
     for match in _SETS_VARIABLE.finditer(text):
-        if _is_read_at_start(match[1]):
-            return f"it sets {match[1]}, which is read when a library is loaded"
+        name = match[1] or match[2] or match[3]
+        if _is_read_at_start(name):
+            return f"it sets {name}, which is read when a library is loaded"
     logging = _SETS_UP_LOGGING.search(text)
     if logging is not None:
         for match in _IMPORT.finditer(text, logging.end()):

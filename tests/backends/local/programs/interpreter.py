@@ -57,8 +57,5 @@ print(
     {k: v for k, v in sorted(os.environ.items()) if k not in {"MASTER_PORT"} and not k.startswith(("TORCHINDUCTOR", "PYTORCH_NVML"))},
 )
 print("cwd", os.path.basename(os.getcwd()), sorted(os.listdir(".")))
-print(
-    "children",
-    [p for p in os.listdir("/proc") if p.isdigit() and open(f"/proc/{p}/stat").read().rpartition(")")[2].split()[1] == str(os.getpid())],
-)
+print("children", open(f"/proc/self/task/{os.getpid()}/children").read())
 assert callable(atexit.register) and warnings.filters

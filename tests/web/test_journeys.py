@@ -236,3 +236,40 @@ def test_every_page_can_be_used_by_everybody(served: Served, browser: Browser, s
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{place} is wider than the window"
     tab.close()
     assert found == []
+
+
+def tiny_model(scale: float) -> bytes:
+    """A model that multiplies two numbers by `scale`."""
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 2]) for name in ("x", "y"))
+    factor = helper.make_tensor("factor", TensorProto.FLOAT, [1], [scale])
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "factor"], ["y"])], "tiny", [x], [y], [factor])
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString())
+
+
+@pytest.mark.slow
+def test_a_model_is_deployed_tried_and_rolled_back(page: Page, served: Served) -> None:
+    for version, scale in ((1, 2.0), (2, 3.0)):
+        run = served.ask("POST", "/projects/default/runs", json={"name": f"tiny-{scale:g}"})["id"]
+        served.ask("PUT", f"/runs/{run}/artifacts/model.onnx", content=tiny_model(scale))
+        served.ask("POST", "/projects/default/models", json={"run": run, "name": "tiny", "artifact": "model.onnx"})
+        state = lambda version=version: served.ask("GET", f"/projects/default/models/tiny/versions/{version}")["package"]  # noqa: E731
+        package = until(lambda state=state: (found := state()) and found["state"] in ("ready", "failed") and found, 120)
+        assert package["state"] == "ready", package
+        page.goto(f"{P}/models/tiny/{version}")
+        page.get_by_role("button", name="Deploy").click()
+        page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
+        page.wait_for_url(re.compile("/endpoints/tiny"))
+        active = re.compile(rf"tiny/{version}(?!.*%)")
+        expect(page.locator("h1 + div")).to_contain_text(active, timeout=120_000)
+    page.get_by_role("tab", name="Try it").click()
+    page.get_by_label("Body of the request").fill('{"inputs": [[1.0, 10.0]]}')
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_label("Answer", exact=True)).to_contain_text("30", timeout=60_000)
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.locator("h1 + div")).to_contain_text(re.compile(r"tiny/1(?!.*%)"), timeout=120_000)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_label("Answer", exact=True)).to_contain_text("20", timeout=60_000)
+    served.ask("DELETE", "/endpoints/tiny")

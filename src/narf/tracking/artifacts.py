@@ -1,4 +1,4 @@
-"""Artifacts of runs: files below one root, a local folder or what MLflow's artifact repositories reach (S3 and others).
+"""Artifacts of runs: files below one root, a local folder or a place in S3.
 
 A path never leaves the folder of its run: it is checked as text, and on a local disk also after links are followed.
 """
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,11 +51,11 @@ class Artifacts:
                 for entry in entries
                 if not entry.name.startswith(".narf-") and not entry.is_symlink()
             ]
-        found = self._repository(place).list_artifacts()
-        return sorted(
-            (Artifact(path=posixpath.join(path, info.path), is_folder=info.is_dir, size=info.file_size) for info in found),
-            key=lambda artifact: artifact.path,
-        )
+        top = _below(run_uri, "")
+        return [
+            Artifact(path=posixpath.relpath(info.path, top), is_folder=info.is_dir, size=info.file_size)
+            for info in self._repository.list_artifacts(place)
+        ]
 
     @contextmanager
     def open(self, run_uri: str, path: str) -> Iterator[Path]:
@@ -66,12 +67,10 @@ class Artifacts:
                 raise NotFound("artifact", path)
             yield file
             return
+        if not self._repository.is_file(place):
+            raise NotFound("artifact", path)
         with tempfile.TemporaryDirectory(prefix="narf-artifact-") as folder:
-            try:
-                file = Path(self._repository(posixpath.dirname(place)).download_artifacts(posixpath.basename(place), folder))
-            except Exception as error:  # each store has its own way of saying that there is no such file
-                raise NotFound("artifact", path) from error
-            yield file
+            yield Path(self._repository.download_artifacts(place, folder))
 
     def put(self, run_uri: str, path: str, stream: IO[bytes]) -> int:
         """Store what `stream` yields, replacing what was there; its size. The file appears whole or not at all."""
@@ -81,7 +80,7 @@ class Artifacts:
                 file = Path(folder) / posixpath.basename(place)
                 with file.open("wb") as target:
                     shutil.copyfileobj(stream, target, _BLOCK)
-                self._repository(posixpath.dirname(place)).log_artifact(str(file))
+                self._repository.log_artifact(str(file), posixpath.dirname(place))
                 return file.stat().st_size
         file = self._inside(place)
         if file.is_dir():
@@ -105,7 +104,7 @@ class Artifacts:
     def delete(self, run_uri: str, path: str) -> None:
         place = _below(run_uri, _required(path))
         if self._local is None:
-            self._repository(posixpath.dirname(place)).delete_artifacts(posixpath.basename(place))
+            self._repository.delete_artifacts(place)
             return
         file = self._inside(place)
         if file.is_dir():
@@ -123,10 +122,11 @@ class Artifacts:
             raise BadInput("The path leaves the artifacts.", field="path", code="bad_path")
         return file
 
-    def _repository(self, place: str) -> Any:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    @cached_property
+    def _repository(self) -> Any:
+        from narf.tracking.s3_artifacts import S3Artifacts
 
-        return get_artifact_repository(posixpath.join(self._root, place))
+        return S3Artifacts(self._root)
 
 
 def _required(path: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from narf.domain.errors import BadInput
 from narf.tracking.registry import NarfRegistryStore
 from narf.tracking.store import SCHEME, NarfTrackingStore
 from narf.tracking.workspaces import ProjectWorkspaces, accept_project_names, in_project
@@ -41,6 +42,8 @@ def open_stores(
     database: str, artifacts: str, project_exists: Callable[[str], bool], environ: MutableMapping[str, str] = os.environ
 ) -> Stores:
     """The stores on `database` (a SQLAlchemy address), with artifacts under `artifacts` (a folder or s3://bucket/prefix)."""
+    if "://" in artifacts and not artifacts.startswith("s3://"):
+        raise BadInput(f"Artifacts cannot be kept at {artifacts!r}.", remedy="Give a folder or s3://bucket/prefix in NARF_ARTIFACT_ROOT.")
     environ.update(_VALUES)
     accept_project_names()
     if "://" not in artifacts:
@@ -60,12 +63,21 @@ def mlflow_app(stores: Stores) -> ASGIApp:
 
     handlers._tracking_store = stores.tracking
     handlers._model_registry_store = stores.registry
-    handlers._artifact_repo = None
+    handlers._artifact_repo = _repository(stores.artifacts)
     workspace_helpers._workspace_store = stores.tracking._workspace_provider
     from mlflow.server.fastapi_app import create_fastapi_app
 
     app: ASGIApp = create_fastapi_app()
     return app
+
+
+def _repository(root: str) -> Any:
+    """Where MLflow's handlers keep artifacts; None: they choose by the address of a local folder."""
+    if not root.startswith("s3://"):
+        return None
+    from narf.tracking.s3_artifacts import S3Artifacts
+
+    return S3Artifacts(root)
 
 
 def routes() -> Iterator[tuple[str, str]]:

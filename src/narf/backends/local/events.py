@@ -44,6 +44,8 @@ def listen_for_changes(run: Path, on_change: Callable[[], None]) -> Callable[[],
     thread.start()
 
     def close() -> None:
+        if not thread.is_alive():
+            return  # closed before
         os.close(end)
         thread.join(5)
         os.close(ended)

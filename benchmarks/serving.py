@@ -23,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -97,6 +97,7 @@ class Target:
     body: str
     headers: dict[str, str]
     numbers: Callable[[Any], list[float]]
+    groups: tuple[int, ...] = ()  # process groups of the servers, for their CPU time
 
 
 def main() -> None:
@@ -106,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt install wrk")
-    results: dict[str, dict[int, tuple[float, float, float]]] = {}
+    results: dict[str, dict[int, tuple[float, float, float, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         expected = make_model(folder)
@@ -121,16 +122,27 @@ def main() -> None:
                 results[target.name] = {count: load(target, count, options.seconds, folder) for count in CONNECTIONS}
                 print(
                     target.name,
-                    {count: f"{rate:,.0f}/s p50 {p50:.2f} p99 {p99:.2f} ms" for count, (rate, p50, p99) in results[target.name].items()},
+                    {
+                        count: f"{rate:,.0f}/s p50 {p50:.2f} p99 {p99:.2f} ms, {cpu:.0f} µs CPU"
+                        for count, (rate, p50, p99, cpu) in results[target.name].items()
+                    },
                     flush=True,
                 )
     report(results)
 
 
-def report(results: dict[str, dict[int, tuple[float, float, float]]]) -> None:
-    print("\n| requests/s (p50 / p99 ms) | " + " | ".join(map(str, CONNECTIONS)) + " |\n| --- " * 1 + "| --- " * len(CONNECTIONS) + "|")
+def report(results: dict[str, dict[int, tuple[float, float, float, float]]]) -> None:
+    print(
+        "\n| requests/s (p50 / p99 ms, CPU µs a request) | "
+        + " | ".join(map(str, CONNECTIONS))
+        + " |\n| --- " * 1
+        + "| --- " * len(CONNECTIONS)
+        + "|"
+    )
     for name, cells in results.items():
-        print(f"| {name} | " + " | ".join(f"{rate:,.0f} ({p50:.2f} / {p99:.2f})" for rate, p50, p99 in cells.values()) + " |")
+        print(
+            f"| {name} | " + " | ".join(f"{rate:,.0f} ({p50:.2f} / {p99:.2f}, {cpu:.0f})" for rate, p50, p99, cpu in cells.values()) + " |"
+        )
     ours, plain, through = results["narf replica"], results["uvicorn + Starlette + ONNX Runtime"], results["narf gateway + replica"]
     print()
     for count in (16, 64):
@@ -199,8 +211,8 @@ def v2_numbers(answer: Any) -> list[float]:
 
 
 @contextmanager
-def process(arguments: list[str], ready: str, folder: Path, seconds: float = 60.0, **environment: str) -> Iterator[None]:
-    """A server, until it answers at `ready`; ended afterwards."""
+def process(arguments: list[str], ready: str, folder: Path, seconds: float = 60.0, **environment: str) -> Iterator[int]:
+    """A server and its process group, until it answers at `ready`; ended afterwards."""
     log = folder / "server.log"
     with log.open("wb") as output:
         running = subprocess.Popen(
@@ -218,27 +230,28 @@ def process(arguments: list[str], ready: str, folder: Path, seconds: float = 60.
                 if running.poll() is not None or time.monotonic() > until:
                     raise RuntimeError(f"{arguments[0]} did not start: {log.read_text()[-300:]}") from None
                 time.sleep(0.05)
-        yield
+        yield running.pid
     finally:
         import signal
 
-        os.killpg(running.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(running.pid, signal.SIGKILL)
         running.wait()
 
 
 @contextmanager
 def replica(folder: Path, port: int = 18611) -> Iterator[Target]:
     arguments = [sys.executable, "-m", "narf.serving.replica", "--package", str(folder / "package"), "--port", str(port)]
-    with process(arguments, f"http://127.0.0.1:{port}/v2/health/ready", folder):
-        yield Target("narf replica", f"http://127.0.0.1:{port}/v2/models/mlp/infer", V2_BODY, {}, v2_numbers)
+    with process(arguments, f"http://127.0.0.1:{port}/v2/health/ready", folder) as group:
+        yield Target("narf replica", f"http://127.0.0.1:{port}/v2/models/mlp/infer", V2_BODY, {}, v2_numbers, (group,))
 
 
 @contextmanager
 def bare(folder: Path, port: int = 18612) -> Iterator[Target]:
     (folder / "bare.py").write_text(BARE.format(model=str(folder / "package" / "model.onnx")))
     arguments = [sys.executable, "-m", "uvicorn", "bare:app", "--port", str(port), "--log-level", "warning", "--no-access-log"]
-    with process(arguments, f"http://127.0.0.1:{port}/", folder):
-        yield Target("uvicorn + Starlette + ONNX Runtime", f"http://127.0.0.1:{port}/infer", V2_BODY, {}, v2_numbers)
+    with process(arguments, f"http://127.0.0.1:{port}/", folder) as group:
+        yield Target("uvicorn + Starlette + ONNX Runtime", f"http://127.0.0.1:{port}/infer", V2_BODY, {}, v2_numbers, (group,))
 
 
 @contextmanager
@@ -277,15 +290,11 @@ def gateway(folder: Path, port: int = 18613) -> Iterator[Target]:
     threading.Thread(target=control.serve_forever, daemon=True).start()
     arguments = [sys.executable, "-m", "narf.serving.gateway", "--port", str(port)]
     try:
-        with (
-            replica(folder),
-            process(
-                arguments, f"http://127.0.0.1:{port}/readyz", folder, NARF_URL=f"http://127.0.0.1:{control.server_port}", NARF_TOKEN="t"
-            ),
-        ):
+        environment = {"NARF_URL": f"http://127.0.0.1:{control.server_port}", "NARF_TOKEN": "t"}
+        with replica(folder) as behind, process(arguments, f"http://127.0.0.1:{port}/readyz", folder, **environment) as group:
             time.sleep(0.5)
             url = f"http://127.0.0.1:{port}/endpoints/mlp/v2/models/mlp/infer"
-            yield Target("narf gateway + replica", url, V2_BODY, {"Authorization": "Bearer token"}, v2_numbers)
+            yield Target("narf gateway + replica", url, V2_BODY, {"Authorization": "Bearer token"}, v2_numbers, (group, *behind.groups))
     finally:
         control.shutdown()
 
@@ -303,17 +312,17 @@ def peers(folder: Path) -> Iterator[Callable[[Path], Any]]:
 @contextmanager
 def litserve(folder: Path, python: str, port: int = 18614) -> Iterator[Target]:
     (folder / "lit.py").write_text(LITSERVE.format(model=str(folder / "package" / "model.onnx"), port=port))
-    with process([python, "lit.py"], f"http://127.0.0.1:{port}/health", folder):
-        yield Target("LitServe", f"http://127.0.0.1:{port}/predict", PLAIN_BODY, {}, lambda answer: answer["outputs"][0])
+    with process([python, "lit.py"], f"http://127.0.0.1:{port}/health", folder) as group:
+        yield Target("LitServe", f"http://127.0.0.1:{port}/predict", PLAIN_BODY, {}, lambda answer: answer["outputs"][0], (group,))
 
 
 @contextmanager
 def bentoml(folder: Path, python: str, port: int = 18615) -> Iterator[Target]:
     (folder / "bento.py").write_text(BENTOML.format(model=str(folder / "package" / "model.onnx")))
     arguments = [python, "-m", "bentoml", "serve", "bento:Mlp", "--port", str(port)]
-    with process(arguments, f"http://127.0.0.1:{port}/readyz", folder, BENTOML_DO_NOT_TRACK="True"):
+    with process(arguments, f"http://127.0.0.1:{port}/readyz", folder, BENTOML_DO_NOT_TRACK="True") as group:
         time.sleep(1)
-        yield Target("BentoML", f"http://127.0.0.1:{port}/predict", PLAIN_BODY, {}, lambda answer: answer[0])
+        yield Target("BentoML", f"http://127.0.0.1:{port}/predict", PLAIN_BODY, {}, lambda answer: answer[0], (group,))
 
 
 @contextmanager
@@ -333,9 +342,9 @@ def mlserver(folder: Path, python: str, port: int = 18616) -> Iterator[Target]:
     (place / "settings.json").write_text(json.dumps(settings))
     with process(
         [python, "-c", "from mlserver.cli import main; main()", "start", str(place)], f"http://127.0.0.1:{port}/v2/models/mlp/ready", folder
-    ):
+    ) as group:
         time.sleep(1)
-        yield Target("MLServer, in process", f"http://127.0.0.1:{port}/v2/models/mlp/infer", V2_BODY, {}, v2_numbers)
+        yield Target("MLServer, in process", f"http://127.0.0.1:{port}/v2/models/mlp/infer", V2_BODY, {}, v2_numbers, (group,))
 
 
 @contextmanager
@@ -357,15 +366,16 @@ def mlflow(folder: Path, python: str, port: int = 18617) -> Iterator[Target]:
         "--workers",
         "1",
     ]
-    with process(arguments, f"http://127.0.0.1:{port}/ping", folder):
+    with process(arguments, f"http://127.0.0.1:{port}/ping", folder) as group:
         yield Target(
             "mlflow models serve",
             f"http://127.0.0.1:{port}/invocations",
             PLAIN_BODY,
             {},
             lambda answer: (
-                list(answer["predictions"].values())[0][0] if isinstance(answer["predictions"], dict) else answer["predictions"][0]
+                next(iter(answer["predictions"].values()))[0] if isinstance(answer["predictions"], dict) else answer["predictions"][0]
             ),
+            (group,),
         )
 
 
@@ -374,19 +384,35 @@ def ask(target: Target) -> Any:
     return json.load(urllib.request.urlopen(request, timeout=30))
 
 
-def load(target: Target, connections: int, seconds: int, folder: Path) -> tuple[float, float, float]:
-    """(requests/s, p50 ms, p99 ms). Fails when an answer was not a success."""
+def load(target: Target, connections: int, seconds: int, folder: Path) -> tuple[float, float, float, float]:
+    """(requests/s, p50 ms, p99 ms, microseconds of the servers' CPU a request). Fails when an answer was not a success."""
     script = folder / "load.lua"
     headers = "".join(
         f'wrk.headers["{name}"]="{value}"\n' for name, value in ({"Content-Type": "application/json"} | target.headers).items()
     )
-    script.write_text(f"wrk.method='POST'\n{headers}wrk.body=[[{target.body}]]\n")
+    script.write_text(f"wrk.method='POST'\n{headers}wrk.body=[==[{target.body}]==]\n")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), target.url]
     subprocess.run([*command[:3], "-d1s", *command[4:]], capture_output=True, check=True)
+    before = cpu_seconds(target.groups)
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    used = cpu_seconds(target.groups) - before
     assert "Non-2xx" not in text, f"{target.name} failed under load: {text}"
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]
-    return rate, _milliseconds(text, "50"), _milliseconds(text, "99")
+    answered = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]
+    return rate, _milliseconds(text, "50"), _milliseconds(text, "99"), used / answered * 1e6
+
+
+def cpu_seconds(groups: tuple[int, ...]) -> float:
+    """Of all processes in these groups. Unlike a rate, it says what a server costs on a machine that does other things, too."""
+    ticks = 0
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = place.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[2]) in groups:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _milliseconds(text: str, share: str) -> float:

@@ -101,6 +101,7 @@ class ReplicaApplication:
     # -- predictions
 
     def _infer(self, served: Served, request: Request) -> None:
+        served.model.refuse_if_full(1, self._timeout_of(request))
         asked = read_request(request.body, request.headers, served.schema)
         prediction_id = self._identify(request)
         quoted = b'"%s"' % prediction_id if asked.id is None else orjson.dumps(asked.id)
@@ -122,10 +123,12 @@ class ReplicaApplication:
         self._submit(served, request, asked.inputs, asked.rows, prediction_id, done, asked.timeout_seconds)
 
     def _invoke(self, served: Served, request: Request) -> None:
+        served.model.refuse_if_full(1, self._timeout_of(request))
         inputs, rows = read_invocation(request.body, request.headers.get(b"content-type", b""), served.schema)
         self._answer_plain(served, request, inputs, rows, lambda outputs, _: {"predictions": predictions(outputs)})
 
     def _predict(self, served: Served, request: Request) -> None:
+        served.model.refuse_if_full(1, self._timeout_of(request))
         inputs, rows = read_invocation(request.body, request.headers.get(b"content-type", b""), served.schema)
 
         def shown(outputs: Tensors, prediction_id: bytes) -> Any:

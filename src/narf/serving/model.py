@@ -144,14 +144,7 @@ class ServedModel:
             raise Unavailable(f"Model {self.name!r} is not ready.", remedy="Try again in a moment.")
         now = time.monotonic()
         prediction.arrived = now
-        wait = retry_after(len(self._queue), self._queued_rows, prediction.rows, self.policy, self.cost, prediction.deadline - now)
-        if wait is not None:
-            self.counters.rejected += 1
-            raise LimitReached(
-                f"Model {self.name!r} has as many requests waiting as it can answer in time.",
-                remedy="Try again later, or add replicas.",
-                retry_after_seconds=wait,
-            )
+        self.refuse_if_full(prediction.rows, prediction.deadline - now)
         self._queue.append(prediction)
         self._queued_rows += prediction.rows
         if not self._is_running and not self._is_scheduled:
@@ -159,6 +152,19 @@ class ServedModel:
             self._loop = asyncio.get_running_loop()
             # After the requests that arrived in the same turn of the loop: they make the first batch together.
             self._loop.call_soon(self._run_next)
+
+    def refuse_if_full(self, rows: int, seconds_left: float) -> None:
+        """Raises LimitReached. Asked before a request is even read, so that refusing costs little when there is much to refuse."""
+        if not self._queue:
+            return
+        wait = retry_after(len(self._queue), self._queued_rows, rows, self.policy, self.cost, seconds_left)
+        if wait is not None:
+            self.counters.rejected += 1
+            raise LimitReached(
+                f"Model {self.name!r} has as many requests waiting as it can answer in time.",
+                remedy="Try again later, or add replicas.",
+                retry_after_seconds=wait,
+            )
 
     @property
     def waiting(self) -> int:

@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NarfError as error:
         print(f"narf: {error}", file=sys.stderr)  # noqa: T201 - this is a program
         return 1
+    # The loop, busy refusing, must not keep a model's thread waiting for the interpreter longer than its work takes.
+    sys.setswitchinterval(0.0005)
     run(_serve(models, options))
     return 0
 

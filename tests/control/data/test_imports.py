@@ -1,0 +1,252 @@
+"""Imports from sources: what arrives, what is refused, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from narf.control.data.lineage import Direction, Edge, Node, NodeKind
+from narf.control.data.sources import ImportState
+from narf.control.database import Database
+from narf.control.schema import upgrade
+from narf.data.catalogue import FileCatalogue, Registered, Registration
+from narf.domain.access import Principal
+from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
+
+ADMIN, MAINTAINER = Principal(user="ada", is_admin=True), Principal(user="bob")
+
+
+def make_database(path: Path, rows: int = 300_000) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE cards (id INTEGER, amount REAL, word TEXT)")
+        connection.executemany("INSERT INTO cards VALUES (?, ?, ?)", ((i, i / 7, f"w{i % 100}") for i in range(rows)))
+        connection.commit()
+    return path
+
+
+def add_files(folder: Path, **files: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+def test_a_query_becomes_a_table_with_its_origin(data: Any, tmp_path: Path) -> None:
+    data.sources.add("default", "cards", "sqlite", {"path": str(make_database(tmp_path / "cards.db"))}, by=ADMIN)
+    done = data.run("cards", "cards", query="SELECT id, amount FROM cards WHERE id < 200000", tags=("approved",))
+    assert (done.state, done.version, done.rows, done.detail) == (ImportState.SUCCEEDED, 1, 200_000, "")
+    version = data.datasets.version("default", "cards@approved")
+    assert (version.kind, version.rows, version.statistics["columns"]["id"]["max"]) == ("table", 200_000, 199_999)
+    assert version.provenance["query"].startswith("SELECT")
+    again = data.run("cards", "cards", query="SELECT id, amount FROM cards WHERE id < 200000")
+    assert (again.state, again.version) == (ImportState.SUCCEEDED, 1)  # the same rows are the same version
+
+
+def test_only_files_that_changed_are_fetched_again(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import narf.data.importing as importing
+
+    fetched: list[str] = []
+    fetch = importing._fetch
+    monkeypatch.setattr(
+        importing, "_fetch", lambda connector, remote, objects: (fetched.append(remote.path), fetch(connector, remote, objects))[1]
+    )
+    folder = add_files(tmp_path / "share", a="one", b="two", c="three")
+    data.sources.add("default", "share", "folder", {"path": str(folder)}, by=ADMIN)
+    assert data.run("files", "share").version == 1 and sorted(fetched) == ["a", "b", "c"]
+    add_files(folder, b="new")
+    fetched.clear()
+    assert data.run("files", "share").version == 2 and fetched == ["b"]
+
+
+def test_a_schema_that_changed_is_refused_until_it_is_meant(data: Any, tmp_path: Path) -> None:
+    folder = add_files(tmp_path / "share", **{"a.csv": "x,y\n1,2\n"})
+    data.sources.add("default", "share", "folder", {"path": str(folder)}, by=ADMIN)
+    assert data.run("table", "share").version == 1
+    add_files(folder, **{"a.csv": "x,z\ntext,2\n"})
+    refused = data.run("table", "share")
+    assert refused.state is ImportState.FAILED and "'z' is new; 'y' is gone; 'x' is string, was int64" in refused.detail
+    assert "--allow-schema-change" in refused.remedy and data.datasets.version("default", "table").number == 1
+    assert data.run("table", "share", same_schema=False).version == 2
+
+
+def test_a_check_that_fails_makes_no_version(data: Any, tmp_path: Path) -> None:
+    folder = add_files(tmp_path / "share", **{"a.csv": "x\n1\n-1\n"})
+    data.sources.add("default", "share", "folder", {"path": str(folder)}, by=ADMIN)
+    done = data.run("table", "share", checks=[{"kind": "range", "column": "x", "least": 0}])
+    assert done.state is ImportState.FAILED and "1 rows have 'x' outside 0" in done.detail
+    with pytest.raises(NotFound):
+        data.datasets.version("default", "table")
+
+
+def test_sources_that_make_no_sense_are_refused(data: Any) -> None:
+    add = data.sources.add
+    cases: list[tuple[str, dict[str, str], str]] = [
+        ("magic", {}, "no kind of source"),
+        ("s3", {}, "lacks the option 'bucket'"),
+        ("s3", {"bucket": "b", "bukket": "c"}, "has no option 'bukket'"),
+        ("s3", {"bucket": "b", "secret_access_key": "AKIA"}, "holds a secret openly"),
+        ("postgresql", {"uri": "postgresql://u:pw@host/db"}, "holds a secret openly"),
+        ("odbc", {"connection_string": "DSN=x;PWD=secret"}, "holds a secret openly"),
+        ("iceberg", {"catalog": "rest", "uri": "http://x", "files": "nowhere"}, "no source 'nowhere'"),
+    ]
+    for kind, options, sentence in cases:
+        with pytest.raises(BadInput, match=sentence) as refused:
+            add("default", "bad", kind, options, by=ADMIN)
+        assert "AKIA" not in str(refused.value) and "pw@" not in str(refused.value)
+    assert data.sources.of_project("default") == []
+    with pytest.raises(NotAllowed):
+        add("default", "etc", "folder", {"path": "/etc"}, by=MAINTAINER)
+
+
+def test_selections_that_make_no_sense_are_refused(data: Any, tmp_path: Path) -> None:
+    data.sources.add("default", "share", "folder", {"path": str(add_files(tmp_path / "share", a="1"))}, by=ADMIN)
+    for selection in (
+        {"query": "DELETE FROM x"},
+        {"query": "SELECT 1", "table": "t"},
+        {"query": "SELECT 1", "path": "x"},
+        {"path": "../etc"},
+    ):
+        with pytest.raises(BadInput):
+            data.run("bad", "share", **selection)
+    assert data.run("bad", "share", table="t").state is ImportState.FAILED  # a folder has no tables
+    assert "matches" in data.run("bad", "share", pattern="*.none").detail
+
+
+def test_two_imports_of_one_dataset_do_not_run_at_once(data: Any, tmp_path: Path) -> None:
+    from narf.control.data.sources import Request
+    from narf.data.sources.connector import Selection
+
+    data.sources.add("default", "share", "folder", {"path": str(add_files(tmp_path / "share", a="1"))}, by=ADMIN)
+    first = data.sources.start("default", "files", "share", Request(selection=Selection()), by="ada")
+    with pytest.raises(Conflict, match="imported already"):
+        data.sources.start("default", "files", "share", Request(selection=Selection()), by="ada")
+    data.sources.cancel(first.id, by="ada")
+    data.imports.pass_once(data.now())
+    assert data.sources.find_import(first.id).state is ImportState.CANCELLED
+    with pytest.raises(NotFound):
+        data.datasets.version("default", "files")
+
+
+def test_lineage_leads_from_the_source_to_the_endpoint_and_back(data: Any, tmp_path: Path) -> None:
+    data.sources.add("default", "share", "folder", {"path": str(add_files(tmp_path / "share", a="1"))}, by=ADMIN)
+    data.run("files", "share")
+    version = data.datasets.version("default", "files")
+    data.datasets.record_read(version, "run1")
+    data.datasets.record_read(version, "run1")
+    model, endpoint, run = Node(NodeKind.MODEL_VERSION, "default/digits@1"), Node(NodeKind.ENDPOINT, "digits"), Node(NodeKind.RUN, "run1")
+    data.lineage.add(Edge(project="default", source=run, target=model), Edge(project="default", source=model, target=endpoint))
+    source, here = Node(NodeKind.SOURCE, "default/share"), Node(NodeKind.DATASET_VERSION, "default/files@v1")
+    down = data.lineage.graph("default", source, Direction.DOWN)
+    assert list(down.nodes) == [source, here, run, model, endpoint] and len(down.edges) == 4
+    up = data.lineage.graph("default", endpoint, Direction.UP)
+    assert set(up.nodes) == set(down.nodes)
+    both = data.lineage.graph("default", run)
+    assert set(both.nodes) == set(down.nodes) and len(both.edges) == 4
+    assert data.lineage.graph("other", run).edges == ()
+
+
+class Unreliable:
+    """A catalogue that fails when told to, before or after it has taken the registration."""
+
+    def __init__(self, inner: FileCatalogue, rng: random.Random) -> None:
+        self._inner, self._rng = inner, rng
+
+    def register(self, registration: Registration) -> None:
+        if self._rng.random() < 0.3:
+            raise OSError("down")
+        self._inner.register(registration)
+        if self._rng.random() < 0.3:
+            raise OSError("killed after it was taken, before we noted it")
+
+    def resolve(self, kind: Registered, name: str) -> Registration | None:
+        return self._inner.resolve(kind, name)
+
+
+def test_each_registration_arrives_once_and_in_order_however_often_delivery_fails(data: Any, database: Database, clock: Any) -> None:
+    from narf.control.data.outbox import CatalogueOutbox
+
+    keys = [f"{name}{number}" for number in range(8) for name in "ab"]
+    for key in keys:
+        registration = Registration(key=key, kind=Registered.MODEL, name=key[0], version=key[1:])
+        data.outbox.register(registration, clock())
+        data.outbox.register(registration, clock())
+    outbox = CatalogueOutbox(database, Unreliable(data.catalogue, random.Random(5)))
+    for _ in range(200):
+        outbox.pass_once(clock.forward(hours=2))
+    for name in "ab":
+        found = sorted((data.catalogue._folder / "model" / name).glob("*.json"))
+        assert [path.stem.split("-")[1] for path in found] == [key for key in keys if key[0] == name]
+
+
+def test_killed_at_any_moment_an_import_leaves_nothing_half_and_goes_on(tmp_path: Path, clock: Callable[[], datetime]) -> None:
+    """A process imports and is killed, again and again; then one is left to finish. Exactly one whole version is there."""
+    url = f"sqlite:///{tmp_path / 'narf.db'}"
+    database = Database(url)
+    upgrade(database)
+    conftest = Path(__file__).with_name("conftest.py")
+    # Imports the modules once, then forks a worker for each line it reads, kills it after so many seconds (negative: never), and prints how it ended.
+    program = f"""
+import importlib.util, os, signal, sys, time
+from datetime import UTC, datetime
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("fixtures", {str(conftest)!r})
+fixtures = importlib.util.module_from_spec(spec); sys.modules["fixtures"] = fixtures; spec.loader.exec_module(fixtures)
+from narf.control.database import Database
+import narf.data.importing, narf.data.profiling, pyiceberg.catalog.sql
+now = lambda: datetime.now(UTC)
+for line in sys.stdin:
+    worker = os.fork()
+    if not worker:
+        data = fixtures.build(Database({url!r}), Path({str(tmp_path)!r}), now)
+        while data.imports.pass_once(now()): pass
+        os._exit(0)
+    if float(line) >= 0:
+        time.sleep(float(line))  # the moment of the kill is what is being varied
+        os.kill(worker, signal.SIGKILL)  # it cannot be another's number: nobody has waited for it yet
+    print(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]), flush=True)
+"""
+    from narf.control.data.sources import Request
+    from narf.control.projects.store import Project, add_project
+    from narf.data.sources.connector import Selection
+
+    with database.write() as connection:
+        add_project(connection, Project(name="default", description="", department="default", created_at=clock()))
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("data_fixtures", conftest)
+    assert spec is not None and spec.loader is not None
+    fixtures = importlib.util.module_from_spec(spec)
+    sys.modules["data_fixtures"] = fixtures
+    spec.loader.exec_module(fixtures)
+    data = fixtures.build(database, tmp_path, clock)
+    data.sources.add("default", "cards", "sqlite", {"path": str(make_database(tmp_path / "cards.db", 400_000))}, by=ADMIN)
+    asked = data.sources.start("default", "cards", "cards", Request(selection=Selection(table="cards")), by="ada")
+    rng = random.Random(1)
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forker:
+        assert forker.stdin is not None and forker.stdout is not None
+
+        def work(kill_after: float | None) -> int:
+            assert forker.stdin is not None and forker.stdout is not None
+            print(-1 if kill_after is None else kill_after, file=forker.stdin, flush=True)
+            return int(forker.stdout.readline())
+
+        for _ in range(6):
+            work(rng.uniform(0.0, 1.0))
+            found = data.datasets.versions("default", "cards") if data.datasets.datasets("default") else []
+            assert len(found) <= 1 and all(data.datasets.verify(version) == [] for version in found)
+        assert work(None) == 0
+        forker.stdin.close()
+    ended = data.sources.find_import(asked.id)
+    (version,) = data.datasets.versions("default", "cards")
+    assert (ended.state, ended.version, version.rows) == (ImportState.SUCCEEDED, 1, 400_000)
+    assert version.iceberg is not None and version.iceberg["snapshot_id"]
+    database.close()

@@ -161,6 +161,7 @@ def build(settings: Settings, url: str) -> Platform:
     on_changed: list[Callable[[Workload], None]] = [
         lambda _workload: wake(),
         lambda workload: live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state}),
+        data.workload_changed,
     ]
     on_ended: list[Callable[[Workload], None]] = [notifications.ended]
 

@@ -31,6 +31,7 @@ from narf.data.statistics import plain_rows
 from narf.data.tabular import NoTable, Table
 from narf.domain.errors import BadInput, Conflict, NotFound, Unavailable
 from narf.domain.names import check_name
+from narf.domain.workload import Workload, WorkloadState
 
 if TYPE_CHECKING:
     from narf.data.quality import Outcome
@@ -387,6 +388,13 @@ class DatasetService:
         )
         with self._database.write() as connection:
             add_edge(connection, edge, self._now())
+
+    def workload_changed(self, workload: Workload) -> None:
+        """A run that was started with `--data` reads these versions, whether its program says so or not."""
+        if workload.run_id is None or workload.state is not WorkloadState.RUNNING:
+            return
+        for reference in workload.program.data:
+            self.record_read(self.version(workload.project, reference), workload.run_id)
 
     def remove(self, project: str, reference: Reference, *, by: str) -> DatasetVersion:
         """Let go of a version: `gc` may delete what no other version needs. Its lineage stays.

@@ -15,7 +15,8 @@ from narf.domain.workload import Workload
 
 
 class JobMaker:
-    """`url` is where programs reach the platform. `extra` adds variables of a kind of workload (a trial's parameters)."""
+    """`url` is where programs reach the platform. `extra` adds variables of a kind of workload (a trial's parameters).
+    `experiment_of` names the MLflow experiment of a run."""
 
     def __init__(
         self,
@@ -25,9 +26,11 @@ class JobMaker:
         url: str,
         checkpoints: str,
         extra: Callable[[Workload], dict[str, str]] = lambda _workload: {},
+        experiment_of: Callable[[str], str | None] = lambda _run: None,
     ) -> None:
         self._access, self._secrets, self._data = access, secrets, data
         self._url, self._checkpoints, self.extra = url, checkpoints, extra
+        self._experiment_of = experiment_of
 
     def __call__(self, workload: Workload, attempt: Attempt) -> Job:
         """Raises NarfError: a secret or dataset version it names is gone."""
@@ -68,6 +71,8 @@ class JobMaker:
                 "MLFLOW_TRACKING_TOKEN": token,
                 "MLFLOW_RUN_ID": workload.run_id,
             }
+            if experiment := self._experiment_of(workload.run_id):
+                given["MLFLOW_EXPERIMENT_ID"] = experiment
         for reference in workload.program.data:
             name = reference.split("@")[0].upper().replace("-", "_").replace(".", "_")
             given[f"NARF_DATA_{name}"] = self._data.folder_for(workload.project, reference)

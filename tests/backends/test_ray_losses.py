@@ -39,7 +39,7 @@ class Net(pl.LightningModule):
 
 folder = os.environ["NARF_CHECKPOINTS"]
 trainer = pl.Trainer(
-    max_epochs=6, accelerator="cpu", devices=1, num_nodes=2, strategy="ddp", logger=False, default_root_dir=folder,
+    max_epochs=40, accelerator="cpu", devices=1, num_nodes=2, strategy="ddp", logger=False, default_root_dir=folder,
     enable_progress_bar=False, callbacks=[pl.callbacks.ModelCheckpoint(dirpath=folder, save_last=True, every_n_epochs=1)],
 )
 last = os.path.join(folder, "last.ckpt")

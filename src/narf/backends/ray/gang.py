@@ -184,8 +184,12 @@ class Gang:
             if self._stop is None and (reason := self._folder.cancel_reason()) is not None:
                 self._stop_all(EndReason(reason))
         log.close()
-        reason, exit_code, detail = conclude(self._endings, self._stop, self._stop_detail)
-        self._end(reason, exit_code, detail)
+        if self._stop is EndReason.NODE_LOST:
+            # The others fail when a peer vanishes, often before the cluster knows that it did: their errors are no reason.
+            self._end(EndReason.NODE_LOST, None, self._stop_detail)
+        else:
+            reason, exit_code, detail = conclude(self._endings, self._stop, self._stop_detail)
+            self._end(reason, exit_code, detail)
 
     def _note_end(self, rank: int, status: Mapping[str, Any]) -> None:
         reason, exit_code = EndReason(status["reason"]), status["exit_code"]

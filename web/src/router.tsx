@@ -65,6 +65,7 @@ const tree = root.addChildren([
     page("/p/$project/data/$name", () => import("./pages/data/Dataset"), "DatasetPage"),
     page("/p/$project/data/$name/$version", () => import("./pages/data/Dataset"), "DatasetPage"),
     page("/p/$project/settings", () => import("./pages/settings/Settings"), "Settings"),
+    page("/cluster", () => import("./pages/cluster/Cluster"), "Cluster"),
     page("/admin/$section", () => import("./pages/admin/Admin"), "Admin"),
   ]),
 ]);

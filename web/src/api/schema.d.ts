@@ -1000,6 +1000,124 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/cluster": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show
+         * @description Nodes with their GPUs, and queues with what they hold. Of projects that the caller cannot see, names are left out.
+         */
+        get: operations["show_api_v1_cluster_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/quotas": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Quotas */
+        get: operations["list_quotas_api_v1_quotas_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/quotas/{queue}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Quota
+         * @description Set quota, limit and weight of a project, or of a department as `department:<name>`.
+         */
+        put: operations["set_quota_api_v1_quotas__queue__put"];
+        post?: never;
+        /** Remove Quota */
+        delete: operations["remove_quota_api_v1_quotas__queue__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workloads/{workload}/why": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Why
+         * @description Why it waits: the binding constraint, who holds the capacity, its position, and when it will start.
+         */
+        get: operations["why_api_v1_workloads__workload__why_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workloads/{workload}/decisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Decisions
+         * @description What was decided about it and why it waited, oldest first.
+         */
+        get: operations["decisions_api_v1_workloads__workload__decisions_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/cluster/what-if": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What If
+         * @description When what waits would start with more nodes, other quotas or more submitted. Nothing is changed.
+         */
+        post: operations["what_if_api_v1_cluster_what_if_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/projects/{project}/workloads": {
         parameters: {
             query?: never;
@@ -2464,6 +2582,19 @@ export interface components {
              */
             sql: string;
         };
+        /** ClusterOut */
+        ClusterOut: {
+            /** Nodes */
+            nodes: components["schemas"]["narf__wire__cluster__NodeOut"][];
+            /** Queues */
+            queues: components["schemas"]["QueueOut"][];
+            /** Gpus */
+            gpus: number;
+            /** Gpus Free */
+            gpus_free: number;
+            /** Waiting */
+            waiting: number;
+        };
         /** ColumnOut */
         ColumnOut: {
             /** Name */
@@ -2541,6 +2672,27 @@ export interface components {
              * @default
              */
             context: string;
+        };
+        /**
+         * DecidedOut
+         * @description One reason for which it waited, from when to when; or an admission or preemption.
+         */
+        DecidedOut: {
+            /** Kind */
+            kind: string;
+            /** Reason */
+            reason: string;
+            /**
+             * From At
+             * Format: date-time
+             */
+            from_at: string;
+            /** Until At */
+            until_at: string | null;
+            /** Detail */
+            detail: {
+                [key: string]: unknown;
+            };
         };
         /** DeployIn */
         DeployIn: {
@@ -2942,6 +3094,18 @@ export interface components {
             /** Folder */
             folder: string;
         };
+        /**
+         * ForecastOut
+         * @description Seconds from now until it starts; nine of ten lie between `low` and `high`.
+         */
+        ForecastOut: {
+            /** Seconds */
+            seconds: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
+        };
         /** FoundMetricOut */
         FoundMetricOut: {
             /** Name */
@@ -3010,6 +3174,18 @@ export interface components {
             /** Dry Run */
             dry_run: boolean;
         };
+        /**
+         * GpuOut
+         * @description One GPU: how much of it is free, and who holds the rest.
+         */
+        GpuOut: {
+            /** Index */
+            index: number;
+            /** Free */
+            free: number;
+            /** Workloads */
+            workloads: string[];
+        };
         /** HTTPValidationError */
         HTTPValidationError: {
             /** Detail */
@@ -3028,6 +3204,17 @@ export interface components {
             best: number[];
             /** States */
             states: string[];
+        };
+        /** HolderOut */
+        HolderOut: {
+            /** Workload */
+            workload: string;
+            /** Queue */
+            queue: string;
+            /** Amount */
+            amount: number;
+            /** Running Seconds */
+            running_seconds: number;
         };
         /** ImportIn */
         ImportIn: {
@@ -3177,7 +3364,7 @@ export interface components {
          */
         LineageOut: {
             /** Nodes */
-            nodes: components["schemas"]["NodeOut"][];
+            nodes: components["schemas"]["narf__wire__data__NodeOut"][];
             /** Edges */
             edges: components["schemas"]["EdgeOut"][];
             /**
@@ -3379,15 +3566,6 @@ export interface components {
          * @enum {string}
          */
         NodeKind: "source" | "dataset_version" | "run" | "model_version" | "endpoint" | "feature_view";
-        /** NodeOut */
-        NodeOut: {
-            /** Kind */
-            kind: string;
-            /** Id */
-            id: string;
-            /** Label */
-            label: string;
-        };
         /** ObjectsIn */
         ObjectsIn: {
             /** Sha256 */
@@ -3490,6 +3668,13 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[DecidedOut] */
+        Page_DecidedOut_: {
+            /** Items */
+            items: components["schemas"]["DecidedOut"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[EndpointOut] */
         Page_EndpointOut_: {
             /** Items */
@@ -3550,6 +3735,13 @@ export interface components {
         Page_ProjectOut_: {
             /** Items */
             items: components["schemas"]["ProjectOut"][];
+            /** Next */
+            next?: string | null;
+        };
+        /** Page[QuotaOut] */
+        Page_QuotaOut_: {
+            /** Items */
+            items: components["schemas"]["QuotaOut"][];
             /** Next */
             next?: string | null;
         };
@@ -3768,6 +3960,94 @@ export interface components {
              */
             created_at: string;
             role?: components["schemas"]["Role"] | null;
+        };
+        /**
+         * QueueOut
+         * @description `held`: what its workloads hold now, with those of the queues below it.
+         */
+        QueueOut: {
+            /** Name */
+            name: string;
+            /** Parent */
+            parent: string | null;
+            /** Quota */
+            quota: {
+                [key: string]: number;
+            };
+            /** Limit */
+            limit: {
+                [key: string]: number;
+            };
+            /** Weight */
+            weight: number;
+            /** Held */
+            held: {
+                [key: string]: number;
+            };
+            /** Running */
+            running: number;
+            /** Waiting */
+            waiting: number;
+            /** Usage Gpu Hours */
+            usage_gpu_hours: number;
+        };
+        /**
+         * QuotaIn
+         * @description What a queue is guaranteed (`quota`) and may hold at most (`limit`); `weight`: its part of what is left over.
+         */
+        QuotaIn: {
+            /**
+             * Quota
+             * @description "gpu", "gpu:<flavor>", "cpu", "memory" (bytes)
+             */
+            quota?: {
+                [key: string]: number;
+            };
+            /**
+             * Limit
+             * @description "gpu", "gpu:<flavor>", "cpu", "memory" (bytes)
+             */
+            limit?: {
+                [key: string]: number;
+            };
+            /**
+             * Weight
+             * @default 1
+             */
+            weight: number;
+        };
+        /** QuotaOut */
+        QuotaOut: {
+            /**
+             * Quota
+             * @description "gpu", "gpu:<flavor>", "cpu", "memory" (bytes)
+             */
+            quota?: {
+                [key: string]: number;
+            };
+            /**
+             * Limit
+             * @description "gpu", "gpu:<flavor>", "cpu", "memory" (bytes)
+             */
+            limit?: {
+                [key: string]: number;
+            };
+            /**
+             * Weight
+             * @default 1
+             */
+            weight: number;
+            /** Id */
+            id: string;
+            /** Queue */
+            queue: string;
+            /** Parent */
+            parent: string | null;
+            /**
+             * Warnings
+             * @default []
+             */
+            warnings: string[];
         };
         /**
          * ReadIn
@@ -4697,6 +4977,144 @@ export interface components {
             /** Removed At */
             removed_at: string | null;
         };
+        /** WhatIfIn */
+        WhatIfIn: {
+            /** Add Nodes */
+            add_nodes?: components["schemas"]["WhatIfNode"][];
+            /**
+             * Quota
+             * @description GPUs guaranteed, by queue
+             */
+            quota?: {
+                [key: string]: number;
+            };
+            /** Submit */
+            submit?: components["schemas"]["WhatIfSubmit"][];
+        };
+        /** WhatIfNode */
+        WhatIfNode: {
+            /**
+             * Count
+             * @default 1
+             */
+            count: number;
+            /**
+             * Gpus
+             * @default 8
+             */
+            gpus: number;
+            /**
+             * Cpu
+             * @default 64
+             */
+            cpu: number;
+            /**
+             * Memory Bytes
+             * @default 549755813888
+             */
+            memory_bytes: number;
+            /**
+             * Flavor
+             * @default
+             */
+            flavor: string;
+        };
+        /** WhatIfOut */
+        WhatIfOut: {
+            /** Starts */
+            starts: components["schemas"]["WhatIfStart"][];
+        };
+        /**
+         * WhatIfStart
+         * @description When a waiting workload starts as things are (`before`) and when if (`after`); null: not in sight.
+         */
+        WhatIfStart: {
+            /** Workload */
+            workload: string;
+            before: components["schemas"]["ForecastOut"] | null;
+            after: components["schemas"]["ForecastOut"] | null;
+        };
+        /** WhatIfSubmit */
+        WhatIfSubmit: {
+            /**
+             * Project
+             * @default default
+             */
+            project: string;
+            /**
+             * Gpu
+             * @default 1
+             */
+            gpu: number;
+            /**
+             * Cpu
+             * @default 1
+             */
+            cpu: number;
+            /**
+             * Replicas
+             * @default 1
+             */
+            replicas: number;
+        };
+        /**
+         * WhyOut
+         * @description Why a workload waits. One that does not wait has only `state` and `sentence`.
+         */
+        WhyOut: {
+            /** Workload */
+            workload: string;
+            /** State */
+            state: string;
+            /** Sentence */
+            sentence: string;
+            /**
+             * Remedy
+             * @default
+             */
+            remedy: string;
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+            /**
+             * Position
+             * @default 0
+             */
+            position: number;
+            /**
+             * Resource
+             * @default
+             */
+            resource: string;
+            /**
+             * Asked
+             * @default 0
+             */
+            asked: number;
+            /**
+             * Available
+             * @default 0
+             */
+            available: number;
+            /**
+             * Queue
+             * @default
+             */
+            queue: string;
+            /**
+             * Blocker
+             * @default
+             */
+            blocker: string;
+            /**
+             * Holders
+             * @default []
+             */
+            holders: components["schemas"]["HolderOut"][];
+            forecast?: components["schemas"]["ForecastOut"] | null;
+        };
         /** WorkloadDetail */
         WorkloadDetail: {
             /** Id */
@@ -4922,6 +5340,34 @@ export interface components {
          * @enum {string}
          */
         WorkloadState: "queued" | "admitted" | "starting" | "running" | "preempting" | "succeeded" | "failed" | "cancelled";
+        /** NodeOut */
+        narf__wire__cluster__NodeOut: {
+            /** Name */
+            name: string;
+            /** Flavor */
+            flavor: string;
+            /** Schedulable */
+            schedulable: boolean;
+            /** Cpu */
+            cpu: number;
+            /** Cpu Free */
+            cpu_free: number;
+            /** Memory Bytes */
+            memory_bytes: number;
+            /** Memory Free Bytes */
+            memory_free_bytes: number;
+            /** Gpus */
+            gpus: components["schemas"]["GpuOut"][];
+        };
+        /** NodeOut */
+        narf__wire__data__NodeOut: {
+            /** Kind */
+            kind: string;
+            /** Id */
+            id: string;
+            /** Label */
+            label: string;
+        };
         /**
          * VersionOut
          * @description `id`: the hash of the content. `version`: "v3". `created`: false if the content was the latest version's already.
@@ -7165,6 +7611,205 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SweptOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    show_api_v1_cluster_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusterOut"];
+                };
+            };
+        };
+    };
+    list_quotas_api_v1_quotas_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_QuotaOut_"];
+                };
+            };
+        };
+    };
+    set_quota_api_v1_quotas__queue__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QuotaIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuotaOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_quota_api_v1_quotas__queue__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    why_api_v1_workloads__workload__why_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workload: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    decisions_api_v1_workloads__workload__decisions_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workload: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_DecidedOut_"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    what_if_api_v1_cluster_what_if_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WhatIfIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhatIfOut"];
                 };
             };
             /** @description Validation Error */

@@ -1,5 +1,5 @@
 /** The places of the console, once: for the sidebar, the command palette and the breadcrumb. */
-import { IconAdjustmentsHorizontal, IconBox, IconChartLine, IconDatabase, IconHome, IconLayoutDashboard, IconRocket, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
+import { IconAdjustmentsHorizontal, IconBox, IconChartLine, IconDatabase, IconHome, IconLayoutDashboard, IconRocket, IconServer, IconSettings, IconStack2, IconUsers } from "@tabler/icons-react";
 
 export interface Section {
   label: string;
@@ -30,6 +30,7 @@ export const ofProject: { title: string; sections: Section[] }[] = [
 
 export const everywhere: Section[] = [
   { label: "Home", to: "/home", icon: IconHome, key: "h" },
+  { label: "Cluster", to: "/cluster", icon: IconServer, key: "c" },
 ];
 
 export const settings: Section = { label: "Settings", to: "/settings", icon: IconSettings, key: "s" };

@@ -5,6 +5,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { seg } from "~/api/client";
 import type { WorkloadDetail } from "~/api/types";
+import { whyQuery } from "~/api/cluster";
 import { isOver, useCancel, workloadQuery } from "~/api/workloads";
 import { Confirm } from "~/form/Confirm";
 import { bytes } from "~/format/number";
@@ -112,10 +113,23 @@ function Shown({ workload, project }: { workload: WorkloadDetail; project: strin
 }
 
 function Why({ workload }: { workload: WorkloadDetail }) {
+  const waits = workload.state === "queued";
+  const why = useQuery({ ...whyQuery(workload.id), enabled: waits }).data;
   return (
     <div className={css.why} data-state={workload.state}>
       <State state={workload.state} />
-      <p>{workload.sentence}</p>
+      <div>
+        <p>{(waits && why?.sentence) || workload.sentence}</p>
+        {waits && why?.remedy && <p className="dim">{why.remedy}</p>}
+        {waits && why && (
+          <p className={css.facts}>
+            {why.position ? <span>position <b>{why.position}</b></span> : null}
+            {why.reason && <span>rule <b>{why.reason.replaceAll("_", " ")}</b></span>}
+            {why.forecast && <span>starts in about <b>{duration(why.forecast.seconds)}</b> ({duration(why.forecast.low)} to {duration(why.forecast.high)})</span>}
+            {(why.holders ?? []).slice(0, 3).map((holder) => <span key={holder.workload}>{holder.amount} held by <b>{holder.workload || "another project"}</b> for {duration(holder.running_seconds)}</span>)}
+          </p>
+        )}
+      </div>
     </div>
   );
 }

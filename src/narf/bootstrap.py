@@ -29,6 +29,9 @@ from narf.control.access import routes as access_routes
 from narf.control.access.service import AccessService
 from narf.control.app import Feature, create_app
 from narf.control.audit import routes as audit_routes
+from narf.control.cluster import routes as cluster_routes
+from narf.control.cluster.durations import Durations
+from narf.control.cluster.service import ClusterService
 from narf.control.data import routes as data_routes
 from narf.control.data import source_routes
 from narf.control.data.lineage import Lineage
@@ -151,6 +154,9 @@ def build(settings: Settings, url: str) -> Platform:
     live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads), "runs/{run}/metrics": MetricTail(tracked.tracking)})
     cluster = Cluster(backends)
     admission = AdmissionReconciler(database, cluster, list)
+    shared = ClusterService(database, admission, now, home / "plans")
+    durations = Durations(database)
+    admission.queues, admission.decided, admission.forecast = shared.queues, shared.decided, durations.forecast
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"))
     jobs.extra = resume_from(home / "checkpoints")
     progress = ProgressReconciler(database, backends, runs, jobs)
@@ -163,7 +169,7 @@ def build(settings: Settings, url: str) -> Platform:
         lambda workload: live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state}),
         data.workload_changed,
     ]
-    on_ended: list[Callable[[Workload], None]] = [notifications.ended]
+    on_ended: list[Callable[[Workload], None]] = [notifications.ended, durations.ended]
 
     studies = StudyService(database, snapshots, workloads, runs, TrackedModels(tracked.tracking), now, may_run=settings.single_user)
     searches = StudyReconciler(database, workloads, TrackedMetrics(tracked.tracking), runs, TrackedParents(tracked.tracking))
@@ -215,6 +221,7 @@ def build(settings: Settings, url: str) -> Platform:
         Feature(router=source_routes.router(sources), rules=source_routes.RULES, resolvers={"import": sources.project_of}),
         Feature(router=snapshot_routes.router(snapshots), rules=snapshot_routes.RULES),
         Feature(router=retention_routes.router(retention), rules=retention_routes.RULES),
+        Feature(router=cluster_routes.router(shared), rules=cluster_routes.RULES),
         Feature(
             router=workload_routes.router(workloads),
             rules=workload_routes.RULES,

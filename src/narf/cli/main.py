@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("narf.cli.workloads:show", "one workload with its attempts and history"),
         "logs": ("narf.cli.workloads:logs", "print or follow the output"),
         "cancel": ("narf.cli.workloads:cancel", "stop a workload"),
+        "why": ("narf.cli.why:why", "why a workload waits, and when it will start"),
         "runs": ("narf.cli.runs:runs", "find recorded runs"),
         "run-show": ("narf.cli.runs:run_show", "one run: parameters, metrics, artifacts"),
         "experiments": ("narf.cli.experiments:experiments", "list experiments"),
@@ -43,6 +44,11 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Data": {
         "data": ("narf.cli.data:app", "datasets and their versions"),
         "sources": ("narf.cli.sources:app", "places data comes from"),
+    },
+    "The cluster": {
+        "cluster": ("narf.cli.cluster:app", "nodes, GPUs and queues"),
+        "quota": ("narf.cli.quota:app", "what each project is guaranteed and may hold"),
+        "simulate": ("narf.cli.simulate:simulate", "replay a trace through the scheduler, or ask what if"),
     },
     "People": {
         "project": ("narf.cli.people:project", "projects, members, invitations"),

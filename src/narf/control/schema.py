@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 # Every feature's tables, so that `metadata` knows them.
 import narf.control.access.store
 import narf.control.audit.store
+import narf.control.cluster.store
 import narf.control.data.lineage
 import narf.control.data.outbox
 import narf.control.data.sources

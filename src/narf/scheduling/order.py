@@ -56,10 +56,10 @@ def _levels(snapshot: Snapshot, policy: Policy, gpus_W: Ints, attained_W: Floats
 
 def _starved(snapshot: Snapshot, policy: Policy, gpus_W: Ints, running_W: Bools, run_W: Floats, waited_W: Floats) -> Bools:
     """Those that count as starving: of the waiting as many, the longest first, as their part of the capacity allows; of
-    the running those that were, for as long as they are left alone."""
+    the running those that were, until they have run for the least time."""
     bound_W = np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W)
     over_W: Bools = waited_W >= bound_W
-    starved_W: Bools = over_W & running_W & (run_W < np.maximum(policy.min_run_seconds, policy.starved_run * waited_W))
+    starved_W: Bools = over_W & running_W & (run_W < policy.min_run_seconds)
     waiting = np.flatnonzero(over_W & ~running_W)
     if not len(waiting):
         return starved_W

@@ -24,7 +24,6 @@ class Policy:
         first and may take from any of its priority or below.
     starved_share: starving workloads get at least this part of the capacity, one after another; more would only turn
         the order into first come, first served.
-    starved_run: how long a starved workload is then left alone, as a multiple of its wait.
     reservations: how many waiting workloads may keep room free for themselves at once.
     """
 
@@ -37,9 +36,8 @@ class Policy:
     gang_victim_width: float = 0.5
     collateral: float = 8.0
     starvation_seconds: float = 8 * 3600.0
-    starvation_stretch: float = 4.0
-    starved_share: float = 0.02
-    starved_run: float = 1.0
+    starvation_stretch: float = 10.0
+    starved_share: float = 0.06
     reservations: int = 8
     preemption: bool = True
     reclaim: bool = True

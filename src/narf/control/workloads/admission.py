@@ -13,11 +13,11 @@ from narf.backends.protocol import Node as BackendNode
 from narf.control.database import Database
 from narf.control.workloads import store
 from narf.control.workloads.store import Attempt
-from narf.domain.workload import EndReason, Workload, WorkloadState
+from narf.domain.workload import EndReason, Resources, Workload, WorkloadState
 from narf.scheduling.decisions import Admit, Hold, Plan, Preempt
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import DEFAULT_POLICY, Policy
-from narf.scheduling.requests import Node, Phase, Placed, Queue, Request
+from narf.scheduling.requests import Forecast, Node, Phase, Placed, Queue, Request
 from narf.scheduling.snapshot import Snapshot, snapshot_of
 
 _STATES = (
@@ -60,12 +60,13 @@ class AdmissionReconciler:
         queues: Callable[[], Sequence[Queue]],
         *,
         policy: Policy = DEFAULT_POLICY,
-        forecasts: Callable[[Sequence[Workload]], Mapping[str, Request]] | None = None,
+        forecast: Callable[[Workload], Forecast | None] = lambda _workload: None,
         decided: Callable[[Snapshot, Plan, datetime], None] = lambda _snapshot, _plan, _now: None,
         changed: Callable[[Workload], None] = lambda _workload: None,
     ) -> None:
-        self._database, self._cluster, self._queues = database, cluster, queues
+        self._database, self._cluster = database, cluster
         self._policy, self.decided, self.changed = policy, decided, changed
+        self.queues, self.forecast = queues, forecast
         self.latest: tuple[Snapshot, Plan] | None = None
 
     def next_look_seconds(self) -> float:
@@ -81,17 +82,39 @@ class AdmissionReconciler:
         self.decided(snapshot, decided, now)
         return self._apply(found, decided, now)
 
-    def load(self) -> tuple[dict[str, Workload], Snapshot] | None:
-        """Everything that waits or holds capacity; None when nothing waits."""
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    def load(self, *, idle: bool = False) -> tuple[dict[str, Workload], Snapshot] | None:
+        """Everything that waits or holds capacity; None when nothing waits, unless `idle`."""
         with self._database.read() as connection:
             alive = store.in_states(connection, _STATES)
-            if not any(workload.state is WorkloadState.QUEUED for workload in alive):
+            if not idle and not any(workload.state is WorkloadState.QUEUED for workload in alive):
                 return None
             placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
             held = store.holds_now(connection)
         nodes = [_node(backend, node) for backend, node in self._cluster.nodes()]
-        requests = [_request(w, placed.get(w.id, []), held.get(w.id, ())) for w in alive]
-        return {workload.id: workload for workload in alive}, snapshot_of(nodes, self._queues(), requests)
+        requests = [_request(w, placed.get(w.id, []), held.get(w.id, ()), self.forecast(w)) for w in alive]
+        return {workload.id: workload for workload in alive}, snapshot_of(nodes, self.queues(), requests)
+
+    def snapshot_with(
+        self,
+        queues: Sequence[Queue],
+        *,
+        nodes: Sequence[Node] = (),
+        submitted: Sequence[tuple[str, Resources, int]] = (),
+        at: float = 0.0,
+    ) -> Snapshot:
+        """The cluster as it is, but with these queues, and with more nodes and more submitted. Answers what-if."""
+        with self._database.read() as connection:
+            alive = store.in_states(connection, _STATES)
+            placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
+            held = store.holds_now(connection)
+        requests = [_request(w, placed.get(w.id, []), held.get(w.id, ()), self.forecast(w)) for w in alive]
+        for number, (project, resources, replicas) in enumerate(submitted, start=1):
+            requests.append(Request(id=f"new-{number}", queue=project, resources=resources, replicas=replicas, submitted_at=at))
+        return snapshot_of([*(_node(backend, node) for backend, node in self._cluster.nodes()), *nodes], queues, requests)
 
     def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> bool:
         changed: list[Workload] = []
@@ -148,7 +171,7 @@ def _node(backend: str, node: BackendNode) -> Node:
     )
 
 
-def _request(workload: Workload, attempts: Sequence[Attempt], held: Sequence[Replica]) -> Request:
+def _request(workload: Workload, attempts: Sequence[Attempt], held: Sequence[Replica], forecast: Forecast | None = None) -> Request:
     current = next((a for a in attempts if a.attempt == workload.attempt), None) if workload.state is not WorkloadState.QUEUED else None
     phase = Phase.PENDING if current is None else Phase.RUNNING
     if workload.state is WorkloadState.PREEMPTING or (workload.cancel_requested and current is not None):
@@ -171,6 +194,7 @@ def _request(workload: Workload, attempts: Sequence[Attempt], held: Sequence[Rep
         placed=placed,
         started_at=(current.started_at or current.admitted_at).timestamp() if current else None,
         max_seconds=workload.time_limit_seconds,
+        forecast=forecast,
     )
 
 

@@ -1,0 +1,319 @@
+"""The shared cluster: quotas, who waits and why, what was decided, and what would happen if."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from narf.control.audit.store import record as audit
+from narf.control.cluster import store
+from narf.control.cluster.store import Decided, QueueQuota
+from narf.control.database import Database
+from narf.control.projects.store import list_projects
+from narf.control.workloads import store as workloads
+from narf.control.workloads.admission import AdmissionReconciler
+from narf.domain.access import Principal
+from narf.domain.errors import BadInput, NotFound
+from narf.domain.workload import Resources, Workload, WorkloadState
+from narf.scheduling.decisions import Plan
+from narf.scheduling.explanation import Explanation, explain
+from narf.scheduling.forward import StartForecast, forecast_starts
+from narf.scheduling.planner import plan
+from narf.scheduling.recording import record
+from narf.scheduling.requests import Node, Queue
+from narf.scheduling.snapshot import WHOLE, Snapshot
+
+HALF_LIFE = timedelta(days=7)
+MOST_RECORDINGS = 200
+DEPARTMENT = "department:"
+MOST_FORECAST = 400  # workloads alive; beyond, a forecast would take longer than anybody waits for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """One queue as it stands: what it holds and waits for, beside what it may. Amounts by resource name."""
+
+    name: str
+    parent: str | None
+    quota: Mapping[str, float]
+    limit: Mapping[str, float]
+    weight: float
+    held: Mapping[str, float]
+    running: int
+    waiting: int
+    usage_gpu_hours: float
+
+
+class ClusterService:
+    """`admission` is the one that decides in production; its snapshot and policy are what is shown and asked here."""
+
+    def __init__(
+        self, database: Database, admission: AdmissionReconciler, now: Callable[[], datetime], recordings: Path | None = None
+    ) -> None:
+        self._database, self._admission, self._now, self._recordings = database, admission, now, recordings
+        self._lock = threading.Lock()
+        with database.read() as connection:
+            self._waits = store.open_waits(connection)
+        self._metered_at: datetime | None = None
+
+    # --- quotas
+
+    def queues(self) -> list[Queue]:
+        """The queues for a snapshot: a department above its projects, each with its quota."""
+        at = self._now()
+        with self._database.read() as connection:
+            projects = list_projects(connection, None, limit=100_000)
+            quotas = {quota.queue: quota for quota in store.list_quotas(connection)}
+            used = store.usage(connection)
+        departments = sorted({f"{DEPARTMENT}{project.department}" for project in projects})
+        parents: dict[str, str | None] = dict.fromkeys(departments)
+        parents |= {project.name: f"{DEPARTMENT}{project.department}" for project in projects}
+        made = []
+        for name, parent in parents.items():
+            quota = quotas.get(name, QueueQuota(queue=name))
+            seconds, since = used.get(name, (0.0, at))
+            made.append(
+                Queue(
+                    name=name, parent=parent, quota=quota.quota, limit=quota.limit, weight=quota.weight,
+                    usage_gpu_seconds=seconds * 0.5 ** ((at - since) / HALF_LIFE),
+                )
+            )  # fmt: skip
+        return made
+
+    def quotas(self) -> list[QueueQuota]:
+        """Of every queue, set or not, departments first."""
+        return [QueueQuota(queue=q.name, parent=q.parent, quota=q.quota, limit=q.limit, weight=q.weight) for q in self.queues()]
+
+    def set_quota(self, wanted: QueueQuota, *, by: Principal) -> tuple[QueueQuota, list[str]]:
+        """Sets it; the warnings say where quotas contradict the cluster or each other.
+
+        Raises:
+            NotFound: no project or department has this name.
+            BadInput: an amount is negative, a resource unknown, or the quota is above the limit.
+        """
+        queues = {queue.name: queue for queue in self.queues()}
+        if wanted.queue not in queues:
+            raise NotFound("queue", wanted.queue, remedy=f"Name a project, or a department as {DEPARTMENT}<name>.")
+        self._check(wanted)
+        at = self._now()
+        with self._database.write() as connection:
+            store.set_quota(connection, wanted, at)
+            audit(
+                connection,
+                at,
+                by.user,
+                "set",
+                "quota",
+                wanted.queue,
+                quota=dict(wanted.quota),
+                limit=dict(wanted.limit),
+                weight=wanted.weight,
+            )
+        current = queues[wanted.queue]
+        return replace(wanted, parent=current.parent), self._warnings()
+
+    def remove_quota(self, queue: str, *, by: Principal) -> None:
+        at = self._now()
+        with self._database.write() as connection:
+            if not store.remove_quota(connection, queue):
+                raise NotFound("quota", queue)
+            audit(connection, at, by.user, "remove", "quota", queue)
+
+    def _check(self, wanted: QueueQuota) -> None:
+        for noun, amounts in (("quota", wanted.quota), ("limit", wanted.limit)):
+            for resource, amount in amounts.items():
+                known = resource in ("gpu", "cpu", "memory") or (resource.startswith("gpu:") and len(resource) > 4)
+                if not known:
+                    raise BadInput(
+                        f"There is no resource {resource!r}.", remedy="Use gpu, gpu:<flavor>, cpu or memory.", field=f"{noun}.{resource}"
+                    )
+                if not 0 <= amount <= 1 << 50:
+                    raise BadInput(
+                        f"A {noun} of {amount:g} {resource} makes no sense.", remedy="Give 0 or more.", field=f"{noun}.{resource}"
+                    )
+        if not 0 < wanted.weight <= 1000:
+            raise BadInput(f"A weight of {wanted.weight:g} makes no sense.", remedy="Give more than 0 and at most 1000.", field="weight")
+        for resource, amount in wanted.quota.items():
+            if amount > wanted.limit.get(resource, float("inf")):
+                limit = wanted.limit[resource]
+                raise BadInput(
+                    f"The quota of {amount:g} {resource} is above the limit of {limit:g}.", remedy="Raise the limit or lower the quota.",
+                    field=f"quota.{resource}",
+                )  # fmt: skip
+
+    def _warnings(self) -> list[str]:
+        """Where the quotas promise more than there is."""
+        snapshot = self._snapshot()[1]
+        size = {
+            "gpu": float(snapshot.node_gpus_N.sum()),
+            "cpu": snapshot.node_cpu_N.sum() / WHOLE,
+            "memory": float(snapshot.node_memory_N.sum()),
+        }
+        for f, flavor in enumerate(snapshot.flavors):
+            size[f"gpu:{flavor}"] = float(snapshot.node_gpus_N[snapshot.node_flavor_N == f].sum())
+        queues = self.queues()
+        projects = [queue for queue in queues if not queue.name.startswith(DEPARTMENT)]
+        warnings = []
+        for resource, there in size.items():
+            promised = sum(queue.quota.get(resource, 0.0) for queue in projects)
+            if promised > there:
+                warnings.append(f"The quotas of all projects come to {promised:g} {resource}; the cluster has {there:g}.")
+        for department in (queue for queue in queues if queue.name.startswith(DEPARTMENT)):
+            for resource, amount in department.quota.items():
+                below = sum(q.quota.get(resource, 0.0) for q in projects if q.parent == department.name)
+                if below > amount:
+                    name = department.name.removeprefix(DEPARTMENT)
+                    warnings.append(f"The projects of department {name!r} are promised {below:g} {resource}; it has {amount:g}.")
+        return warnings
+
+    # --- what is, and why
+
+    def view(self) -> tuple[Snapshot, list[QueueView]]:
+        """The cluster now, with what each queue holds."""
+        alive, snapshot = self._snapshot()
+        queues = self.queues()
+        parent = {queue.name: queue.parent for queue in queues}
+        held: dict[str, dict[str, float]] = {queue.name: {} for queue in queues}
+        count: dict[tuple[str, bool], int] = {}
+        for workload in alive.values():
+            name: str | None = workload.project
+            while name is not None and name in held:
+                running = workload.state.holds_capacity
+                count[name, running] = count.get((name, running), 0) + 1
+                if running:
+                    _add(held[name], workload.resources, workload.replicas)
+                name = parent[name]
+        views = [
+            QueueView(
+                name=q.name, parent=q.parent, quota=q.quota, limit=q.limit, weight=q.weight, held=held[q.name],
+                running=count.get((q.name, True), 0), waiting=count.get((q.name, False), 0), usage_gpu_hours=q.usage_gpu_seconds / 3600,
+            )
+            for q in queues
+        ]  # fmt: skip
+        return snapshot, views
+
+    def why(self, workload_id: str) -> Explanation | Workload:
+        """Why it waits; the workload itself when it does not."""
+        alive, snapshot = self._snapshot()
+        if workload_id not in alive or alive[workload_id].state is not WorkloadState.QUEUED:
+            with self._database.read() as connection:
+                found = workloads.find(connection, workload_id)
+            if found is None:
+                raise NotFound("workload", workload_id)
+            return found
+        at, policy = self._now().timestamp(), self._admission.policy
+        answer = plan(snapshot, policy, at)
+        if workload_id not in answer.waiting:
+            return alive[workload_id]  # it starts with the next pass
+        forecast = self._forecast(snapshot, answer, at, workload_id)
+        return explain(snapshot, answer, policy, at, workload_id, forecast)
+
+    def _forecast(self, snapshot: Snapshot, answer: Plan, at: float, workload_id: str) -> StartForecast | None:
+        if len(snapshot.ids) > MOST_FORECAST or workload_id in answer.never_fit:
+            return None
+        return forecast_starts(snapshot, self._admission.policy, at, [workload_id]).get(workload_id)
+
+    def history(self, workload_id: str) -> list[Decided]:
+        with self._database.read() as connection:
+            return store.decided_of(connection, workload_id)
+
+    def what_if(
+        self, *, add_nodes: Sequence[Node] = (), quota: Mapping[str, float] | None = None, submit: Sequence[tuple[str, Resources, int]] = ()
+    ) -> dict[str, tuple[StartForecast | None, StartForecast | None]]:
+        """When each waiting workload starts as things are, and when if: (before, after) by workload.
+
+        Args:
+            quota: GPUs guaranteed, by queue. submit: (project, resources of a replica, replicas); named "new-1" and so on.
+        """
+        at, policy = self._now().timestamp(), self._admission.policy
+        before = self._admission.snapshot_with(self.queues())
+        known = {queue.name for queue in self.queues()}
+        for name in [*(quota or {}), *(project for project, _, _ in submit)]:
+            if name not in known:
+                raise NotFound("queue", name)
+        queues = [replace(q, quota={**q.quota, "gpu": quota[q.name]}) if quota and q.name in quota else q for q in self.queues()]
+        after = self._admission.snapshot_with(queues, nodes=add_nodes, submitted=submit, at=at)
+        waiting = [w for w, phase in zip(after.ids, after.phase_W.tolist(), strict=True) if phase == 0]
+        old = [w for w in waiting if w in set(before.ids)]
+        now_, then = forecast_starts(before, policy, at, old), forecast_starts(after, policy, at, waiting)
+        return {w: (now_.get(w), then.get(w)) for w in waiting}
+
+    # --- what is told by the reconciler
+
+    def decided(self, snapshot: Snapshot, answer: Plan, now: datetime) -> None:
+        """Keeps what changed: reasons, admissions and preemptions, past use, and the snapshot itself if anything was decided."""
+        with self._lock:
+            rows = self._changes(answer, now)
+            with self._database.write() as connection:
+                store.add_decided(connection, rows)
+                self._meter(connection, snapshot, now)
+            if self._recordings is not None and not answer.is_empty:
+                self._record(snapshot, answer, now)
+
+    def _changes(self, answer: Plan, now: datetime) -> list[Decided]:
+        rows = []
+        for admit in answer.admits:
+            self._waits.pop(admit.workload, None)
+            detail = {"nodes": [placed.node for placed in admit.placed], "borrowed": admit.borrowed}
+            rows.append(Decided(workload=admit.workload, kind="admitted", reason="admitted", from_at=now, detail=detail))
+        for preempt in answer.preempts:
+            detail = {"beneficiary": preempt.beneficiary, "lost_seconds": preempt.lost_seconds}
+            rows.append(Decided(workload=preempt.workload, kind="preempted", reason=preempt.reason, from_at=now, detail=detail))
+        for workload in set(self._waits) - set(answer.waiting):
+            del self._waits[workload]  # cancelled; its row is ended when it is asked for
+        for workload, waiting in answer.waiting.items():
+            if self._waits.get(workload) != waiting.reason.value:
+                self._waits[workload] = waiting.reason.value
+                detail = {
+                    "position": waiting.position, "resource": waiting.resource, "asked": waiting.asked, "available": waiting.available,
+                    "queue": waiting.queue, "blocker": waiting.blocker,
+                }  # fmt: skip
+                rows.append(Decided(workload=workload, kind="waiting", reason=waiting.reason.value, from_at=now, detail=detail))
+        return rows
+
+    def _meter(self, connection: Connection, snapshot: Snapshot, now: datetime) -> None:
+        """Adds what runs to the past use of its queue, with the half-life; at most once a minute."""
+        since, self._metered_at = self._metered_at, self._metered_at or now
+        if since is not None and now - since < timedelta(minutes=1):
+            return
+        self._metered_at = now
+        if since is None:
+            return
+        used: dict[str, float] = {}
+        running = snapshot.phase_W == 1
+        for queue, gpus in zip(snapshot.queue_W[running].tolist(), (snapshot.gpu_W * snapshot.replicas_W)[running].tolist(), strict=True):
+            # A workload that waits wakes the reconciler; what ran alone is not held against anybody.
+            seconds = min((now - since).total_seconds(), 3600.0)
+            used[snapshot.queue_names[queue]] = used.get(snapshot.queue_names[queue], 0.0) + gpus / WHOLE * seconds
+        known = store.usage(connection)
+        for name, seconds in used.items():
+            old, at = known.get(name, (0.0, now))
+            store.set_usage(connection, name, old * 0.5 ** ((now - at) / HALF_LIFE) + seconds, now)
+
+    def _record(self, snapshot: Snapshot, answer: Plan, now: datetime) -> None:
+        assert self._recordings is not None
+        self._recordings.mkdir(parents=True, exist_ok=True)
+        path = self._recordings / f"{now:%Y%m%dT%H%M%S.%f}.npz"
+        path.write_bytes(record(snapshot, self._admission.policy, now.timestamp(), answer.decisions))
+        kept = sorted(self._recordings.glob("*.npz"))
+        for old in kept[:-MOST_RECORDINGS]:
+            old.unlink(missing_ok=True)
+
+    def _snapshot(self) -> tuple[dict[str, Workload], Snapshot]:
+        loaded = self._admission.load(idle=True)
+        assert loaded is not None
+        return loaded
+
+
+def _add(held: dict[str, float], resources: Resources, replicas: int) -> None:
+    held["gpu"] = held.get("gpu", 0.0) + resources.gpu * replicas
+    held["cpu"] = held.get("cpu", 0.0) + resources.cpu * replicas
+    held["memory"] = held.get("memory", 0.0) + resources.memory_bytes * replicas
+    if resources.flavor:
+        name = f"gpu:{resources.flavor}"
+        held[name] = held.get(name, 0.0) + resources.gpu * replicas

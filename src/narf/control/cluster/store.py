@@ -1,0 +1,132 @@
+"""Tables and SQL of the shared cluster: quotas, past use, and what was decided about each workload and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, Float, Index, Integer, String, Table, Text, delete, insert, select, update
+
+from narf.control.database import Timestamp, metadata
+
+queue_quotas = Table(
+    "queue_quotas",
+    metadata,
+    Column("queue", String(80), primary_key=True),
+    Column("parent", String(80)),
+    Column("quota", Text, nullable=False),
+    Column("most", Text, nullable=False),
+    Column("weight", Float, nullable=False),
+    Column("changed_at", Timestamp, nullable=False),
+)
+queue_usage = Table(
+    "queue_usage",
+    metadata,
+    Column("queue", String(80), primary_key=True),
+    Column("gpu_seconds", Float, nullable=False),
+    Column("at", Timestamp, nullable=False),
+)
+# A row for each reason that a workload waited for, from when to when; and one for each admission and preemption.
+scheduling_decisions = Table(
+    "scheduling_decisions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("workload_id", String(40), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("reason", String(31), nullable=False),
+    Column("from_at", Timestamp, nullable=False),
+    Column("until_at", Timestamp),
+    Column("detail", Text, nullable=False),
+    Index("ix_scheduling_decisions_workload", "workload_id", "id"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueQuota:
+    """What one queue is guaranteed and may hold at most. A department is named "department:<name>"."""
+
+    queue: str
+    parent: str | None = None
+    quota: Mapping[str, float] = field(default_factory=dict)
+    limit: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """kind: "waiting", "admitted" or "preempted"; detail: the operands of the reason."""
+
+    workload: str
+    kind: str
+    reason: str
+    from_at: datetime
+    until_at: datetime | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def list_quotas(connection: Connection) -> list[QueueQuota]:
+    rows = connection.execute(select(queue_quotas).order_by(queue_quotas.c.queue)).mappings()
+    return [
+        QueueQuota(
+            queue=row["queue"], parent=row["parent"], quota=json.loads(row["quota"]), limit=json.loads(row["most"]), weight=row["weight"]
+        )
+        for row in rows
+    ]
+
+
+def set_quota(connection: Connection, wanted: QueueQuota, at: datetime) -> None:
+    connection.execute(delete(queue_quotas).where(queue_quotas.c.queue == wanted.queue))
+    connection.execute(
+        insert(queue_quotas).values(
+            queue=wanted.queue, parent=wanted.parent, quota=json.dumps(dict(wanted.quota)), most=json.dumps(dict(wanted.limit)),
+            weight=wanted.weight, changed_at=at,
+        )
+    )  # fmt: skip
+
+
+def remove_quota(connection: Connection, queue: str) -> bool:
+    return connection.execute(delete(queue_quotas).where(queue_quotas.c.queue == queue)).rowcount == 1
+
+
+def usage(connection: Connection) -> dict[str, tuple[float, datetime]]:
+    return {row.queue: (row.gpu_seconds, row.at) for row in connection.execute(select(queue_usage))}
+
+
+def set_usage(connection: Connection, queue: str, gpu_seconds: float, at: datetime) -> None:
+    changed = connection.execute(update(queue_usage).where(queue_usage.c.queue == queue).values(gpu_seconds=gpu_seconds, at=at))
+    if not changed.rowcount:
+        connection.execute(insert(queue_usage).values(queue=queue, gpu_seconds=gpu_seconds, at=at))
+
+
+def add_decided(connection: Connection, rows: Sequence[Decided]) -> None:
+    """Adds these, and ends the wait that each workload was in."""
+    for row in rows:
+        open_rows = (scheduling_decisions.c.workload_id == row.workload) & scheduling_decisions.c.until_at.is_(None)
+        connection.execute(update(scheduling_decisions).where(open_rows).values(until_at=row.from_at))
+        connection.execute(
+            insert(scheduling_decisions).values(
+                workload_id=row.workload, kind=row.kind, reason=row.reason, from_at=row.from_at,
+                until_at=None if row.kind == "waiting" else row.from_at, detail=json.dumps(dict(row.detail)),
+            )
+        )  # fmt: skip
+
+
+def decided_of(connection: Connection, workload: str) -> list[Decided]:
+    """Oldest first."""
+    query = select(scheduling_decisions).where(scheduling_decisions.c.workload_id == workload).order_by(scheduling_decisions.c.id)
+    return [
+        Decided(
+            workload=row["workload_id"], kind=row["kind"], reason=row["reason"], from_at=row["from_at"], until_at=row["until_at"],
+            detail=json.loads(row["detail"]),
+        )
+        for row in connection.execute(query).mappings()
+    ]  # fmt: skip
+
+
+def open_waits(connection: Connection) -> dict[str, str]:
+    """The reason that each waiting workload has now."""
+    query = select(scheduling_decisions.c.workload_id, scheduling_decisions.c.reason).where(scheduling_decisions.c.until_at.is_(None))
+    return {row.workload_id: row.reason for row in connection.execute(query)}

@@ -1,0 +1,162 @@
+"""Quotas, explanations, history and what-if, on the platform that bootstrap builds; the reconciler is stepped by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from narf.bootstrap import Platform, build
+from narf.control.first_start import prepare
+from narf.scheduling import plan
+from narf.scheduling.recording import load
+from narf.settings import Settings
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def small(home: Path) -> Iterator[Platform]:
+    """A platform with two pretended GPUs."""
+    made = build(Settings(home=home, simulate_gpus=2), "http://127.0.0.1:1")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(small: Platform) -> Iterator[TestClient]:
+    local = prepare(small.access, small.projects, "")
+    made = TestClient(small.app, headers={"Authorization": f"Bearer {local.token}"}, raise_server_exceptions=False)
+    yield made
+    made.close()
+
+
+def submit(client: TestClient, gpu: float = 1.0) -> str:
+    body = {"name": "w", "command": ["true"], "resources": {"gpu": gpu, "cpu": 0.1}}
+    answer = client.post("/api/v1/projects/default/workloads", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def step(platform: Platform) -> None:
+    """One pass of the reconciler that admits."""
+    admission = next(loop for loop in platform.loops if loop._reconciler.name == "admission")
+    admission._reconciler.pass_once(datetime.now(UTC))
+
+
+def test_a_quota_is_set_listed_and_taken_away(client: TestClient) -> None:
+    answer = client.put("/api/v1/quotas/default", json={"quota": {"gpu": 1}, "limit": {"gpu": 2}, "weight": 2})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["warnings"] == []
+    listed = {q["queue"]: q for q in client.get("/api/v1/quotas").json()["items"]}
+    assert listed["default"]["quota"] == {"gpu": 1.0}
+    assert listed["default"]["parent"] == "department:default"
+    assert client.delete("/api/v1/quotas/default").status_code == 204
+    assert client.delete("/api/v1/quotas/default").status_code == 404
+
+
+def test_quotas_beyond_the_cluster_are_a_warning(client: TestClient) -> None:
+    warnings = client.put("/api/v1/quotas/default", json={"quota": {"gpu": 5}}).json()["warnings"]
+    assert warnings == ["The quotas of all projects come to 5 gpu; the cluster has 2."]
+
+
+def test_projects_promised_more_than_their_department_are_a_warning(client: TestClient) -> None:
+    client.put("/api/v1/quotas/default", json={"quota": {"gpu": 2}})
+    warnings = client.put("/api/v1/quotas/department:default", json={"quota": {"gpu": 1}}).json()["warnings"]
+    assert warnings == ["The projects of department 'default' are promised 2 gpu; it has 1."]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"quota": {"gpu": -1}}, "quota.gpu"),
+        ({"quota": {"bananas": 1}}, "quota.bananas"),
+        ({"quota": {"gpu": 3}, "limit": {"gpu": 2}}, "quota.gpu"),
+        ({"weight": 0}, "weight"),
+        ({"limit": {"gpu:": 1}}, "limit.gpu:"),
+    ],
+)
+def test_a_quota_that_makes_no_sense_changes_nothing(client: TestClient, body: dict[str, object], field: str) -> None:
+    before = client.get("/api/v1/quotas").json()
+    answer = client.put("/api/v1/quotas/default", json=body)
+    assert answer.status_code == 422 or answer.status_code == 400
+    assert answer.json()["field"] == field
+    assert answer.json()["remedy"]
+    assert client.get("/api/v1/quotas").json() == before
+
+
+def test_a_quota_of_nobody_is_not_found(client: TestClient) -> None:
+    assert client.put("/api/v1/quotas/nobody", json={}).status_code == 404
+
+
+def test_the_limit_holds_and_why_says_so(client: TestClient, small: Platform) -> None:
+    client.put("/api/v1/quotas/default", json={"limit": {"gpu": 1}})
+    first, second = submit(client), submit(client)
+    step(small)
+    assert client.get(f"/api/v1/workloads/{first}").json()["state"] != "queued"
+    why = client.get(f"/api/v1/workloads/{second}/why").json()
+    assert (why["reason"], why["queue"], why["position"]) == ("limit", "default", 1)
+    assert why["sentence"].startswith("It asks for 1 GPU, and 'default' may take 0 GPUs more")
+    assert [h["workload"] for h in why["holders"]] == [first]
+    assert why["remedy"] == "Wait for its own to end, or ask for a higher limit: narf quota set."
+
+
+def test_why_of_what_never_fits_names_the_largest_that_could(client: TestClient, small: Platform) -> None:
+    workload = submit(client, 8)
+    step(small)
+    why = client.get(f"/api/v1/workloads/{workload}/why").json()
+    assert why["reason"] == "never_fits"
+    assert "2 GPUs on one node" in why["remedy"]
+
+
+def test_the_past_is_kept_with_its_reasons(client: TestClient, small: Platform) -> None:
+    client.put("/api/v1/quotas/default", json={"limit": {"gpu": 1}})
+    submit(client)
+    waiting = submit(client)
+    step(small)
+    client.delete("/api/v1/quotas/default")
+    step(small)
+    rows = client.get(f"/api/v1/workloads/{waiting}/decisions").json()["items"]
+    assert [(row["kind"], row["reason"]) for row in rows] == [("waiting", "limit"), ("admitted", "admitted")]
+    assert rows[0]["until_at"] == rows[1]["from_at"]
+
+
+def test_the_cluster_shows_who_holds_which_gpu(client: TestClient, small: Platform) -> None:
+    workload = submit(client, 0.5)
+    step(small)
+    found = client.get("/api/v1/cluster").json()
+    assert (found["gpus"], found["gpus_free"]) == (2.0, 1.5)
+    held = [gpu for node in found["nodes"] for gpu in node["gpus"] if gpu["workloads"]]
+    assert [(gpu["free"], gpu["workloads"]) for gpu in held] == [(0.5, [workload])]
+    assert next(q for q in found["queues"] if q["name"] == "default")["held"]["gpu"] == 0.5
+
+
+def test_what_if_more_nodes_came(client: TestClient, small: Platform) -> None:
+    submit(client, 2)
+    waiting = submit(client, 2)
+    step(small)
+    body = {"add_nodes": [{"count": 1, "gpus": 3}], "submit": [{"project": "default", "gpu": 1}]}
+    starts = {row["workload"]: row for row in client.post("/api/v1/cluster/what-if", json=body).json()["starts"]}
+    assert starts[waiting]["after"]["seconds"] == 0
+    assert starts[waiting]["before"]["seconds"] > 0
+    assert starts["new-1"]["before"] is None
+    assert client.get(f"/api/v1/workloads/{waiting}").json()["state"] == "queued"
+
+
+def test_recordings_of_production_replay_to_the_same_decisions(client: TestClient, small: Platform, home: Path) -> None:
+    for gpu in (1, 0.5, 0.5, 1):
+        submit(client, gpu)
+        step(small)
+    recordings = sorted((home / "plans").glob("*.npz"))
+    assert len(recordings) == 3
+    for path in recordings:
+        recording = load(path.read_bytes())
+        again = plan(recording.snapshot, recording.policy, recording.now)
+        assert tuple(repr(decision) for decision in again.decisions) == recording.decisions
+        assert recording.decisions

@@ -250,3 +250,21 @@ for line in sys.stdin:
     assert (ended.state, ended.version, version.rows) == (ImportState.SUCCEEDED, 1, 400_000)
     assert version.iceberg is not None and version.iceberg["snapshot_id"]
     database.close()
+
+
+def test_two_who_publish_at_once_both_get_a_version(data: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from narf.data.manifest import FileEntry
+
+    def publish(number: int) -> int:
+        content = str(number % 4).encode()
+        entry = FileEntry("a", len(content), data.datasets.objects.put(content))
+        made = data.datasets.publish("default", "busy", [entry], by="ada")
+        return int(made.version.number)
+
+    data.datasets.publish("default", "busy", [FileEntry("a", 1, data.datasets.objects.put(b"x"))], by="ada")
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(publish, range(16)))
+    numbers = [version.number for version in reversed(data.datasets.versions("default", "busy"))]
+    assert numbers == list(range(1, len(numbers) + 1)) and set(given) <= set(numbers) and len(numbers) >= 5

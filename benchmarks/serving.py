@@ -366,7 +366,8 @@ def mlflow(folder: Path, python: str, port: int = 18617) -> Iterator[Target]:
         "--workers",
         "1",
     ]
-    with process(arguments, f"http://127.0.0.1:{port}/ping", folder) as group:
+    path = f"{Path(python).parent}:{os.environ.get('PATH', '')}"
+    with process(arguments, f"http://127.0.0.1:{port}/ping", folder, PATH=path) as group:
         yield Target(
             "mlflow models serve",
             f"http://127.0.0.1:{port}/invocations",
@@ -398,6 +399,8 @@ def load(target: Target, connections: int, seconds: int, folder: Path) -> tuple[
     used = cpu_seconds(target.groups) - before
     assert "Non-2xx" not in text, f"{target.name} failed under load: {text}"
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]
+    if not used:
+        used = float("nan")  # its workers are in a process group of their own
     answered = int(re.search(r"(\d+) requests in", text)[1])  # type: ignore[index]
     return rate, _milliseconds(text, "50"), _milliseconds(text, "99"), used / answered * 1e6
 

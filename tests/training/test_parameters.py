@@ -46,9 +46,9 @@ SCRIPTS = {
     ),
     "typer": ("import typer\ndef main(lr: float = 0.1, n: int = 1):\n    print([lr, n])\ntyper.run(main)", {"lr": 0.5, "n": 4}, [0.5, 4]),
     "narf.params": (
-        "import narf\nprint([narf.params.get('lr', 0.1), narf.params.get('depth', 2), narf.params['lr']])",
+        "import narf\nprint([narf.params.get('lr', 0.1), narf.params.get('depth', 2)])",
         {"lr": 1},
-        [1.0, 2, 1],
+        [1.0, 2],
     ),
 }
 

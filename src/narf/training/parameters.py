@@ -34,15 +34,20 @@ def values() -> dict[str, Any]:
 
 
 def used(name: str) -> Any:
-    """The value of `name`, which has found its place."""
-    if name not in _used:
-        _used.add(name)
-        from narf.training import recorder as recorders
-
-        recorder = recorders.current()
-        if recorder is not None:
-            recorder.param(name, values()[name])
+    """The value of `name`, which has found its place. Whoever uses it records it."""
+    _used.add(name)
     return values()[name]
+
+
+def placed(name: str, original: Any) -> Any:
+    """The value of `name`, as what it replaces; recorded."""
+    value = like(used(name), original)
+    from narf.training import recorder as recorders
+
+    recorder = recorders.current()
+    if recorder is not None:
+        recorder.param(name, value)
+    return value
 
 
 def unused() -> list[str]:
@@ -114,7 +119,7 @@ class _Placer(ast.NodeTransformer):
             if isinstance(target, ast.Name) and target.id in self.found and statement.value is not None:
                 original, is_literal = _literal(statement.value)
                 if is_literal:
-                    statement.value = _expression(like(used(target.id), original), statement.value)
+                    statement.value = _expression(placed(target.id, original), statement.value)
 
     def _constructor(self, function: ast.FunctionDef) -> None:
         """Assign the value first thing in the body, so that it holds however the constructor is called."""
@@ -126,7 +131,7 @@ class _Placer(ast.NodeTransformer):
         for argument in [*positional[1:], *arguments.kwonlyargs]:
             if argument.arg in self.found:
                 original, _ = _literal(defaults[argument.arg]) if argument.arg in defaults else (None, False)
-                value = _expression(like(used(argument.arg), original), function)
+                value = _expression(placed(argument.arg, original), function)
                 target = ast.Name(id=argument.arg, ctx=ast.Store())
                 inserted.append(ast.copy_location(ast.Assign(targets=[target], value=value), function.body[0]))
         start = 1 if ast.get_docstring(function) is not None else 0

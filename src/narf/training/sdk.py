@@ -58,7 +58,7 @@ class Params(MutableMapping[str, Any]):
     def get(self, name: str, default: Any = None) -> Any:
         """The study's value of `name`, else what was set, else `default`, which is recorded."""
         if name in parameters.values():
-            return parameters.like(parameters.used(name), default)
+            return parameters.placed(name, default)
         if name in self._own:
             return self._own[name]
         if default is not None:
@@ -67,7 +67,7 @@ class Params(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name in parameters.values():
-            return parameters.used(name)
+            return parameters.placed(name, None)
         return self._own[name]
 
     def __setitem__(self, name: str, value: Any) -> None:

@@ -14,8 +14,9 @@ from narf.training import recorder as recorders
 from narf.training.hooks import guarded
 from narf.training.imports import when_imported
 
-_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|api_?key|credential|private_?key", re.IGNORECASE)
+_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|api[-_]?key|credential|private[-_]?key", re.IGNORECASE)
 _LONGEST_LIST = 100
+_FRAMEWORKS = ("hydra", "ray", "IPython", "ipykernel", "pytest", "_pytest")
 
 
 def install() -> None:
@@ -60,7 +61,7 @@ def _patch_argparse(module: ModuleType) -> None:
     @functools.wraps(original)
     def parse_known_args(self: Any, args: Any = None, namespace: Any = None, *more: Any, **named: Any) -> Any:
         # Subparsers parse inside their parser, and libraries parse lists of their own: only the command line is the script's.
-        is_own = depth[0] == 0 and (args is None or list(args) == sys.argv[1:])
+        is_own = depth[0] == 0 and (args is None or list(args) == sys.argv[1:]) and not _is_of_a_framework()
         if is_own:
             _relax(self)
         depth[0] += 1
@@ -74,6 +75,14 @@ def _patch_argparse(module: ModuleType) -> None:
         return result
 
     parser_class.parse_known_args = parse_known_args
+
+
+def _is_of_a_framework() -> bool:
+    """Whether the parser is one of a framework's own, whose arguments say nothing of the script."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") in ("argparse", __name__):
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None and str(frame.f_globals.get("__name__")).split(".")[0] in _FRAMEWORKS
 
 
 @guarded("arguments")
@@ -134,7 +143,8 @@ def _override_click(command: Any, context: Any) -> None:
     for parameter in command.params:
         if parameter.name in parameters.values() and parameter.name in context.params:
             value = parameters.like(parameters.used(parameter.name), context.params[parameter.name])
-            context.params[parameter.name] = value if isinstance(value, bool) else parameter.type_cast_value(context, value)
+            convert = getattr(getattr(parameter, "type", None), "convert", None)  # typer's own parameters have none
+            context.params[parameter.name] = value if convert is None or isinstance(value, bool) else convert(value, parameter, context)
 
 
 def _patch_hydra(module: ModuleType) -> None:

@@ -71,15 +71,23 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
     return chosen ? chosen.map((key) => columns.find((column) => column.key === key)).filter((column) => column !== undefined) : columns.filter((column) => !column.optional);
   }, [columns, view.columns]);
 
+  // The text of a row is made once, not at every letter that is typed.
+  const words = useMemo(() => {
+    const made = new Map<T, string>();
+    return (row: T) => {
+      let known = made.get(row);
+      if (known === undefined) made.set(row, (known = columns.map((column) => (column.optional && column.numeric ? "" : String(column.cell(row) ?? ""))).join(" ").toLowerCase()));
+      return known;
+    };
+  }, [columns]);
   const visible = useMemo(() => {
     const byKey = new Map(columns.map((column) => [column.key, column]));
-    const words = (row: T) => columns.map((column) => (column.optional && column.numeric ? "" : String(column.cell(row) ?? ""))).join(" ");
     const kept = text.trim() ? rows.filter(predicate(text, (row, key) => byKey.get(key)?.cell(row), words)) : rows;
     const sort = parseSort(view.sort);
     const column = sort && byKey.get(sort.key);
     if (!sort || !column) return kept;
     return [...kept].sort((a, b) => compareCells(column.cell(a), column.cell(b), sort.descending));
-  }, [rows, columns, text, view.sort]);
+  }, [rows, columns, words, text, view.sort]);
 
   const virtual = useVirtualizer({ count: visible.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 12 });
   const width = shown.reduce((sum, column) => sum + column.width, onPick ? 36 : 0);

@@ -8,7 +8,7 @@ const rows: Row[] = [
   { name: "two words", state: "succeeded", lr: null, tags: ["new", "old"] },
 ];
 const found = (text: string) =>
-  rows.filter(predicate(text, (row, key) => row[key as keyof Row], (row) => `${row.name} ${row.state}`)).map((row) => row.name);
+  rows.filter(predicate(text, (row, key) => row[key as keyof Row], (row) => `${row.name} ${row.state}`.toLowerCase())).map((row) => row.name);
 
 describe("the filter language", () => {
   it.each([

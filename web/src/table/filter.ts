@@ -57,7 +57,7 @@ function meets(cell: Cell, operator: Operator, value: string): boolean {
   return operator === "<" ? left < right : left <= right;
 }
 
-/** A predicate for rows, from the text. `cell` reads a row's value by key; `words` is all text that bare words search. */
+/** A predicate for rows, from the text. `cell` reads a row's value by key; `words` is all text that bare words search, in lower case. */
 export function predicate<T>(text: string, cell: (row: T, key: string) => Cell, words: (row: T) => string): (row: T) => boolean {
   const terms = parse(text);
   const equal = new Map<string, string[]>();
@@ -69,7 +69,7 @@ export function predicate<T>(text: string, cell: (row: T, key: string) => Cell, 
   return (row) => {
     for (const [key, values] of equal) if (!values.some((value) => meets(cell(row, key), ":", value))) return false;
     for (const term of rest) {
-      const found = term.operator === "word" ? words(row).toLowerCase().includes(term.value) : meets(cell(row, term.key), term.operator, term.value);
+      const found = term.operator === "word" ? words(row).includes(term.value) : meets(cell(row, term.key), term.operator, term.value);
       if (found === term.not) return false;
     }
     return true;

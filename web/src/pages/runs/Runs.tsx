@@ -94,7 +94,7 @@ function Grouped({ rows, columns, view, onView, tools }: { rows: readonly Run[];
   const metrics = useMemo(() => columns.filter((column) => column.group === "Metrics" && !column.optional).map((column) => column.key), [columns]);
   const groups = useMemo(() => {
     const byKey = new Map(columns.map((column) => [column.key, column]));
-    const kept = rows.filter(predicate(view.q ?? "", (run, key) => byKey.get(key)?.cell(run), (run) => `${label(run)} ${run.user} ${run.experiment}`));
+    const kept = rows.filter(predicate(view.q ?? "", (run, key) => byKey.get(key)?.cell(run), (run) => `${label(run)} ${run.user} ${run.experiment}`.toLowerCase()));
     return grouped(kept, (run) => by?.cell(run), metrics, (run, name) => number(run.metrics[name]));
   }, [rows, columns, by, metrics, view.q]);
   const shown: Column<Group>[] = [

@@ -157,7 +157,7 @@ def build(settings: Settings, url: str) -> Platform:
     shared = ClusterService(database, admission, now, home / "plans")
     durations = Durations(database)
     admission.queues, admission.decided, admission.forecast = shared.queues, shared.decided, durations.forecast
-    jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"))
+    jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"), experiment_of=runs.experiment_of)
     jobs.extra = resume_from(home / "checkpoints")
     progress = ProgressReconciler(database, backends, runs, jobs)
     notifications = Notifications(_notifiers(settings, url))

@@ -49,6 +49,10 @@ class RunRecords:
     def create_run(self, *, project: str, experiment: str, name: str, user: str, params: Any, tags: Any) -> str:
         return self._tracking.create_run(project=project, experiment=experiment, name=name, user=user, params=params, tags=tags)
 
+    def experiment_of(self, run_id: str) -> str:
+        """The id of the run's experiment in MLflow."""
+        return str(self._tracking.run(run_id).info.experiment_id)
+
     def start_run(self, run_id: str) -> None:
         self._tracking.start_run(run_id)
 

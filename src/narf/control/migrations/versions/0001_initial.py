@@ -190,6 +190,37 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_projects")),
     )
     op.create_table(
+        "queue_quotas",
+        sa.Column("queue", sa.String(length=80), nullable=False),
+        sa.Column("parent", sa.String(length=80), nullable=True),
+        sa.Column("quota", sa.Text(), nullable=False),
+        sa.Column("most", sa.Text(), nullable=False),
+        sa.Column("weight", sa.Float(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("queue", name=op.f("pk_queue_quotas")),
+    )
+    op.create_table(
+        "queue_usage",
+        sa.Column("queue", sa.String(length=80), nullable=False),
+        sa.Column("gpu_seconds", sa.Float(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("queue", name=op.f("pk_queue_usage")),
+    )
+    op.create_table(
+        "scheduling_decisions",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("workload_id", sa.String(length=40), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.String(length=31), nullable=False),
+        sa.Column("from_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_scheduling_decisions")),
+    )
+    with op.batch_alter_table("scheduling_decisions", schema=None) as batch_op:
+        batch_op.create_index("ix_scheduling_decisions_workload", ["workload_id", "id"], unique=False)
+
+    op.create_table(
         "users",
         sa.Column("name", sa.String(length=63), nullable=False),
         sa.Column("display_name", sa.Text(), nullable=False),
@@ -606,6 +637,12 @@ def downgrade() -> None:
 
     op.drop_table("data_imports")
     op.drop_table("users")
+    with op.batch_alter_table("scheduling_decisions", schema=None) as batch_op:
+        batch_op.drop_index("ix_scheduling_decisions_workload")
+
+    op.drop_table("scheduling_decisions")
+    op.drop_table("queue_usage")
+    op.drop_table("queue_quotas")
     op.drop_table("projects")
     with op.batch_alter_table("prediction_chunks", schema=None) as batch_op:
         batch_op.drop_index("ix_prediction_chunks_first_ms")

@@ -51,7 +51,7 @@ with mlflow.start_run() if mlflow.active_run() is None else mlflow.active_run() 
     assert (spool.points["a"], spool.points["b"]) == ([(3, 1.0)], [(3, 2.0)])
     assert spool.named("param") == {"before": "1", "lr": "0.1"}
     assert spool.named("tag")["team"] == "vision"
-    assert set(spool.artifacts) == {"notes.txt", "deep/er/file.txt"}
+    assert set(spool.artifacts) >= {"notes.txt", "deep/er/file.txt"}
     assert "SEEN 0.005 {'before': '1', 'lr': '0.1'}" in output
     assert spool.notes == []
 
@@ -79,7 +79,6 @@ with mlflow.start_run() as active:
     mlflow.log_param("p", "q")
 print("THERE", mlflow.get_run(active.info.run_id).data.metrics, active.info.run_id != "a" * 32)
 """,
-        MLFLOW_RUN_ID="",
     )
     assert code == 0, output
     assert "THERE {'m': 2.5} True" in output

@@ -30,6 +30,7 @@ class _OwnRun:
         self.metrics: dict[str, Any] = {}
         self.fetched: Any = None
         self.started = int(time.time() * 1000)
+        self.is_used = True  # the script speaks to the platform's tracking server
 
     def is_store(self, store: Any) -> bool:
         try:
@@ -116,6 +117,7 @@ def install() -> None:
     _own = _OwnRun(recorder, run_id or "", url)
     when_imported("mlflow.store.tracking.rest_store", _patch_store)
     when_imported("mlflow.tracking._tracking_service.client", _patch_client)
+    when_imported("mlflow.tracking._tracking_service.utils", _patch_addresses)
     when_imported("mlflow.tracking.fluent", _patch_fluent)
     when_imported("sklearn.base", _patch_sklearn)
     for library in ("xgboost", "lightgbm"):
@@ -123,6 +125,27 @@ def install() -> None:
 
 
 # -- the store that speaks to the control plane -----------------------------------------------------------------------------------
+
+
+def _patch_addresses(module: ModuleType) -> None:
+    """A script that goes to a tracking server of its own must not look there for the platform's run and experiment."""
+    addresses: Any = module
+    original = addresses.set_tracking_uri
+    ours = {name: os.environ[name] for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID") if os.environ.get(name)}
+
+    @functools.wraps(original)
+    def set_tracking_uri(uri: Any) -> Any:
+        result = original(uri)
+        if _own is not None:
+            _own.is_used = str(uri).rstrip("/") == _own.url
+            for name, value in ours.items():
+                if _own.is_used:
+                    os.environ.setdefault(name, value)
+                else:
+                    os.environ.pop(name, None)
+        return result
+
+    addresses.set_tracking_uri = set_tracking_uri
 
 
 def _patch_fluent(module: ModuleType) -> None:
@@ -133,7 +156,7 @@ def _patch_fluent(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def get_or_start_run() -> Any:
-        if _own is not None and _own.run_id and fluent.active_run() is None:
+        if _own is not None and _own.run_id and _own.is_used and fluent.active_run() is None:
             os.environ["MLFLOW_RUN_ID"] = _own.run_id
         return original()
 

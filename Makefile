@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both set up everything they need.
-.PHONY: help setup demo down test check format web screenshots bench lock
+.PHONY: help setup demo down test slow check format web screenshots bench lock
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 
@@ -23,7 +23,10 @@ check: setup  ## formatting, lint, types, import rule
 	@echo "check: formatting, lint, types and imports are as they should be"
 
 test: check  ## everything that CI runs
-	@$(VENV)/python -m pytest -q
+	@$(VENV)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+slow: setup  ## the tests that take minutes: Ray clusters, a thousand forks, the fuzzing of the API
+	@$(VENV)/python -m pytest -q -m slow
 
 format:  ## put the code into its form
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .

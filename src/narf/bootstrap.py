@@ -138,6 +138,10 @@ def build(settings: Settings, url: str) -> Platform:
 
     local = LocalBackend(home, simulate_gpus=settings.simulate_gpus, on_change=wake)
     backends: dict[str, Backend] = {"local": local}
+    if settings.ray_address:
+        from narf.backends.ray.backend import RayBackend  # with Ray's own imports, only where there is a cluster
+
+        backends["ray"] = RayBackend(home, settings.ray_address, on_change=wake)
     stores = open_stores(settings.mlflow_database, settings.artifacts, projects.exists)
     tracked = RunService(Tracking(stores))
     runs = RunRecords(tracked.tracking)

@@ -34,6 +34,7 @@ class Settings:
     simulate_gpus: int = 0
     single_user: bool = True  # loopback only, one admin; see docs/security.md
     log_level: str = "INFO"
+    ray_address: str = ""  # host:port of a Ray cluster that takes workloads too
     smtp_relay: str = ""  # host:port; mails owners when their work ends
     mail_domain: str = ""
 
@@ -74,6 +75,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         mlflow_database_url=environ.get("NARF_MLFLOW_DATABASE_URL", ""),
         artifact_root=environ.get("NARF_ARTIFACT_ROOT", ""),
         simulate_gpus=number("NARF_SIMULATE_GPUS", 0, 0, 100_000),
+        ray_address=environ.get("NARF_RAY_ADDRESS", ""),
         smtp_relay=environ.get("NARF_SMTP_RELAY", ""),
         mail_domain=environ.get("NARF_MAIL_DOMAIN", ""),
         log_level=(environ.get("NARF_LOG_LEVEL") or "INFO").upper(),

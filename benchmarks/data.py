@@ -47,10 +47,10 @@ PEERS = """
 import json, sys, time
 import numpy as np, torch
 folder, what = sys.argv[1], sys.argv[2]
-order = np.load(folder + "/order.npy")
+order = np.load(folder + "/order.npy")[:100]
 def best(run):
     found = []
-    for _ in range(3):
+    for _ in range(2):
         start = time.perf_counter(); run(); found.append(time.perf_counter() - start)
     return min(found)
 if what == "datasets":
@@ -120,8 +120,10 @@ def batches(folder: Path) -> None:
     )
     for peer in ("datasets", "lance"):
         if found := _peer(folder, peer):
-            assert abs(found["total"] - expected) < 1e-6, f"{peer} gives the same rows"
-            say(peer, f"{found['seconds'] / BATCHES * 1e6:,.0f} µs a batch", f"narf is {found['seconds'] / ours:.1f} times as fast")
+            few = sum(float(raw[some[0], 0]) for some in order[:100])
+            assert abs(found["total"] - few) < 1e-6, f"{peer} gives the same rows"
+            each = found["seconds"] / 100
+            say(peer, f"{each * 1e6:,.0f} µs a batch", f"narf is {each / (ours / BATCHES):.1f} times as fast")
 
 
 def _peer(folder: Path, name: str) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,12 +131,12 @@ class Archive:
     """Many files in one: `data` is its descriptor, read with pread, which workers and forks can share."""
 
     data: int
-    offsets: npt.NDArray[np.int64]  # count + 1
+    offsets: array[int]  # count + 1; its items are Python's integers, which NumPy's would have to become at every read
     paths: tuple[str, ...]
 
     def read(self, index: int) -> bytes:
-        start, end = self.offsets[index], self.offsets[index + 1]
-        return os.pread(self.data, end - start, start)
+        start = self.offsets[index]
+        return os.pread(self.data, self.offsets[index + 1] - start, start)
 
 
 def write_archive(root: Path, paths: Sequence[str], folder: Path) -> None:
@@ -151,7 +152,8 @@ def write_archive(root: Path, paths: Sequence[str], folder: Path) -> None:
 
 def open_archive(folder: Path) -> Archive:
     descriptor = os.open(folder / "files.bin", os.O_RDONLY | os.O_CLOEXEC)
-    return Archive(descriptor, np.load(folder / "offsets.npy"), tuple(json.loads((folder / "paths.json").read_text())))
+    offsets = array("q", np.load(folder / "offsets.npy").astype(np.int64).tobytes())
+    return Archive(descriptor, offsets, tuple(json.loads((folder / "paths.json").read_text())))
 
 
 def key_of(layout: str, *parts: Any) -> str:

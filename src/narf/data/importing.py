@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,19 +69,28 @@ def import_files(connector: Connector, selection: Selection, objects: ObjectStor
         BadInput: nothing matches, a file was changed while it was being read, a name cannot be kept.
     """
     base = selection.path.strip("/")
-    entries = []
+    wanted: list[tuple[str, RemoteFile]] = []
     for remote in connector.list_files(selection.path):
         path = _below(base, remote.path)
-        if selection.pattern and not matches(path, selection.pattern):
-            continue
-        check_path(path)
-        progress.check()
+        if not selection.pattern or matches(path, selection.pattern):
+            wanted.append((check_path(path), remote))
+
+    def bring(remote: RemoteFile) -> str:
         digest = fetched.digest_of(remote)
-        if digest is None or not objects.has(digest):
-            digest = _fetch(connector, remote, objects)
-            fetched.remember(remote, digest)
-        entries.append(FileEntry(path, remote.size, digest))
-        progress.files, progress.size_bytes = progress.files + 1, progress.size_bytes + remote.size
+        return digest if digest is not None and objects.has(digest) else _fetch(connector, remote, objects)
+
+    entries = []
+    with ThreadPoolExecutor(connector.parallel, "import-file") as pool:
+        try:
+            for (path, remote), digest in zip(wanted, pool.map(bring, [remote for _, remote in wanted]), strict=True):
+                fetched.remember(remote, digest)
+                entries.append(FileEntry(path, remote.size, digest))
+                progress.files, progress.size_bytes = progress.files + 1, progress.size_bytes + remote.size
+                progress.check()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            fetched.save()
+            raise
     fetched.save()
     if not entries:
         raise BadInput(
@@ -100,13 +110,17 @@ def write_parquet(schema: pa.Schema, batches: Iterator[pa.RecordBatch], objects:
     """Parquet files of these batches in the object store, with the profile gathered on the way."""
     schema = _storable(schema)
     gathered = TableStatistics(schema)
+    # Floats hardly repeat: to look for their dictionary costs time and finds none.
+    repeating: Any = [one.name for one in schema if not pa.types.is_floating(one.type)] or False
     entries: list[FileEntry] = []
     regular = _regular(batches, schema, progress)
     batch = next(regular, None)
     while batch is not None or not entries:
         rows = 0
         with _errors_of(objects), objects.receive() as incoming:
-            with pq.ParquetWriter(pa.PythonFile(_Sink(incoming), mode="w"), schema, compression="snappy") as writer:
+            with pq.ParquetWriter(
+                pa.PythonFile(_Sink(incoming), mode="w"), schema, compression="snappy", use_dictionary=repeating
+            ) as writer:
                 while batch is not None and rows < _PART_ROWS and incoming.size < _PART_BYTES:
                     gathered.add(batch)
                     writer.write_batch(batch, row_group_size=_GROUP_ROWS)

@@ -106,18 +106,18 @@ class _Number(_Column):
     def add(self, values: pa.Array) -> None:
         super().add(values)
         numbers = values.drop_null().to_numpy(zero_copy_only=False)
-        if self._is_float:
+        if self._is_float and len(numbers) and np.isnan(numbers.min()):  # the extremes are NaN if anything is
             proper = ~np.isnan(numbers)
-            if not proper.all():
-                self.nans += int(len(numbers) - proper.sum())
-                numbers = numbers[proper]
+            self.nans += int(len(numbers) - proper.sum())
+            numbers = numbers[proper]
         if not len(numbers):
             return
         self._widen(numbers.min().item(), numbers.max().item())
         numbers = numbers.astype(np.float64, copy=False)
         with np.errstate(invalid="ignore", over="ignore"):
             mean = float(numbers.mean())
-            squares = float(np.square(numbers - mean).sum())
+            off_mean = numbers - mean
+            squares = float(np.dot(off_mean, off_mean))
             valid = self._valid + len(numbers)
             off = mean - self._mean
             self._squares += squares + off * off * self._valid * len(numbers) / valid

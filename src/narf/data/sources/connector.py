@@ -51,7 +51,8 @@ class RemoteStream(Protocol):
 class Connector(Protocol):
     """A place that data comes from, open: credentials are in it, so it is never printed or kept.
 
-    Made by the control plane for one use and closed after it; used by one thread at a time. Every call may block for as
+    Made by the control plane for one use and closed after it; files are opened by up to `parallel` threads at once, all else is
+    called by one. Every call may block for as
     long as the place takes. `abilities` says which calls make sense: FILES has `list_files`, `stat` and `open`; TABLES has
     `tables` and `read` of a table; QUERIES has `read` of a query. Errors of the place are raised as NarfErrors that name the
     source and say what to do; `narf.testing.connector` holds the suite that an implementation passes.
@@ -59,6 +60,7 @@ class Connector(Protocol):
 
     name: str
     abilities: frozenset[str]
+    parallel: int
 
     def test(self) -> str:
         """Reach the place with its credentials and look; a sentence about what is there."""
@@ -85,6 +87,7 @@ class Lacking:
     """What a connector inherits for the calls it has no ability for."""
 
     name = ""
+    parallel = 1
 
     def list_files(self, path: str = "") -> Iterator[RemoteFile]:
         raise self._lacks("no files", "Choose a table or a query.")

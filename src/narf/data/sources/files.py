@@ -23,6 +23,7 @@ class FileConnector(Lacking):
     """Any service of opendal. `scheme` and `_configuration` are what differs."""
 
     scheme = ""
+    parallel = 4  # most of the time of a small file is waiting for its first byte
     abilities = frozenset({FILES})
 
     def __init__(self, name: str, options: Mapping[str, str], secrets: Mapping[str, str]) -> None:

@@ -36,6 +36,8 @@ def array_of(data: Any, datatype: str, name: str) -> Array:
             raise bad(f"Tensor {name!r} is not an even list of numbers.", name, "Send numbers only, nested evenly.") from None
     else:
         array = _inferred(data, name)
+    if array.dtype.kind == "f" and dtype.kind in "iu":
+        array = _whole(data, array)
     kind = array.dtype.kind
     if kind == "f" and dtype.kind == "f":
         return _narrowed(array, dtype, name)
@@ -54,6 +56,14 @@ def array_of(data: Any, datatype: str, name: str) -> Array:
         kind, "values that are no numbers"
     )
     raise bad(f"Tensor {name!r} is {datatype}, but its data has {shown}.", name, f"Send {_wanted(datatype)}.")
+
+
+def _whole(data: Any, array: Array) -> Array:
+    """`array` again, exact, if its numbers are whole: NumPy makes floats of those on both sides of 2^63."""
+    exact = np.array(data, dtype=object)
+    if all(type(value) is int and 0 <= value < 1 << 64 for value in exact.flat):
+        return exact.astype(np.uint64)
+    return array
 
 
 def _inferred(data: Any, name: str) -> Array:

@@ -111,7 +111,7 @@ def check_path(path: str) -> str:
     parts = path.split("/")
     if not path or "\0" in path or any(part in ("", ".", "..") for part in parts):
         raise BadInput(f"{path[:200]!r} does not lead to a file inside the dataset.", remedy="Use relative paths.", code="bad_path")
-    if size > 4000 or any(len(part.encode()) > 255 for part in parts):
+    if size > 4000 or (size > 255 and any(len(part.encode()) > 255 for part in parts)):
         raise BadInput(f"The path {path[:80]!r}… is too long.", remedy="A name has at most 255 bytes, a path 4,000.", code="bad_path")
     return path
 

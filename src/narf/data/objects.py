@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,13 +19,14 @@ from typing import BinaryIO
 from narf.domain.errors import NotFound
 
 _BLOCK = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class ObjectStore:
     """Objects in `root`/ab/cdef..., read-only files."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self._root = root, str(root)
         self._incoming = root / "incoming"
 
     def put(self, data: bytes) -> str:
@@ -68,7 +70,7 @@ class ObjectStore:
             return self.put_stream(stream)
 
     def has(self, digest: str) -> bool:
-        return self._place(digest).exists()
+        return os.path.exists(self._name(digest))
 
     def missing(self, digests: Iterable[str]) -> list[str]:
         """Those that are not here, each once, in the order given."""
@@ -79,7 +81,7 @@ class ObjectStore:
         absent = []
         for digest in dict.fromkeys(digests):
             try:
-                os.utime(self._place(digest))
+                os.utime(self._name(digest))
             except FileNotFoundError:
                 absent.append(digest)
         return absent
@@ -132,8 +134,12 @@ class ObjectStore:
         return count, size
 
     def _place(self, digest: str) -> Path:
-        assert len(digest) == 64 and all(c in "0123456789abcdef" for c in digest), "not a SHA-256 in hex"
-        return self.root / digest[:2] / digest[2:]
+        return Path(self._name(digest))
+
+    def _name(self, digest: str) -> str:
+        """As text: a version may have a hundred thousand of them, and a `Path` each would be most of the time."""
+        assert _DIGEST.fullmatch(digest), "not a SHA-256 in hex"
+        return f"{self._root}/{digest[:2]}/{digest[2:]}"
 
     @contextmanager
     def _new(self) -> Iterator[BinaryIO]:

@@ -110,8 +110,8 @@ def write_parquet(schema: pa.Schema, batches: Iterator[pa.RecordBatch], objects:
     """Parquet files of these batches in the object store, with the profile gathered on the way."""
     schema = _storable(schema)
     gathered = TableStatistics(schema)
-    # Floats hardly repeat: to look for their dictionary costs time and finds none.
-    repeating: Any = [one.name for one in schema if not pa.types.is_floating(one.type)] or False
+    # Numbers hardly repeat: to look for their dictionary costs time and finds none.
+    repeating: Any = [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)] or False
     entries: list[FileEntry] = []
     regular = _regular(batches, schema, progress)
     batch = next(regular, None)

@@ -102,10 +102,11 @@ class _Number(_Column):
     def __init__(self, name: str, *, is_float: bool) -> None:
         super().__init__(name)
         self._is_float, self._valid, self._mean, self._squares, self.nans = is_float, 0, 0.0, 0.0, 0
+        self._apart = np.empty(0)
 
     def add(self, values: pa.Array) -> None:
         super().add(values)
-        numbers = values.drop_null().to_numpy(zero_copy_only=False)
+        numbers = (values.drop_null() if values.null_count else values).to_numpy(zero_copy_only=False)
         if self._is_float and len(numbers) and np.isnan(numbers.min()):  # the extremes are NaN if anything is
             proper = ~np.isnan(numbers)
             self.nans += int(len(numbers) - proper.sum())
@@ -113,14 +114,19 @@ class _Number(_Column):
         if not len(numbers):
             return
         self._widen(numbers.min().item(), numbers.max().item())
-        numbers = numbers.astype(np.float64, copy=False)
+        if len(self._apart) < len(numbers):
+            self._apart = np.empty(len(numbers))  # kept: a new one a batch would cost more than the arithmetic
+        apart = self._apart[: len(numbers)]
         with np.errstate(invalid="ignore", over="ignore"):
-            mean = float(numbers.mean())
-            off_mean = numbers - mean
-            squares = float(np.dot(off_mean, off_mean))
+            near = np.float64(self._mean if self._valid else numbers.mean(dtype=np.float64))
+            np.subtract(numbers, near, out=apart)
+            total = float(apart.sum())
+            mean = float(near) + total / len(numbers)
+            np.multiply(apart, apart, out=apart)  # np.dot would wake the threads of BLAS, for less work than that
+            squares = float(apart.sum()) - total * total / len(numbers)
             valid = self._valid + len(numbers)
             off = mean - self._mean
-            self._squares += squares + off * off * self._valid * len(numbers) / valid
+            self._squares += max(squares, 0.0) + off * off * self._valid * len(numbers) / valid
             self._mean += off * len(numbers) / valid
         self._valid = valid
 

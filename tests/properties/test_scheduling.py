@@ -29,7 +29,7 @@ NOW = 2_000_000.0
 QUEUES = ("p", "q", "r")
 POLICIES = (
     DEFAULT_POLICY,
-    replace(DEFAULT_POLICY, patience_seconds=0.0, patience_per_node_seconds=0.0, min_run_seconds=0.0),
+    replace(DEFAULT_POLICY, patience_seconds=0.0, min_run_seconds=0.0),
     replace(DEFAULT_POLICY, starvation_seconds=600.0, starved_share=0.5, preemption=False),
 )
 

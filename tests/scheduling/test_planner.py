@@ -8,7 +8,7 @@ from narf.domain.workload import Resources
 from narf.scheduling import DEFAULT_POLICY, Node, Phase, Placed, Policy, PreemptReason, Queue, Reason, Request, plan, snapshot_of
 
 NOW = 1_000_000.0
-EAGER = replace(DEFAULT_POLICY, patience_seconds=0.0, patience_per_node_seconds=0.0, min_run_seconds=0.0)
+EAGER = replace(DEFAULT_POLICY, patience_seconds=0.0, min_run_seconds=0.0)
 
 
 def node(name: str = "a", gpus: int = 4, **changes: object) -> Node:

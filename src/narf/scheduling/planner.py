@@ -50,6 +50,10 @@ class _Pass:
         self.holding: dict[int, Laid] = {}
         self._allowed: dict[tuple[int, int, int, tuple[int, ...]], Bools] = {}
         self._no_room: set[tuple[int, ...]] = set()  # kinds that fit nowhere any more
+        self._full_now: set[tuple[int, ...]] = set()  # kinds for which nothing is free; that only changes for the worse
+        self._full_later: set[tuple[int, ...]] = set()  # the same when all have left who were asked to
+        self._attempts = policy.attempts
+        self._free_of: dict[tuple[int, ...], int] = {}
         self._never: dict[tuple[int, ...], bool] = {}
         self._empty: Room | None = None
         self._kinds()
@@ -59,8 +63,11 @@ class _Pass:
         for _ in range(4):
             before = len(self.decisions)
             self._visit_all()
-            if not any(isinstance(decision, Preempt) for decision in self.decisions[before:]):
-                break  # room that was made for one may serve another, so look again, but not for ever
+            if len(self.decisions) == before:
+                break
+            # Room that was made for one may serve another, and what one was given may put its queue above another's
+            # share; so look again, but not for ever.
+            self._no_room.clear()
         holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in self.holding.items()]
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
         table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
@@ -113,6 +120,13 @@ class _Pass:
         if (*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])) in self._no_room:
             self.verdicts.setdefault(w, Verdict(Reason.NO_CAPACITY))
             return True
+        if self._attempts or (self.snapshot.flavors and not any(self.amounts[w][3:])):
+            return False
+        # Nothing more is taken back in this plan, so that what fits nowhere has its answer.
+        kind = self.kind[w]
+        if kind in self._full_now and (self.later is self.room or kind in self._full_later):
+            self.verdicts.setdefault(w, Verdict(Reason.NO_CAPACITY))
+            return True
         return False
 
     def _visit(self, w: int, queue: int) -> None:
@@ -126,14 +140,21 @@ class _Pass:
             self.verdicts[w] = Verdict(Reason.OVER_QUOTA, queue=queue)
             return
         allowed_N = self._allowed_nodes(w, queue)
-        laid = self.room.lay(w, self.reservations.open_to(w, allowed_N))
-        if laid is not None:
-            self._admit(w, laid, borrowed=borrowed)
-            return
+        kind = (*self.kind[w], *self._closed(w, queue))
+        if kind not in self._full_now:
+            laid = self.room.lay(w, self.reservations.open_to(w, allowed_N))
+            if laid is not None:
+                self._admit(w, laid, borrowed=borrowed)
+                return
+            if not self.reservations.made or self.room.lay(w, allowed_N) is None:
+                self._full_now.add(kind)  # full even without the reservations
         if self._never_fits(w, queue, allowed_N):
             return
-        if self.later is not self.room and self._hold_what_leaves(w, allowed_N):
-            return
+        if self.later is not self.room and kind not in self._full_later:
+            if self._hold_what_leaves(w, allowed_N):
+                return
+            if not self.reservations.made or self.later.lay(w, allowed_N) is None:
+                self._full_later.add(kind)
         if self._take_back(w, queue, allowed_N):
             return
         self._wait(w, queue, allowed_N)
@@ -203,6 +224,9 @@ class _Pass:
         if not (self.policy.preemption or self.policy.reclaim):
             return False
         victims = self._victims()
+        if not self._attempts or not victims.may_take(w):
+            return False
+        self._attempts -= 1
         taken = victims.find(w, self.later, allowed_N)
         if taken is None:
             return False
@@ -220,22 +244,31 @@ class _Pass:
             victims.remove(v)
         self._hold(w, taken.laid)
         self._no_room.clear()
+        self._full_later.clear()
         return True
 
     def _wait(self, w: int, queue: int, allowed_N: Bools) -> None:
-        blocker = self.reservations.blocker(w, self.room, allowed_N)
+        full = (*self.kind[w], *self._closed(w, queue)) in self._full_now
+        blocker = None if full else self.reservations.blocker(w, self.room, allowed_N)
         if blocker is not None:
             self.verdicts[w] = Verdict(Reason.RESERVED, blocker=blocker)
             return
         asked = self.order.gpus_W[w] if self.kind[w][1] else self.kind[w][3] * self.kind[w][2]
-        free_N = self.room.free_N if self.kind[w][1] else self.room.cpu_N
-        free = int(np.maximum(free_N[allowed_N], 0).sum())
+        free = self._free(w, allowed_N)
         self.verdicts[w] = Verdict(Reason.FRAGMENTED if free >= asked else Reason.NO_CAPACITY, available=free)
         starved = int(self.order.levels_W[w]) == STARVED
         if starved or not self.policy.preemption:
             self.reservations.reserve(w, self.later, allowed_N)
         else:
             self._no_room.add((*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])))
+
+    def _free(self, w: int, allowed_N: Bools) -> int:
+        """What is free on its nodes, GPUs or else CPUs; the same for all of a kind while nothing more is taken."""
+        key = (self.kind[w][0], int(self.kind[w][1] > 0), len(self.done), len(self.holding))
+        if key not in self._free_of:
+            free_N = self.room.free_N if self.kind[w][1] else self.room.cpu_N
+            self._free_of[key] = int(np.maximum(free_N[allowed_N], 0).sum())
+        return self._free_of[key]
 
     def _never_fits(self, w: int, queue: int, allowed_N: Bools) -> bool:
         """Whether it could not start on an empty cluster either, be it for its size or for the limit on a flavor."""
@@ -245,11 +278,12 @@ class _Pass:
             self._never[key] = not self._fits_empty(w, allowed_N)
         if not self._never[key]:
             return False
-        if closed and self._fits_empty(w, allowed_nodes(self.snapshot, w, [])):
+        open_N = allowed_nodes(self.snapshot, w, [])
+        if closed and self._fits_empty(w, open_N):
             over = self.shares.over_flavor(queue, self.amounts[w][0], closed)
             self.verdicts[w] = Verdict(Reason.LIMIT, queue=over[0], resource=over[1])
         else:
-            self.verdicts[w] = Verdict(Reason.NEVER_FITS if allowed_N.any() else Reason.NO_NODE_MATCHES)
+            self.verdicts[w] = Verdict(Reason.NEVER_FITS if open_N.any() else Reason.NO_NODE_MATCHES)
         return True
 
     def _fits_empty(self, w: int, allowed_N: Bools) -> bool:

@@ -15,8 +15,7 @@ class Policy:
         waits longer for room of its size than its use alone would explain.
     min_run_seconds: nothing is preempted before it has run this long in its present attempt.
     patience_seconds: how long a workload waits for room by itself before it may take it from one of its own queue. Most
-        waits end sooner, and then nobody has paid for a restart.
-    patience_per_node_seconds: the same for a gang, for each node beyond the first: the wider, the more it disturbs.
+        waits end sooner, and then nobody has paid for a restart. For a gang as often as it needs nodes: it disturbs more.
     gang_victim_width: a gang over several nodes is taken back only for one that is at least this part of its size, unless it
         starves: what is left of a gang's place is soon filled, and it waits long for another.
     collateral: GPUs taken back at most, as a multiple of those asked for.
@@ -24,6 +23,7 @@ class Policy:
         first and may take from any of its priority or below.
     starved_share: starving workloads get at least this part of the capacity, one after another; more would only turn
         the order into first come, first served.
+    attempts: how often one plan tries to take back, in the order of who is next; the following plan goes on.
     reservations: how many waiting workloads may keep room free for themselves at once.
     """
 
@@ -32,12 +32,12 @@ class Policy:
     gang_exponent: float = 0.9
     min_run_seconds: float = 1800.0
     patience_seconds: float = 1800.0
-    patience_per_node_seconds: float = 2400.0
     gang_victim_width: float = 0.5
     collateral: float = 8.0
     starvation_seconds: float = 8 * 3600.0
     starvation_stretch: float = 10.0
     starved_share: float = 0.06
+    attempts: int = 128
     reservations: int = 8
     preemption: bool = True
     reclaim: bool = True

@@ -35,7 +35,7 @@ class Victims:
     def __init__(self, snapshot: Snapshot, order: Order, shares: Shares, policy: Policy, now: float) -> None:
         self.snapshot, self.order, self.shares, self.policy, self.now = snapshot, order, shares, policy, now
         running = np.flatnonzero(snapshot.phase_W == 1)
-        can = snapshot.preemptible_W[running] & (order.run_W[running] >= policy.min_run_seconds)
+        can = snapshot.preemptible_W[running] & (order.run_W[running] >= max(policy.min_run_seconds, 1.0))
         self.rows: Ints = running[can]
         since = np.fmax(snapshot.started_W, snapshot.checkpointed_W)
         self.lost_W: Floats = np.maximum(0.0, now - np.where(np.isnan(since), now, since))
@@ -45,6 +45,12 @@ class Victims:
         self._gone = np.zeros(len(snapshot.ids), dtype=np.bool_)
         self._borrowed: Bools | None = None
         self._largest = max(1, int(snapshot.node_gpus_N.max(initial=1)))
+        self._top_ratio: float | None = None
+        self._same: dict[int, tuple[int, int]] = {}  # of each queue: the lowest priority and the highest level that run
+        queues, priorities, levels = snapshot.queue_W[self.rows], snapshot.priority_W[self.rows], order.levels_W[self.rows]
+        for queue, priority, level in zip(queues.tolist(), priorities.tolist(), levels.tolist(), strict=True):
+            lowest, highest = self._same.get(queue, (priority, level))
+            self._same[queue] = (min(lowest, priority), max(highest, level))
         self._many_queues = len(shares.chains) > 1
         rank = np.lexsort((snapshot.tie_W, self._cost_W, -level_W))
         self._preference_W = np.empty(len(rank), dtype=np.int64)
@@ -75,6 +81,7 @@ class Victims:
 
     def remove(self, w: int) -> None:
         self._gone[w] = True
+        self._top_ratio = None
         self.rows = self.rows[self.rows != w]
 
     def laid(self, w: int) -> Laid:
@@ -109,10 +116,29 @@ class Victims:
         return reason_V
 
     def _is_patient(self, w: int) -> bool:
-        policy = self.policy
         nodes = max(1.0, self._gpus_W[w] / self._largest)
-        patience = max(policy.patience_seconds, policy.patience_per_node_seconds * (nodes - 1.0))
-        return bool(self.order.waited_W[w] >= patience)
+        return bool(self.order.waited_W[w] >= self.policy.patience_seconds * nodes)
+
+    def may_take(self, w: int) -> bool:
+        """Whether `w` may take from anybody at all, by a few comparisons: most of what waits may not."""
+        queue, priority = int(self.snapshot.queue_W[w]), int(self.snapshot.priority_W[w])
+        if self.policy.preemption and queue in self._same:
+            lowest, highest = self._same[queue]
+            if priority > lowest:
+                return True
+            level = int(self.order.levels_W[w])
+            if level == STARVED or (level < highest and self._is_patient(w)):
+                return True
+        if not (self.policy.reclaim and self._many_queues):
+            return False
+        amounts = self.shares.amounts_WR[w].tolist()
+        return not self.shares.over_quota(queue, amounts) or self.shares.ratio(queue, amounts) < self._highest_ratio()
+
+    def _highest_ratio(self) -> float:
+        """The most that any queue, of a project or above, holds over its share."""
+        if self._top_ratio is None:
+            self._top_ratio = max((self.shares.ratio(q) for q in range(len(self.shares.chains))), default=0.0)
+        return self._top_ratio
 
     def _reclaim(self, w: int, queue: int, same_V: Bools, reason_V: Ints) -> None:
         """Capacity of other queues: what is guaranteed, of all that they borrow; else of those further over their share."""
@@ -124,18 +150,20 @@ class Victims:
         if not shares.over_quota(queue, amounts):
             reason_V[borrowed_V] = 0
             return
-        mine = shares.ratio(queue, amounts)
-        queues = snapshot.queue_W[rows]
-        for q in np.unique(queues[borrowed_V]).tolist():
-            theirs = borrowed_V & (queues == q)
-            above = set(shares.chains[q]) & set(shares.chains[queue])
-            for v in np.flatnonzero(theirs).tolist():
-                # Compared where the two branches meet: a project cannot take from another department by being
-                # small in its own.
-                us, they = _below(shares.chains[queue], above), _below(shares.chains[q], above)
-                given = shares.ratio(they, shares.amounts_WR[rows[v]].tolist(), -1)
-                if given > (mine if us == queue else shares.ratio(us, amounts)) + 1e-9:
-                    reason_V[v] = 1
+        # Compared where the two branches meet: a project cannot take from another department by being small in its own.
+        ancestors = shares.chains[queue]
+        queues_V = snapshot.queue_W[rows]
+        for us, above in zip(ancestors, [*ancestors[1:], -1], strict=True):
+            mine = shares.ratio(us, amounts)
+            they_Q = np.array([_child_of(chain, above) for chain in shares.chains])
+            they_V = they_Q[queues_V]
+            meets_V = borrowed_V & (they_V >= 0) & (they_V != us)
+            if not meets_V.any():
+                continue
+            held_VR = np.array(shares.held, dtype=np.float64)[they_V[meets_V], :3] - shares.amounts_WR[rows[meets_V], :3]
+            fair_V = np.maximum(np.array(shares.fair)[they_V[meets_V]], 1e-9)
+            after_V = (held_VR / np.maximum(shares.capacity_R[:3], 1)).max(axis=1) / fair_V
+            reason_V[np.flatnonzero(meets_V)[after_V > mine + 1e-9]] = 1
 
     def _borrowed_W(self) -> Bools:
         """What runs beyond its queue's quota: in each queue all but the first that fit into it, the firmest first."""
@@ -253,6 +281,13 @@ class Victims:
 def _below(chain: list[int], above: set[int]) -> int:
     """The last of `chain` (from a queue to the root) that is not in `above`."""
     return [q for q in chain if q not in above][-1]
+
+
+def _child_of(chain: list[int], above: int) -> int:
+    """The queue of `chain` (from a queue to the root) that is directly below `above` (-1: the root itself); -1: none."""
+    if above == -1:
+        return chain[-1]
+    return chain[chain.index(above) - 1] if above in chain[1:] else -1
 
 
 def _beyond(held: list[int], amounts: list[int], quota: list[int], any_quota: list[bool]) -> bool:

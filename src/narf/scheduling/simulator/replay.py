@@ -152,13 +152,14 @@ class _Replay:
             for n in range(len(self.nodes)):
                 self._push(start + self.random.expovariate(1 / self.world.node_mtbf_seconds), _FAIL, n, 0)
         left = len(jobs)
-        now = planned = start
+        now = start
         while self.events and left:
             now = self.events[0][0]
             self.used += (now - last) * self.busy
             last = now
             changed = False
-            while self.events and self.events[0][0] <= now + self.world.coalesce_seconds:
+            until = now + self.world.coalesce_seconds
+            while self.events and self.events[0][0] <= until:
                 at, kind, j, epoch = heapq.heappop(self.events)
                 if at > now:
                     self.used += (at - last) * self.busy
@@ -169,10 +170,8 @@ class _Replay:
                 self.counted += 1
             if changed and self.waiting:
                 left -= self._plan(now)
-                planned = now
             if self.progress and self.counted % 2000 < 2:
                 self.progress(1 - left / max(1, len(jobs)))
-        del planned
         return self._outcome(start, now, time.perf_counter() - began)
 
     def _push(self, at: float, kind: int, j: int, epoch: int) -> None:

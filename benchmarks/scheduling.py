@@ -1,0 +1,217 @@
+"""The scheduler against published traces, and how long one decision takes.
+
+python benchmarks/scheduling.py latency            10,000 waiting x 5,000 GPUs x 500 projects, and a reclaim storm
+python benchmarks/scheduling.py venus|muri1|muri2|philly|openb   our policy beside the baselines, in one run
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from narf.domain.workload import Resources
+from narf.scheduling import DEFAULT_POLICY, Forecast, Node, Phase, Placed, Queue, Request, plan, snapshot_of
+from narf.scheduling.forward import applied, without
+from narf.scheduling.simulator.preemptive import Ranking, replay_preemptive
+from narf.scheduling.simulator.queueing import replay_queue
+from narf.scheduling.simulator.replay import World, replay
+from narf.scheduling.simulator.restart import RestartCost
+from narf.scheduling.simulator.traces import Trace, read_openb_nodes, read_trace
+from narf.scheduling.snapshot import WHOLE, Snapshot
+
+TRACES = Path(__file__).parent / "traces"
+ROWS = json.loads((TRACES / "reference_rows.json").read_text())
+NOW = 1_000_000_000.0
+
+
+def main() -> None:
+    what = sys.argv[1] if len(sys.argv) > 1 else "latency"
+    known: dict[str, Callable[[], None]] = {
+        "latency": latency, "venus": venus, "muri1": lambda: muri(1), "muri2": lambda: muri(2), "philly": philly, "openb": openb,
+    }  # fmt: skip
+    known[what]()
+
+
+def latency() -> None:
+    """Repeats `plan` on one snapshot, reasons included."""
+    for name, build in (("steady", lambda: busy_cluster(seed=1)), ("storm", lambda: busy_cluster(seed=2, storm=True))):
+        snapshot = build()
+        if name == "steady":  # what production sees: earlier plans have been carried out, and some have ended since
+            for _ in range(12):
+                answer = plan(snapshot, DEFAULT_POLICY, NOW)
+                snapshot = applied(snapshot, answer, NOW)
+                if answer.is_empty:
+                    break
+            snapshot = without(snapshot, {int(w) for w in np.flatnonzero(snapshot.phase_W == 1)[:10]})
+        times = []
+        for _ in range(5 if name == "storm" else 9):
+            gc.collect()
+            began = time.process_time()  # plan runs in one thread; a busy machine must not count against it
+            answer = plan(snapshot, DEFAULT_POLICY, NOW)
+            times.append(1000 * (time.process_time() - began))
+        times.sort()
+        counts = f"{len(answer.admits)} admitted, {len(answer.preempts)} preempted, {len(answer.waiting)} wait"
+        print(f"{name}: p50 {median(times):.0f} ms, p99 {times[-1]:.0f} ms of CPU, {len(times)} times; {counts}")
+
+
+def busy_cluster(*, seed: int, storm: bool = False) -> Snapshot:
+    """625 nodes x 8 GPUs that are all but full, 500 projects in 20 departments, 10,000 waiting.
+
+    storm: one project in ten owns most of the quota, holds nothing, and asks for it back.
+    """
+    rng = random.Random(seed)
+    nodes = [Node(name=f"n{i:03}", cpu=128, memory_bytes=1 << 40, gpus=8, flavor="a100" if i % 3 else "h100") for i in range(625)]
+    queues = [Queue(name=f"d{d}") for d in range(20)]
+    queues += [
+        Queue(name=f"p{p}", parent=f"d{p % 20}", quota={"gpu": (80 if p % 10 == 0 else 0) if storm else 8}, limit={"gpu": 400})
+        for p in range(500)
+    ]
+    requests, number = [], 0
+    for node in nodes:
+        free = 8
+        while free:
+            gpus = min(free, rng.choice([1, 1, 2, 4, 8]))
+            free -= gpus
+            number += 1
+            if rng.random() < 0.02:
+                continue  # a hole
+            queue = f"p{rng.choice([p for p in range(500) if p % 10]) if storm else rng.randrange(500)}"
+            ran = rng.expovariate(1 / 40_000) + 2000
+            placed = Placed(node=node.name, gpu_indices=tuple(range(8 - free - gpus, 8 - free)))
+            requests.append(
+                Request(
+                    id=f"r{number}", queue=queue, resources=Resources(gpu=gpus, cpu=2 * gpus), submitted_at=NOW - ran - 100, phase=Phase.RUNNING,
+                    started_at=NOW - ran, placed=(placed,), forecast=Forecast(low=100, middle=10_000, high=200_000),
+                )
+            )  # fmt: skip
+    for w in range(10_000):
+        gpus = rng.choice([1, 1, 1, 2, 4, 8])
+        queue = f"p{rng.randrange(50) * 10 if storm and w < 500 else rng.randrange(500)}"
+        requests.append(
+            Request(
+                id=f"w{w}", queue=queue, resources=Resources(gpu=gpus, cpu=2 * gpus, flavor=rng.choice(["", "", "a100"])),
+                replicas=rng.choice([1, 1, 1, 1, 2, 4]) if gpus == 8 else 1, submitted_at=NOW - rng.expovariate(1 / 5000),
+                priority=rng.choice([0, 0, 0, 5]), forecast=Forecast(low=100, middle=5000, high=50_000),
+            )
+        )  # fmt: skip
+    return snapshot_of(nodes, queues, requests)
+
+
+def machines(count: int, gpus: int = 8) -> list[Node]:
+    return [Node(name=f"n{i:03}", cpu=1000, memory_bytes=1 << 40, gpus=gpus) for i in range(count)]
+
+
+def show(name: str, figures: dict[str, object], reference: object = None) -> None:
+    jct, queue = figures["jct"], figures["queue"]
+    assert isinstance(jct, dict)
+    assert isinstance(queue, dict)
+    beside = "" if reference is None else f"   published {reference}"
+    print(
+        f"{name:<24} jct {jct['mean']:>12,.0f}  queue {queue['mean']:>12,.0f}  p99 {queue['p99']:>12,.0f}  >8 GPUs {queue['mean_over_8_gpus']:>12,.0f}"
+        f"  preempted {figures['preemptions']}  {figures['wall_seconds']:.0f} s{beside}",
+        flush=True,
+    )
+
+
+def venus() -> None:
+    trace, rows = read_trace(TRACES / "helios" / "venus_vcvGl_september.csv.gz"), ROWS["helios_venus_vcvGl"]
+    for order, strict, row in (
+        ("fifo", True, "fifo"),
+        ("sjf", True, "sjf"),
+        ("fifo", False, "fifo_best_effort_own"),
+        ("sjf", False, "sjf_best_effort_own"),
+    ):
+        show(
+            f"{order} {'strict' if strict else 'best effort'}",
+            replay_queue(trace, 20, 8, order=order, strict=strict, name=order).as_json(),
+            rows[row],
+        )
+    free = RestartCost(one=0, node=0, gang=0)
+    show(
+        "srtf strict, no cost",
+        replay_preemptive(trace, 20, 8, Ranking(kind="srtf", strict=True), "srtf", free).as_json(),
+        rows["srtf_artifact"],
+    )
+    show("narf", replay(trace, machines(20)).as_json())
+
+
+def muri(number: int) -> None:
+    trace, rows = read_trace(TRACES / "muri" / f"trace{number}.csv.gz"), ROWS["muri_published_mean_jct_s"]
+    column = number - 1
+    best = min(rows["Tiresias_L"][column], rows["Themis"][column])
+    figures = replay(trace, machines(8), world=World(coalesce_seconds=30.0)).as_json()
+    show("narf", figures, f"Themis {rows['Themis'][column]:,.0f}; ratio {figures['jct']['mean'] / best:.3f}")
+
+
+def philly() -> None:
+    trace = philly_trace()
+    rows = ROWS["philly_64x8"]
+    for strict, row in ((False, "fifo_best_effort"),):
+        show("fifo best effort", replay_queue(trace, 64, 8, order="fifo", strict=strict, name="fifo").as_json(), rows[row])
+    figures = replay(trace, machines(64), world=World(coalesce_seconds=30.0)).as_json()
+    show("narf", figures)
+    for size, spread in figures["queue"]["by_gpus"].items():
+        print(f"  {size:>4} GPUs: mean {spread['mean']:,.0f}, p99 {spread['p99']:,.0f}")
+
+
+def philly_trace() -> Trace:
+    whole = read_trace(TRACES / "philly" / "philly.csv.gz")
+    return whole.between(1506816000.0, 1512086400.0)  # 2017-10-01 to 2017-11-30
+
+
+def openb() -> None:
+    """Pods arrive in random order until the GPUs asked for are those there are; none leaves. The mean share allocated."""
+    pods = list(read_trace(TRACES / "openb" / "openb_pod_list_default.csv.gz").jobs)
+    nodes = [
+        Node(name=name, cpu=cpu, memory_bytes=memory, gpus=gpus, flavor=flavor)
+        for name, cpu, memory, gpus, flavor in read_openb_nodes(TRACES / "openb" / "openb_node_list_gpu_node.csv.gz")
+    ]
+    capacity = sum(node.gpus for node in nodes)
+    for name, policy in (("best fit", replace(DEFAULT_POLICY, pack_fragments=False)), ("narf", DEFAULT_POLICY)):
+        shares = []
+        for seed in range(int(sys.argv[2]) if len(sys.argv) > 2 else 2):
+            rng = random.Random(seed)
+            arriving, asked = [], 0.0
+            order = pods[:]
+            rng.shuffle(order)
+            for at, pod in enumerate(order):
+                if asked + pod.gpus > capacity:
+                    break
+                asked += pod.gpus
+                arriving.append(replace(pod, submitted_at=float(at), duration=1e9, priority=0))
+            watched: list[float] = []
+            trace = Trace(jobs=arriving)
+            calm = replace(policy, preemption=False, reservations=0)
+            began = time.perf_counter()
+            filled(trace, nodes, calm, watched)
+            shares.append(100 * max(watched) / capacity)
+            print(f"  {name}, order {seed}: {shares[-1]:.2f} % ({time.perf_counter() - began:.0f} s)", flush=True)
+        print(f"{name}: {np.mean(shares):.2f} % allocated")
+
+
+def filled(trace: Trace, nodes: list[Node], policy: object, watched: list[float]) -> None:
+    """Replays the arrivals a hundred at a time, and notes how many GPUs are then in use."""
+
+    def watch(snapshot: Snapshot, answer: object, now: float) -> None:
+        in_use = float(snapshot.slice_amount_G.sum()) / WHOLE
+        admitted = sum((a.placed[0].gpu_fraction or len(a.placed[0].gpu_indices)) * len(a.placed) for a in answer.admits)  # type: ignore[attr-defined]
+        watched.append(in_use + admitted)
+
+    stop = trace.jobs[-1].submitted_at
+    world = World(coalesce_seconds=100.0, look_again_seconds=0.0)
+    short = Trace(jobs=[replace(job, duration=1e9) for job in trace.jobs])
+    assert stop < 1e9
+    replay(short, nodes, policy, world=world, watch=watch)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -135,10 +135,12 @@ def main() -> None:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         server = mlflow_server(peers, folder, port)
-        show("mlflow", seconds_a_call(peers, "mlflow", PORT=port) if server else None, ours)
-        if server is not None:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait()
+        try:
+            show("mlflow", seconds_a_call(peers, "mlflow", PORT=port) if server else None, ours)
+        finally:
+            if server is not None:
+                os.killpg(server.pid, signal.SIGTERM)
+                server.wait()
 
 
 def show(peer: str, seconds: float | None, ours: float) -> None:

@@ -145,7 +145,9 @@ def test_nothing_is_imported_for_the_scripts_sake(tmp_path):
     assert not {"torch", "lightning", "mlflow", "numpy", "argparse", "pydantic", "typer", "wandb", "asyncio"} & set(eval(stdout))
 
 
-def test_importing_narf_takes_milliseconds(tmp_path):
-    program = "import time; t = time.perf_counter(); import narf; print(time.perf_counter() - t)"
-    times = [float(run([sys.executable, "-c", program], tmp_path)[1]) for _ in range(3)]
-    assert min(times) < 0.02
+def test_importing_narf_imports_nothing_heavy(tmp_path):
+    """So it takes milliseconds: the modules are counted, because time on a busy machine proves nothing."""
+    program = "import sys; before = set(sys.modules); import narf; print(*sorted(set(sys.modules) - before))"
+    loaded = run([sys.executable, "-c", program], tmp_path)[1].split()
+    assert not {name.split(".")[0] for name in loaded} & {"numpy", "torch", "httpx", "pydantic", "mlflow", "pandas", "typer"}
+    assert len(loaded) < 60

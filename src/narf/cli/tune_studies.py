@@ -47,10 +47,8 @@ def follow_to_end(connection: Connection, study: dict[str, Any], *, as_json: boo
     """Show a study until it has ended; the exit code to leave with."""
     info = study
     try:
-        if as_json or not sys.stdout.isatty():
-            info = list(follow(connection, study["id"]))[-1]
-        else:
-            info = _live(connection, study)
+        quiet = as_json or not sys.stdout.isatty()
+        info = list(follow(connection, study["id"]))[-1] if quiet else _live(connection, study)
     except KeyboardInterrupt:
         output.say(f"\nIt goes on. See it: narf tune --show {study['name']}     Stop it: narf tune --cancel {study['name']}")
         return output.INTERRUPTED

@@ -117,7 +117,14 @@ def test_runs_are_listed_in_pages_by_filter_and_order(http, server):
 
 @pytest.mark.parametrize(
     "query",
-    [{"filter": "nonsense"}, {"order_by": "metrics.a SIDEWAYS"}, {"limit": 0}, {"limit": 100_000}, {"cursor": "!"}, {"filter": "metrics.m = 'x'"}],
+    [
+        {"filter": "nonsense"},
+        {"order_by": "metrics.a SIDEWAYS"},
+        {"limit": 0},
+        {"limit": 100_000},
+        {"cursor": "!"},
+        {"filter": "metrics.m = 'x'"},
+    ],
 )
 def test_a_bad_search_says_so(http, query):
     answer = http.get("/api/v1/projects/default/runs", params=query)

@@ -338,7 +338,11 @@ class LocalBackend:
 def platform_free(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` without what configures the platform: programs must not see its database's password, and get
     thread counts that fit what they were granted."""
-    return {name: value for name, value in environ.items() if not name.startswith(("NARF_", "MLFLOW_", "_MLFLOW_")) and name not in THREAD_VARIABLES}
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("NARF_", "MLFLOW_", "_MLFLOW_")) and name not in THREAD_VARIABLES
+    }
 
 
 def gpu_environment(node: Node, indices: Sequence[int], fraction: float) -> dict[str, str]:

@@ -12,6 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+pytestmark = pytest.mark.slow  # whole programs, one after another
+
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> str:

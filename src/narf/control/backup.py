@@ -22,7 +22,7 @@ from narf.settings import Settings, read_settings
 from narf.version import VERSION
 
 # What lives below the home folder and cannot be made anew. Environments and job folders' work can.
-_FOLDERS = ("objects", "artifacts", "checkpoints", "tables")
+_FOLDERS = ("objects", "artifacts", "checkpoints", "catalogue", "data/objects", "data/iceberg", "packages")
 _FILES = ("secret.key",)
 _JOB_PARTS = ("job.json", "state.json", "log", "spool")
 

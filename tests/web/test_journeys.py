@@ -12,7 +12,7 @@ from browser import AXE, context, violations
 from playwright.sync_api import Browser, Page, expect
 from served import Served, until
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 P = "/p/default"
 Submit = Callable[..., dict[str, Any]]
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"

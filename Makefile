@@ -23,7 +23,8 @@ check: setup  ## formatting, lint, types, import rule
 	@echo "check: formatting, lint, types and imports are as they should be"
 
 test: check  ## everything that CI runs
-	@$(VENV)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	@$(VENV)/python -m pytest -q -m "alone and not slow"
+	@$(VENV)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not alone"
 
 slow: setup  ## the tests that take minutes: Ray clusters, a thousand forks, the fuzzing of the API
 	@$(VENV)/python -m pytest -q -m slow

@@ -14,6 +14,8 @@ from requests import HTTPError
 
 from narf.domain.access import Role
 
+pytestmark = pytest.mark.alone  # MLflow's application is one a process: the last one built answers
+
 
 @pytest.fixture
 def client(server, monkeypatch) -> Iterator[MlflowClient]:

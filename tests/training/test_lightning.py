@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow  # forks of warm processes; run it alone
+
 HEAD = """
 import json, sys
 import torch

@@ -11,6 +11,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.training.warm_process import WarmProcess
 
 from narf.training.spool import RECORD_BYTES, read_events, unpack_points, verified_length
 
@@ -155,12 +156,10 @@ def control_plane():
 
 @pytest.fixture(scope="session")
 def warm():
-    """Runs a script under the launcher in a fork of this process, which has imported torch and Lightning once."""
-    import lightning.pytorch  # noqa: F401
-    import torch
-
-    torch.set_num_threads(1)
-    return run_forked
+    """Runs a script under the launcher in a fork of a process that has imported torch and Lightning once."""
+    process = WarmProcess()
+    yield process
+    process.close()
 
 
 @pytest.fixture
@@ -188,53 +187,6 @@ def cold():
         return result.returncode, result.stdout
 
     return run
-
-
-def run_forked(script, *arguments, cwd, timeout=60.0, **environment):
-    """(exit code, output) of `script`; negative exit codes are signals."""
-    import os
-    import sys
-    import time
-
-    output = os.path.join(str(cwd), f"output-{os.urandom(4).hex()}")
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            stream = os.open(output, os.O_WRONLY | os.O_CREAT)
-            os.dup2(stream, 1)
-            os.dup2(stream, 2)
-            sys.stdout = os.fdopen(1, "w", closefd=False)
-            sys.stderr = os.fdopen(2, "w", closefd=False)
-            sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
-            import logging
-            import warnings
-
-            logging.disable(logging.INFO)
-            warnings.resetwarnings()
-            for name in [name for name in os.environ if name.startswith("NARF_")]:
-                del os.environ[name]
-            os.environ.update({name: str(value) for name, value in environment.items()})
-            os.chdir(str(cwd))
-            from narf.training import launcher
-
-            code = launcher.run_script(str(script), [str(argument) for argument in arguments])
-            launcher.finish(code)
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + timeout
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            raise AssertionError(f"the script did not end in {timeout} s, see {output}")
-        time.sleep(0.005)
-    with open(output) as file:
-        return os.waitstatus_to_exitcode(status), file.read()
 
 
 class Spool:

@@ -6,8 +6,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.slow  # forks of warm processes; run it alone
-
 HEAD = """
 import json, sys
 import torch

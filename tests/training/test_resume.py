@@ -7,8 +7,6 @@ import os
 
 import pytest
 
-pytestmark = pytest.mark.slow  # forks of warm processes, minutes in all; run it alone
-
 SCRIPT = """
 import json, os, random, signal, sys
 import numpy as np

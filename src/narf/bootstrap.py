@@ -50,10 +50,11 @@ from narf.control.live.topics import Topics
 from narf.control.logs import configure_logging
 from narf.control.projects import routes as project_routes
 from narf.control.projects.service import ProjectService
-from narf.control.reconcile import ReconcilerLoop
+from narf.control.reconcile import Reconciler, ReconcilerLoop
 from narf.control.retention import routes as retention_routes
+from narf.control.retention.policy import parse_policy
 from narf.control.retention.roots import used_objects
-from narf.control.retention.service import RetentionService
+from narf.control.retention.service import RetentionReconciler, RetentionService
 from narf.control.schema import upgrade
 from narf.control.secrets import routes as secret_routes
 from narf.control.secrets.service import SecretService, read_key
@@ -165,7 +166,8 @@ def build(settings: Settings, url: str) -> Platform:
     jobs.extra = resume_from(home / "checkpoints")
     progress = ProgressReconciler(database, backends, runs, jobs)
     notifications = Notifications(_notifiers(settings, url))
-    retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now)
+    policy = parse_policy(settings.retention)
+    retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now, policy)
 
     # Who hears of every change of a workload, and of its end; called in the thread that made the change.
     on_changed: list[Callable[[Workload], None]] = [
@@ -210,7 +212,10 @@ def build(settings: Settings, url: str) -> Platform:
     )
     workloads.changed = admission.changed = progress.changed = changed
     progress.ended = ended
-    for reconciler in (outbox, imports, admission, progress, searches, CompactionReconciler(tracked), *served.reconcilers):
+    reconcilers: list[Reconciler] = [outbox, imports, admission, progress, searches, CompactionReconciler(tracked), *served.reconcilers]
+    if settings.retention:
+        reconcilers.append(RetentionReconciler(retention))
+    for reconciler in reconcilers:
         loops[reconciler.name] = ReconcilerLoop(reconciler, now, leadership.is_leader)
 
     registry = CollectorRegistry()

@@ -61,10 +61,13 @@ def gc_(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what w
         output.print_json({"id": "gc", **swept, "disk": disk})
         return
     verb = "would be deleted" if dry_run else "deleted"
-    print(
-        f"{verb}: {swept['job_folders']} job folders, {swept['checkpoints']} checkpoint folders, {swept['objects']} objects; {output.size(swept['freed_bytes'])}"
-    )
-    print(f"{output.size(disk['free_bytes'])} of {output.size(disk['total_bytes'])} are free. {disk['warning']}")
+    counts = ", ".join(f"{count} {kind}" for kind, count in swept["deleted"].items())
+    print(f"{verb}: {counts}; {output.size(swept['freed_bytes'])}")
+    for name, used in sorted(disk["parts"].items(), key=lambda part: -part[1])[:8]:
+        print(f"  {output.size(used):>10}  {name}")
+    print(f"{output.size(disk['free_bytes'])} of {output.size(disk['total_bytes'])} are free.")
+    for warning in disk["warnings"]:
+        print(warning)
 
 
 def _run(verb: str, file: Path) -> dict[str, Any]:

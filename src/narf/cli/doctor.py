@@ -80,6 +80,7 @@ def _platform() -> Finding:
         with Connection(*found) as connection:
             ready: dict[str, Any] = connection.request("GET", "/readyz").json()
             me = connection.get("/api/v1/me")
+            disk: dict[str, Any] = connection.get("/api/v1/disk")
     except NarfError as error:
         return Finding("platform", "broken", error.sentence, error.remedy)
     failing = [name for name, holds in ready["checks"].items() if not holds]
@@ -87,6 +88,8 @@ def _platform() -> Finding:
         return Finding(
             "platform", "broken", f"Up at {found[0]}, but not ready: {', '.join(failing)}.", f"See {home() / 'log' / 'control.log'}"
         )
+    if disk["warnings"]:
+        return Finding("platform", "warning", " ".join(disk["warnings"]))
     return Finding("platform", "ok", f"up at {found[0]}, you are {me['user']}")
 
 

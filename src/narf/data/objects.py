@@ -32,7 +32,7 @@ class ObjectStore:
     def put(self, data: bytes) -> str:
         """Store `data`; its SHA-256 in hex."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self.has(digest):
+        if self.touch([digest]):
             with self._new() as file:
                 file.write(data)
                 self.keep(file, digest)
@@ -71,10 +71,6 @@ class ObjectStore:
 
     def has(self, digest: str) -> bool:
         return os.path.exists(self._name(digest))
-
-    def missing(self, digests: Iterable[str]) -> list[str]:
-        """Those that are not here, each once, in the order given."""
-        return [digest for digest in dict.fromkeys(digests) if not self.has(digest)]
 
     def touch(self, digests: Iterable[str]) -> list[str]:
         """Mark these as wanted now, which keeps `sweep` away from them; those that are not here."""

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -123,14 +122,15 @@ def test_what_a_killed_build_has_left_is_built_again(backend: LocalBackend) -> N
     assert run(backend, asked)[1].endswith("2.0 True\n")
 
 
-def test_unused_environments_are_collected_and_used_ones_are_not(backend: LocalBackend) -> None:
+def test_an_environment_in_use_is_not_removed_and_an_unused_one_is(backend: LocalBackend) -> None:
     for version in ("1.0", "2.0"):
         run(backend, job(backend, script="script.py", snapshot=script(backend), requirements=f"tinypackage=={version}"))
     used, unused = (environment_key(f"tinypackage=={version}", None, backend.python) for version in ("1.0", "2.0"))
     environments = backend.environments
-    assert environments.collect(time.time() - 3600) == []
+    assert {used, unused} <= {key for key, _ in environments.all()}
     held = environments.hold(used)
-    eventually(lambda: environments.collect(time.time() + 10) == [unused])  # once the job's supervisor has left
+    eventually(lambda: environments.remove(unused))  # once the job's supervisor has left
+    assert not environments.remove(used)
     assert environments.is_ready(used) and not environments.is_ready(unused)
     os.close(held)
     assert not (environments.root / unused).exists()

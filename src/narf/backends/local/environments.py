@@ -77,24 +77,22 @@ class Environments:
         finally:
             os.close(lock)
 
-    def collect(self, unused_since: float) -> list[str]:
-        """Delete what no job has used since that time (seconds since 1970) and none uses now; the keys."""
-        collected = []
-        for marker in sorted(self.root.glob(f"*/{_MARKER}")):
-            key = marker.parent.name
-            if marker.stat().st_mtime >= unused_since:
-                continue
-            lock = self._lock_file(key)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                marker.unlink()  # first: what is left of a deletion that is cut short is no environment
-                shutil.rmtree(marker.parent, ignore_errors=True)
-                collected.append(key)
-            except BlockingIOError:
-                continue  # in use
-            finally:
-                os.close(lock)
-        return collected
+    def all(self) -> list[tuple[str, float]]:
+        """The key of each environment there is, and when a job last used it (seconds since 1970)."""
+        return [(marker.parent.name, marker.stat().st_mtime) for marker in sorted(self.root.glob(f"*/{_MARKER}"))]
+
+    def remove(self, key: str) -> bool:
+        """Delete it unless a job uses it now; whether it is gone."""
+        lock = self._lock_file(key)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (self.root / key / _MARKER).unlink(missing_ok=True)  # first: what is left of a deletion that is cut short is no environment
+            shutil.rmtree(self.root / key, ignore_errors=True)
+            return True
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
 
     def _lock_file(self, key: str) -> int:
         self.root.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,11 @@ def leftovers(jobs: Path) -> Iterator[JobFolder]:
                 yield folder
 
 
+def is_shipped(folder: Path) -> bool:
+    """Whether nothing of the job in `folder` is left to be shipped."""
+    return not (folder / _NOTE).exists()
+
+
 def ship_leftover(folder: JobFolder, patience_seconds: float = 5.0) -> bool:
     """Ship what an ended job has left; whether nothing is left now."""
     from narf.training.shipper import Shipper

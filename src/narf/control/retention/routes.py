@@ -17,13 +17,11 @@ class DiskOut(BaseModel):
     parts: dict[str, int]
     free_bytes: int
     total_bytes: int
-    warning: str
+    warnings: list[str]
 
 
 class SweptOut(BaseModel):
-    job_folders: int
-    checkpoints: int
-    objects: int
+    deleted: dict[str, int]
     freed_bytes: int
     dry_run: bool
 

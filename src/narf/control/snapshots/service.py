@@ -33,9 +33,9 @@ class SnapshotService:
         self._objects = objects
 
     def missing(self, files: Sequence[SnapshotFile]) -> list[str]:
-        """The digests that must be sent before `create` can succeed."""
+        """The digests that must be sent before `create` can succeed. The others are kept for it, however old they are."""
         self._check(files)
-        return self._objects.missing(file.sha256 for file in files)
+        return self._objects.touch(file.sha256 for file in files)
 
     def put(self, digest: str, stream: IO[bytes]) -> None:
         """Store one file's content.

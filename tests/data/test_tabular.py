@@ -16,7 +16,7 @@ from narf.data.manifest import Manifest, Profile
 from narf.data.objects import ObjectStore
 from narf.data.profiling import profile
 from narf.data.statistics import statistics_of
-from narf.data.tabular import Table, TableFile, find_table
+from narf.data.tabular import Table, find_table
 from narf.domain.errors import BadInput
 
 
@@ -93,7 +93,7 @@ def test_batches_of_every_format_are_the_rows_that_were_written(tmp_path: Path, 
             writer.write_table(table, max_chunksize=300)
     else:
         table.to_pandas().to_csv(place, index=False)
-    found = find_table([TableFile(place.name, place)])
+    found = find_table([place.name], tmp_path.joinpath)
     assert isinstance(found, Table)
     batches = list(found.batches(["s", "x"], rows=128))
     assert max(b.num_rows for b in batches) <= 128

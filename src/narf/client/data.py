@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from narf.data.folder import Found, Seen, read_whole, scan
 from narf.data.manifest import FileEntry, Manifest, make_manifest
 from narf.data.objects import ObjectStore
 from narf.data.placing import folder_of, materialise
-from narf.domain.errors import Unavailable
+from narf.domain.errors import BadInput, Unavailable
 
 Progress = Callable[[str, int, int], None]  # "reading" or "sending", files done, files in all
 _SOME = 20_000  # digests asked about at once
@@ -47,8 +47,9 @@ def add_folder(
         BadInput: see `narf.data.folder.scan`; a check failed. Unavailable: the platform does not answer.
     """
     found = scan(folder, pattern)
-    entries = _digest(found, folder, progress)
-    _send(connection, project, found, entries, progress)
+    entries, read_now = _digest(found, folder, progress)
+    places = {entry.sha256: file for file, entry in zip(found, entries, strict=True)}
+    _send(connection, project, places, [digest for digest in places if digest in read_now], progress)
     body = {
         "files": [{"path": entry.path, "size": entry.size, "sha256": entry.sha256} for entry in entries],
         "provenance": {"folder": str(folder.absolute()), "pattern": pattern} | (provenance or {}),
@@ -56,18 +57,28 @@ def add_folder(
         "checks": list(checks),
         "description": description,
     }
-    response = connection.request("POST", f"/api/v1/projects/{project}/datasets/{name}/versions", json=body, timeout=_PATIENCE)
+    try:
+        return _publish(connection, f"/api/v1/projects/{project}/datasets/{name}/versions", body)
+    except BadInput as error:
+        if error.code != "content_missing":
+            raise
+    _send(connection, project, places, list(places), progress)  # what was sent earlier went elsewhere, or was removed since
+    return _publish(connection, f"/api/v1/projects/{project}/datasets/{name}/versions", body)
+
+
+def _publish(connection: Connection, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    response = connection.request("POST", path, json=body, timeout=_PATIENCE)
     if not response.is_success:
         raise problem(response)
     made: dict[str, Any] = response.json()
     return made
 
 
-def _digest(found: Sequence[Found], folder: Path, progress: Progress) -> list[FileEntry]:
-
+def _digest(found: Sequence[Found], folder: Path, progress: Progress) -> tuple[list[FileEntry], set[str]]:
+    """The entries, and the digests among them that had to be read: the others were sent when they were read."""
     key = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
     seen = Seen(cache_home() / "seen" / f"{key}.json")
-    entries = []
+    entries, read_now = [], set()
     try:
         for done, file in enumerate(found):
             digest = seen.digest_of(file)
@@ -75,17 +86,17 @@ def _digest(found: Sequence[Found], folder: Path, progress: Progress) -> list[Fi
                 now = time.time_ns()
                 digest, _ = read_whole(file, lambda _block: None)
                 seen.remember(file, digest, now)
+                read_now.add(digest)
             entries.append(FileEntry(file.path, file.status.st_size, digest))
             if done % 256 == 0:
                 progress("reading", done, len(found))
     finally:
         seen.save()
-    return entries
+    return entries, read_now
 
 
-def _send(connection: Connection, project: str, found: Sequence[Found], entries: Sequence[FileEntry], progress: Progress) -> None:
-    places = {entry.sha256: file for file, entry in zip(found, entries, strict=True)}
-    digests = list(places)
+def _send(connection: Connection, project: str, places: Mapping[str, Found], digests: Sequence[str], progress: Progress) -> None:
+    """Those of `digests` that the platform lacks, from their `places`."""
     wanted: list[str] = []
     for at in range(0, len(digests), _SOME):
         answer = connection.post(f"/api/v1/projects/{project}/data/missing", {"sha256": digests[at : at + _SOME]})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from narf.data.folder import matches, scan
-from narf.data.tabular import NoTable, Table, TableFile, find_table
+from narf.data.tabular import NoTable, Table, find_table
 from narf.domain.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Dataset:
         Raises:
             BadInput: they are none.
         """
-        found = find_table([TableFile(path, self.folder / path) for path in self.paths])
+        found = find_table(self.paths, self.folder.joinpath)
         if isinstance(found, NoTable):
             raise BadInput(f"{self.name!r} is no table. {found.why}".strip(), remedy="Read its files, or choose some with .only(PATTERN).")
         return found
@@ -129,7 +129,7 @@ class Dataset:
 
     @property
     def is_table(self) -> bool:
-        return isinstance(find_table([TableFile(path, self.folder / path) for path in self.paths]), Table)
+        return isinstance(find_table(self.paths, self.folder.joinpath), Table)
 
     def _known(self, columns: Sequence[str] | None) -> list[str] | None:
         if columns is None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import Any
 
 from narf.data.manifest import Manifest, Profile
 from narf.data.objects import ObjectStore
 from narf.data.statistics import TableStatistics
-from narf.data.tabular import NoTable, Table, TableFile, describe_schema, find_table
+from narf.data.tabular import NoTable, Table, describe_schema, find_table, suffix_of
 
 
 def table_of(manifest: Manifest, objects: ObjectStore) -> Table | NoTable:
     """The table that the files of `manifest` are, if they are one."""
-    return find_table([TableFile(entry.path, objects.path(entry.sha256)) for entry in manifest.files])
+    digests = {entry.path: entry.sha256 for entry in manifest.files}
+    return find_table(list(digests), lambda path: objects.path(digests[path]))
 
 
 def profile(manifest: Manifest, objects: ObjectStore) -> tuple[Manifest, Profile]:
@@ -34,7 +33,7 @@ def profile(manifest: Manifest, objects: ObjectStore) -> tuple[Manifest, Profile
         for batch in table.batches_of(file):
             gathered.add(batch)
         rows[file.path] = gathered.rows - before
-    counted = Manifest(tuple(replace(entry, rows=rows.get(entry.path)) for entry in manifest.files))
+    counted = Manifest(tuple(entry._replace(rows=rows.get(entry.path)) for entry in manifest.files))
     statistics = {"files": _by_suffix(manifest), "columns": gathered.result()}
     return counted, Profile(kind="table", format=table.format, schema=tuple(describe_schema(table.schema)), statistics=statistics)
 
@@ -44,7 +43,7 @@ def _by_suffix(manifest: Manifest) -> list[dict[str, Any]]:
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for entry in manifest.files:
-        suffix = PurePosixPath(entry.path).suffix.lower()
+        suffix = suffix_of(entry.path)
         counts[suffix] += 1
         sizes[suffix] += entry.size
     return [{"suffix": suffix, "count": count, "size_bytes": sizes[suffix]} for suffix, count in counts.most_common(20)]

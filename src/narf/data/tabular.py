@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,28 +62,34 @@ class NoTable:
     why: str = ""
 
 
-def find_table(files: Sequence[TableFile]) -> Table | NoTable:
-    """The table that `files` are, leaving aside notes, licences and hidden files.
+def find_table(paths: Sequence[str], place: Callable[[str], Path]) -> Table | NoTable:
+    """The table that the files of these paths are, leaving aside notes, licences and hidden files.
 
+    place: where the bytes of a path are; asked for tabular files only, because a version may have a hundred thousand others.
     Raises:
         BadInput: a file that says it is Parquet or Arrow is not.
     """
-    formats = {file.path: _format_of(file.path) for file in files}
-    tabular = tuple(file for file in files if formats[file.path])
-    others = [file for file in files if not formats[file.path] and not _ASIDE.search(file.path)]
-    if not tabular:
+    formats = {path: format for path in paths if (format := _format_of(path))}
+    if not formats:
         return NoTable()
-    if others:
-        return NoTable(f"It is no table, for {others[0].path!r} is neither Parquet, CSV nor Arrow.")
-    kinds = sorted({formats[file.path] for file in tabular})
+    if other := next((path for path in paths if path not in formats and not _ASIDE.search(path)), None):
+        return NoTable(f"It is no table, for {other!r} is neither Parquet, CSV nor Arrow.")
+    kinds = sorted(set(formats.values()))
     if len(kinds) > 1:
         return NoTable(f"It is no table, for its files have several formats: {', '.join(kinds)}.")
-    return _unite(kinds[0], tabular)
+    return _unite(kinds[0], tuple(TableFile(path, place(path)) for path in formats))
 
 
 def _format_of(path: str) -> str:
     name = path.rpartition("/")[2]
-    return "" if name.startswith((".", "_")) else _FORMATS.get(Path(name).suffix.lower(), "")
+    return "" if name.startswith((".", "_")) else _FORMATS.get(suffix_of(name), "")
+
+
+def suffix_of(path: str) -> str:
+    """ ".csv" of "in/A.CSV". As text: a `Path` for each of a hundred thousand files would cost a second."""
+    name = path[path.rfind("/") + 1 :]
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def _unite(format: str, files: tuple[TableFile, ...]) -> Table | NoTable:

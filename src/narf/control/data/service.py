@@ -104,7 +104,12 @@ class DatasetService:
             check_tag(tag)
         manifest = make_manifest(files)
         if absent := self.objects.touch(entry.sha256 for entry in manifest.files):
-            raise BadInput(f"The content of {len(absent)} files was not sent.", remedy="Send it, then make the version.", field="files")
+            raise BadInput(
+                f"The content of {len(absent)} files was not sent.",
+                remedy="Send it, then make the version.",
+                field="files",
+                code="content_missing",
+            )
         with self._database.read() as connection:
             latest = store.find_latest(connection, project, name)
         if latest is not None and latest.id == manifest.id:

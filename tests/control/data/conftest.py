@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ class Data:
     catalogue: FileCatalogue
     outbox: CatalogueOutbox
     secrets: dict[str, str]
+    tables: IcebergTables
     now: Callable[[], datetime]
 
     def run(
@@ -46,19 +47,18 @@ class Data:
 
 
 @pytest.fixture
-def data(database: Database, tmp_path: Path, clock: Callable[[], datetime]) -> Data:
+def data(database: Database, tmp_path: Path, clock: Callable[[], datetime]) -> Iterator[Data]:
     with database.write() as connection:
         add_project(connection, Project(name="default", description="", department="default", created_at=clock()))
-    return build(database, tmp_path, clock)
+    built = build(database, tmp_path, clock)
+    yield built
+    built.tables.close()
 
 
 def build(database: Database, home: Path, now: Callable[[], datetime]) -> Data:
     secrets: dict[str, str] = {}
-    datasets = DatasetService(database, home / "data", now)
-    if database.is_sqlite:
-        datasets = DatasetService(
-            database, home / "data", now, register_table=IcebergTables(database.url, home / "data" / "iceberg").register
-        )
+    tables = IcebergTables(database.url, home / "data" / "iceberg")
+    datasets = DatasetService(database, home / "data", now, register_table=tables.register)
     sources = SourceService(database, datasets, lambda _project, name: secrets[name], now)
     catalogue = FileCatalogue(home / "catalogue")
     return Data(
@@ -69,5 +69,6 @@ def build(database: Database, home: Path, now: Callable[[], datetime]) -> Data:
         catalogue=catalogue,
         outbox=CatalogueOutbox(database, catalogue),
         secrets=secrets,
+        tables=tables,
         now=now,
     )

@@ -47,6 +47,8 @@ def test_a_query_becomes_a_table_with_its_origin(data: Any, tmp_path: Path) -> N
     version = data.datasets.version("default", "cards@approved")
     assert (version.kind, version.rows, version.statistics["columns"]["id"]["max"]) == ("table", 200_000, 199_999)
     assert version.provenance["query"].startswith("SELECT")
+    table = data.tables._open().load_table(version.iceberg["table"])
+    assert table.scan(snapshot_id=int(version.iceberg["snapshot_id"])).to_arrow().num_rows == 200_000
     again = data.run("cards", "cards", query="SELECT id, amount FROM cards WHERE id < 200000")
     assert (again.state, again.version) == (ImportState.SUCCEEDED, 1)  # the same rows are the same version
 

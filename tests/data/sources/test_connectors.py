@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from narf.data.sources.connector import Connector, Selection
 from narf.data.sources.opening import Source, open_source
 from narf.domain.errors import BadInput, NarfError, NotFound, Unavailable
 from narf.testing.connector import FILES_THERE, FileConnectorContract, QueryConnectorContract, TableConnectorContract, numbers
+from narf.testing.iceberg_rest import iceberg_rest_server
 from narf.testing.s3 import S3Server
 from narf.testing.webhdfs import webhdfs_server
 
@@ -193,14 +195,105 @@ class TestIceberg(TableConnectorContract):
         yield made
         made.close()
 
-    def test_a_snapshot_reads_as_it_was(self, connector: Connector) -> None:
+    def test_a_snapshot_that_is_none_is_refused(self, connector: Connector) -> None:
         with pytest.raises(BadInput, match="no snapshot"), connector.read(Selection(table="bank.numbers@x")):
+            pass
+        with pytest.raises(BadInput, match=r"the-source.*Snapshot not found"), connector.read(Selection(table="bank.numbers@5")):
             pass
 
 
-def test_an_unreachable_rest_catalogue_is_said() -> None:
-    with pytest.raises(Unavailable, match="the-source"):
-        opened("iceberg", {"catalog": "rest", "uri": "http://127.0.0.1:9"}).test()
+@pytest.fixture(scope="session")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A catalogue with tables in nested namespaces, one of them with two snapshots; its files are local."""
+    from pyiceberg.catalog import load_catalog
+
+    root = tmp_path_factory.mktemp("warehouse")
+    catalog = load_catalog("books", type="sql", uri=f"sqlite:///{root / 'catalog.db'}", warehouse=f"file://{root / 'tables'}")
+    for space in (("bank",), ("bank", "cards"), ("empty",), ("other",)):
+        catalog.create_namespace(space)
+    for name in ("bank.numbers", "bank.grown", "bank.cards.deep"):
+        catalog.create_table(name, numbers().schema).append(numbers())
+    catalog.load_table("bank.grown").append(numbers())
+    yield catalog
+    catalog.close()
+
+
+class TestIcebergRest(TableConnectorContract):
+    """Against our own small server of the REST protocol, which asks for a token and a prefix, and answers in pages of two."""
+
+    table_name = "bank.numbers"
+
+    @pytest.fixture(scope="class")
+    def address(self, warehouse: Any) -> Iterator[str]:
+        with iceberg_rest_server(warehouse, token="bearer-value", credential="narf:client-secret", prefix="prod") as address:
+            yield address
+
+    @pytest.fixture(scope="class")
+    def connector(self, address: str) -> Iterator[Connector]:
+        made = opened("iceberg", {"catalog": "rest", "uri": address, "token": "secret:TOKEN"}, secrets={"TOKEN": "bearer-value"})
+        yield made
+        made.close()
+
+    def test_tables_of_nested_namespaces_are_found_on_every_page(self, connector: Connector) -> None:
+        assert connector.tables() == ["bank.cards.deep", "bank.grown", "bank.numbers"]
+        with connector.read(Selection(table="bank.cards.deep")) as reader:
+            assert reader.read_all().num_rows == 1_000
+
+    def test_a_namespace_narrows_it(self, address: str) -> None:
+        given = {"catalog": "rest", "uri": address, "token": "secret:TOKEN"}
+        for namespace, tables in (("bank.cards", ["bank.cards.deep"]), ("empty", [])):
+            assert opened("iceberg", given | {"namespace": namespace}, secrets={"TOKEN": "bearer-value"}).tables() == tables
+        with pytest.raises(BadInput, match=r"the-source.*namespace 'nowhere'"):
+            opened("iceberg", given | {"namespace": "nowhere"}, secrets={"TOKEN": "bearer-value"}).tables()
+
+    def test_a_snapshot_reads_as_it_was(self, connector: Connector, warehouse: Any) -> None:
+        first = warehouse.load_table("bank.grown").snapshots()[0].snapshot_id
+        for table, rows in (("bank.grown", 2_000), (f"bank.grown@{first}", 1_000)):
+            with connector.read(Selection(table=table)) as reader:
+                assert reader.read_all().num_rows == rows
+
+    def test_client_credentials_are_exchanged_for_a_token(self, address: str) -> None:
+        given = {"catalog": "rest", "uri": address, "credential": "secret:CLIENT"}
+        assert opened("iceberg", given, secrets={"CLIENT": "narf:client-secret"}).test() == "3 tables can be read."
+        with pytest.raises(BadInput, match=r"the-source.*refuses the credentials") as refused:
+            opened("iceberg", given, secrets={"CLIENT": "narf:wrong-secret-value"}).test()
+        assert "wrong-secret-value" not in str(refused.value)
+
+    def test_a_wrong_token_is_refused_and_not_repeated(self, address: str) -> None:
+        with pytest.raises(BadInput, match=r"the-source.*refuses the credentials") as refused:
+            opened("iceberg", {"catalog": "rest", "uri": address, "token": "secret:T"}, secrets={"T": "wrong-token-value"}).test()
+        assert "wrong-token-value" not in str(refused.value) and "secret set" in refused.value.remedy
+
+    def test_an_unreachable_catalogue_is_said(self) -> None:
+        with pytest.raises(Unavailable, match="the-source"):
+            opened("iceberg", {"catalog": "rest", "uri": "http://127.0.0.1:9"}).test()
+
+
+@pytest.mark.postgres
+class TestIcebergInPostgres(TableConnectorContract):
+    """A catalogue in PostgreSQL that has a name of its own."""
+
+    table_name = "bank.numbers"
+
+    @pytest.fixture(scope="class")
+    def connector(self, postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connector]:
+        from pyiceberg.catalog import load_catalog
+
+        root = tmp_path_factory.mktemp("in-postgres")
+        uri = "postgresql+psycopg://" + postgres_url.removeprefix("postgresql://")
+        catalog = load_catalog("prod", type="sql", uri=uri, warehouse=f"file://{root}")
+        catalog.create_namespace("bank")
+        catalog.create_table("bank.numbers", numbers().schema).append(numbers())
+        catalog.close()
+        made = opened("iceberg", {"catalog": "sql", "uri": "secret:URI", "catalog_name": "prod"}, secrets={"URI": postgres_url})
+        yield made
+        made.close()
+
+    def test_an_unreachable_database_is_said_without_the_password(self) -> None:
+        given = {"catalog": "sql", "uri": "secret:URI"}
+        with pytest.raises(Unavailable, match=r"the-source.*cannot be reached") as refused:
+            opened("iceberg", given, secrets={"URI": "postgresql://u:the-password@127.0.0.1:9/d"}).test()
+        assert "the-password" not in str(refused.value)
 
 
 def test_a_secret_that_is_not_set_is_named() -> None:

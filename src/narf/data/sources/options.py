@@ -70,7 +70,7 @@ KINDS: dict[str, Kind] = {
     "iceberg": Kind(
         connector="narf.data.sources.iceberg:IcebergConnector",
         required=("catalog", "uri"),
-        optional=("warehouse", "files", "token", "credential", "namespace"),
+        optional=("warehouse", "files", "token", "credential", "namespace", "catalog_name"),
     ),
 }
 

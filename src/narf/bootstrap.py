@@ -72,7 +72,7 @@ from narf.control.web import Console
 from narf.control.workloads import routes as workload_routes
 from narf.control.workloads.admission import AdmissionReconciler, Cluster
 from narf.control.workloads.jobs import JobMaker
-from narf.control.workloads.notify import Email, Notifications, Notifier, Webhook
+from narf.control.workloads.notify import Desktop, Email, Notifications, Notifier, Webhook
 from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import WorkloadService
 from narf.data.catalogue import FileCatalogue
@@ -269,6 +269,8 @@ def _notifiers(settings: Settings, url: str) -> list[Notifier]:
     notifiers: list[Notifier] = [Webhook(lambda workload: f"{url}/p/{workload.project}/workloads/{workload.id}")]
     if settings.smtp_relay and settings.mail_domain:
         notifiers.append(Email(relay=settings.smtp_relay, domain=settings.mail_domain, sender=f"narf@{settings.mail_domain}"))
+    if desktop := Desktop.found(os.environ) if settings.single_user else None:
+        notifiers.append(desktop)
     return notifiers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,8 +12,6 @@ from narf.control.access.service import AccessService
 from narf.control.projects.service import DEFAULT_PROJECT, ProjectService
 from narf.domain.access import Principal
 from narf.domain.errors import NotAllowed, NotSignedIn
-
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +39,19 @@ def prepare(access: AccessService, projects: ProjectService, known_token: str) -
 
 def check_address(host: str, access: AccessService) -> None:
     """Raises NotAllowed: others could reach `host`, and nobody here has a password."""
-    if host.startswith(_LOOPBACK) or any(user.password_hash for user in access.users()):
+    if _is_loopback(host) or any(user.password_hash for user in access.users()):
         return
     raise NotAllowed(
         f"The address {host} can be reached from elsewhere, and no account here has a password.",
         remedy="Start on 127.0.0.1, set one (narf user password NAME), then start with this address.",
     )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _own_name() -> str:

@@ -47,6 +47,7 @@ class Leadership:
                 os.close(self._descriptor)
                 self._descriptor = None
             if self._connection is not None:
+                self._connection.invalidate()  # the lock is the session's: back in the pool, the connection would go on holding it
                 self._connection.close()
                 self._connection = None
 

@@ -5,14 +5,17 @@ A notification is tried a few times, in its own thread, and never holds anything
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import queue
+import shutil
 import smtplib
+import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Protocol
@@ -65,6 +68,32 @@ class Email:
         split = urlsplit(f"//{self.relay}")
         with smtplib.SMTP(split.hostname or "localhost", split.port or 25, timeout=_TIMEOUT_SECONDS) as smtp:
             smtp.send_message(mail)
+
+
+@dataclass(frozen=True, slots=True)
+class Desktop:
+    """Shows it on the screen of the person whose machine this is; `program` is its notify-send."""
+
+    program: str
+
+    @classmethod
+    def found(cls, environ: Mapping[str, str]) -> Desktop | None:
+        """The desktop of this session; None where there is no screen, or no program to reach it."""
+        if not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")):
+            return None
+        program = shutil.which("notify-send", path=environ.get("PATH"))
+        return cls(program) if program else None
+
+    def tell(self, workload: Workload) -> None:
+        if workload.parent:
+            return
+        words = ["--app-name=Narf", "--", f"{workload.name} {workload.state}", html.escape(workload.sentence())]  # the body takes markup
+        try:
+            subprocess.run(
+                [self.program, *words], check=True, timeout=_TIMEOUT_SECONDS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        except subprocess.SubprocessError as error:
+            raise OSError(str(error)) from error
 
 
 def message_of(workload: Workload) -> dict[str, object]:

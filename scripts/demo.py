@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ class Demo:
 
     def narf(self, title: str, *arguments: str, show: bool = False) -> Any:
         """One command; its answer as JSON, or with `show` its output passed on while it runs."""
-        print(f"\n\033[1m{title}\033[0m\n  $ narf {' '.join(arguments)}", flush=True)
+        print(f"\n\033[1m{title}\033[0m\n  $ narf {shlex.join(arguments)}", flush=True)
         began = time.monotonic()
         command = [sys.executable, "-m", "narf.cli", *_with_json(arguments, show)]
         done = subprocess.run(command, cwd=EXAMPLE, stdout=None if show else subprocess.PIPE, stderr=None, text=True, check=False)

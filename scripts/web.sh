@@ -12,7 +12,7 @@ cd "$root/web"
 install() { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund; }
 case "${1:-build}" in
   install) install ;;
-  build) install; npm run --silent build ;;
+  build) install; npm run --silent build -- --logLevel warn ;;
   check) install; npm run --silent lint; npm exec --offline -- tsc --noEmit; npm run --silent test ;;
   dev) install; npm run dev ;;
   types)  # the API's types, from the application itself: no server needs to run

@@ -362,6 +362,9 @@ def print_preview(found: dict[str, Any]) -> None:
             output.say(f"{len(found['rows'])} of {found['total_rows']:,} rows")
         return
     files = found.get("files") or found.get("entries") or []
+    if files and "size" not in files[0]:
+        output.print_table([(f["path"],) for f in files], ["TABLE"])
+        return
     output.print_table([(f["path"], f["size"]) for f in files], ["PATH", "BYTES"], right=["BYTES"])
 
 

@@ -108,7 +108,7 @@ def import_rows(connector: Connector, selection: Selection, objects: ObjectStore
 
 def write_parquet(schema: pa.Schema, batches: Iterator[pa.RecordBatch], objects: ObjectStore, progress: Progress) -> Imported:
     """Parquet files of these batches in the object store, with the profile gathered on the way."""
-    schema = _storable(schema)
+    schema = storable(schema)
     gathered = TableStatistics(schema)
     # Numbers hardly repeat: to look for their dictionary costs time and finds none.
     repeating: Any = [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)] or False
@@ -244,7 +244,7 @@ def _regular(batches: Iterator[pa.RecordBatch], schema: pa.Schema, progress: Pro
         yield pa.concat_batches(held)
 
 
-def _storable(schema: pa.Schema) -> pa.Schema:
+def storable(schema: pa.Schema) -> pa.Schema:
     """The types as Parquet and Iceberg keep them: a driver's own types and metadata become plain ones."""
     fields = []
     for field_ in schema:

@@ -41,7 +41,7 @@ class Selection:
 
 
 class RemoteStream(Protocol):
-    """Bytes of one file; `seek` may be missing where `seekable()` is false."""
+    """Bytes of one file; `read` may give fewer than asked for before the end; `seek` may be missing where `seekable()` is false."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 

@@ -12,7 +12,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from narf.data.folder import matches
-from narf.data.sources.connector import FILES, QUERIES, TABLES, Connector, RemoteFile, Selection
+from narf.data.importing import storable
+from narf.data.sources.connector import FILES, QUERIES, TABLES, Connector, RemoteFile, RemoteStream, Selection
 from narf.data.statistics import plain_rows, statistics_of
 from narf.data.tabular import describe_schema
 from narf.domain.errors import BadInput
@@ -37,7 +38,8 @@ def preview(connector: Connector, selection: Selection, limit: int) -> SourcePre
     """What `selection` would bring; of an empty selection, what there is to select."""
     if selection.is_tabular:
         with connector.read(selection) as reader:
-            return _of_batches(reader.schema, reader, limit)
+            schema = storable(reader.schema)
+            return _of_batches(schema, (batch if batch.schema == schema else batch.cast(schema) for batch in reader), limit)
     if FILES in connector.abilities:
         files = [
             file
@@ -46,7 +48,7 @@ def preview(connector: Connector, selection: Selection, limit: int) -> SourcePre
         ]
         return _of_files(connector, files, limit)
     if TABLES in connector.abilities:
-        return _nothing([{"path": name, "size": 0} for name in connector.tables()[:_ENTRIES]])
+        return _nothing([{"path": name} for name in connector.tables()[:_ENTRIES]])
     assert QUERIES in connector.abilities
     raise BadInput(f"The source {connector.name!r} shows nothing by itself.", remedy="Write a query: --query 'SELECT ...'")
 
@@ -68,7 +70,7 @@ def _of_parquet(connector: Connector, file: RemoteFile, limit: int) -> SourcePre
         if not stream.seekable():
             return _nothing([])
         try:
-            opened = pq.ParquetFile(pa.PythonFile(stream, mode="r"))
+            opened = pq.ParquetFile(pa.PythonFile(_Whole(stream), mode="r"))
             found = _of_batches(opened.schema_arrow.remove_metadata(), opened.iter_batches(batch_size=_ROWS), limit)
         except pa.ArrowInvalid as error:
             what = "is empty" if file.size == 0 else "is damaged, or no such file"
@@ -80,7 +82,7 @@ def _of_parquet(connector: Connector, file: RemoteFile, limit: int) -> SourcePre
 
 def _of_csv(connector: Connector, file: RemoteFile, limit: int) -> SourcePreview:
     with connector.open(file.path) as stream:
-        head = stream.read(_HEAD_BYTES)
+        head = _Whole(stream).read(_HEAD_BYTES)
     if len(head) == _HEAD_BYTES:
         head = head[: head.rfind(b"\n") + 1] or head
     options = pacsv.ParseOptions(delimiter="\t" if file.path.lower().endswith(".tsv") else ",", newlines_in_values=True)
@@ -91,6 +93,36 @@ def _of_csv(connector: Connector, file: RemoteFile, limit: int) -> SourcePreview
             f"{file.path!r} of {connector.name!r} is no regular CSV file: {str(error).splitlines()[0]}", code="bad_file"
         ) from error
     return _of_batches(table.schema, iter(table.to_batches()), limit)
+
+
+class _Whole:
+    """A stream that gives as much as it is asked for: remote ones give what has arrived, which readers of files take for the end."""
+
+    closed = False
+
+    def __init__(self, stream: RemoteStream) -> None:
+        self._stream: Any = stream
+
+    def read(self, size: int = -1) -> bytes:
+        found = bytearray()
+        while size < 0 or len(found) < size:
+            block = self._stream.read(size - len(found) if size >= 0 else -1)
+            if not block:
+                break
+            found += block
+        return bytes(found)
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        return int(self._stream.seek(position, whence))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
+
+    def seekable(self) -> bool:
+        return bool(self._stream.seekable())
+
+    def close(self) -> None:
+        self.closed = True  # the stream itself belongs to whoever opened it
 
 
 def _of_batches(schema: pa.Schema, batches: Any, limit: int) -> SourcePreview:

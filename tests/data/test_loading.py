@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,17 @@ def test_integers_beyond_a_float_and_nulls_are_not_bent(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [2**60 + 1, 2**60 + 3], "x": [0.5, 1.5]}), tmp_path / "in" / "a.parquet")
     data = handle(tmp_path / "in").torch()
     assert isinstance(data, MixedDataset) and data.take([1])["id"].tolist() == [2**60 + 3]
+
+
+def test_decimals_come_as_doubles(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    amounts = pa.array([Decimal("1.50"), None, Decimal("-2.25")], pa.decimal128(12, 2))
+    pq.write_table(pa.table({"amount": amounts, "x": [1.0, 2.0, 3.0]}), tmp_path / "in" / "a.parquet")
+    rows = handle(tmp_path / "in").torch()
+    assert isinstance(rows, RowDataset) and rows.take([0, 2]).tolist() == [[1.5, 1.0], [-2.25, 3.0]] and rows[1][0].isnan()
+    pq.write_table(pa.table({"amount": amounts.drop_null(), "s": ["a", "b"]}), tmp_path / "in" / "a.parquet")
+    mixed = Dataset("money", "v1", "2" * 64, tmp_path / "in", tmp_path / "cache2").torch()
+    assert isinstance(mixed, MixedDataset) and mixed.take([1])["amount"].tolist() == [-2.25]
 
 
 def test_a_mixed_table_gives_its_columns(mixed: Dataset) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,15 @@ def test_statistics_agree_with_pandas_however_the_batches_are_cut() -> None:
     assert found["c"]["nulls"] == frame.c.isna().sum()
     assert dict(found["c"]["top"]) == frame.c.value_counts().to_dict()
     assert sum(found["a"]["histogram"]["counts"]) == 5000
+
+
+def test_decimals_have_the_statistics_of_numbers() -> None:
+    values = pa.array([Decimal(1), Decimal(2), None, Decimal(6)], pa.decimal128(12, 2))
+    schema = pa.schema([("amount", values.type)])
+    _, found = statistics_of(schema, [pa.RecordBatch.from_arrays([values], schema=schema)])
+    amount = found["amount"]
+    assert (amount["kind"], amount["min"], amount["max"], amount["mean"], amount["nulls"]) == ("number", 1.0, 6.0, 3.0, 1)
+    assert amount["distinct"] == 3 and sum(amount["histogram"]["counts"]) == 3
 
 
 def test_nan_and_infinity_do_not_spoil_statistics_or_json() -> None:

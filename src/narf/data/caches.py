@@ -64,9 +64,12 @@ def common_type(table: Table, columns: Sequence[str]) -> np.dtype[Any] | None:
     types = []
     for name in columns:
         type = table.schema.field(name).type
-        if not (pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type)):
+        if pa.types.is_decimal(type):
+            types.append(np.dtype(np.float64))  # tensors have no decimals
+        elif pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type):
+            types.append(np.dtype(type.to_pandas_dtype()))
+        else:
             return None
-        types.append(np.dtype(type.to_pandas_dtype()))
     return np.result_type(*types) if types else None
 
 
@@ -81,6 +84,8 @@ def write_rows(table: Table, columns: Sequence[str], dtype: np.dtype[Any], folde
     at = 0
     for batch in table.batches(columns):
         for index, column in enumerate(batch.columns):
+            if pa.types.is_decimal(column.type):
+                column = column.cast(pa.float64())
             values = column.to_numpy(zero_copy_only=False)
             if values.dtype == object:  # booleans with nulls
                 values = np.array([np.nan if value is None else value for value in values])

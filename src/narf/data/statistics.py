@@ -95,7 +95,7 @@ class _Ordered(_Column):
 
 
 class _Number(_Column):
-    """Also mean and deviation, by Chan's parallel update. NaN counts as itself, apart from nulls."""
+    """Also mean and deviation, by Chan's parallel update. NaN counts as itself, apart from nulls; decimals count as doubles."""
 
     kind = "number"
 
@@ -106,6 +106,8 @@ class _Number(_Column):
 
     def add(self, values: pa.Array) -> None:
         super().add(values)
+        if pa.types.is_decimal(values.type):
+            values = values.cast(pa.float64())
         numbers = (values.drop_null() if values.null_count else values).to_numpy(zero_copy_only=False)
         if self._is_float and len(numbers) and np.isnan(numbers.min()):  # the extremes are NaN if anything is
             proper = ~np.isnan(numbers)
@@ -142,7 +144,7 @@ class _Number(_Column):
 
 def _column_for(field: pa.Field) -> _Column:
     type = field.type
-    if pa.types.is_integer(type) or pa.types.is_floating(type):
+    if pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_decimal(type):
         return _Number(field.name, is_float=pa.types.is_floating(type))
     if pa.types.is_boolean(type):
         return _Ordered(field.name, "boolean")
@@ -150,8 +152,6 @@ def _column_for(field: pa.Field) -> _Column:
         return _Ordered(field.name, "text")
     if pa.types.is_timestamp(type) or pa.types.is_date(type):
         return _Ordered(field.name, "time")
-    if pa.types.is_decimal(type):
-        return _Ordered(field.name, "decimal")
     return _Column(field.name)
 
 
@@ -164,6 +164,8 @@ def _of_sample(values: pa.Array, kind: str) -> dict[str, Any]:
         most = sorted(counts.to_pylist(), key=lambda entry: -entry["counts"])[:_TOP]
         described["top"] = [[_plain(entry["values"]), entry["counts"]] for entry in most]
     if kind == "number":
+        if pa.types.is_decimal(values.type):
+            values = values.cast(pa.float64())
         numbers = values.drop_null().to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
         numbers = numbers[np.isfinite(numbers)]
         if len(numbers) and np.isfinite(numbers.max() - numbers.min()):

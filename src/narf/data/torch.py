@@ -175,6 +175,8 @@ class MixedDataset(NarfDataset):
 def _column(values: Any) -> Any:
     import pyarrow as pa
 
+    if pa.types.is_decimal(values.type):
+        values = values.cast(pa.float64())
     if values.null_count == 0 and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
         return torch.from_numpy(values.to_numpy(zero_copy_only=False).copy())
     return values.to_pylist()

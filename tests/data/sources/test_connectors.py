@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from narf.data.sources.connector import Connector, Selection
@@ -166,6 +168,58 @@ class TestPostgres(QueryConnectorContract):
         with pytest.raises(Unavailable, match=r"the-source.*cannot be reached") as refused:
             opened("postgresql", options, secrets={"PW": "pa ss/word"}).test()
         assert "pa ss/word" not in str(refused.value) and "pa%20ss" not in str(refused.value)
+
+    def test_numbers_of_fixed_scale_are_decimals_and_others_stay_exact_as_text(self, connector: Connector) -> None:
+        query = (
+            "SELECT 12.50::numeric(12,2) AS amount, 1e20::numeric AS any, 7::numeric(5,0) AS count, 1::numeric(60,30) AS wide, "
+            "NULL::numeric(10,2) AS none, id FROM public.numbers ORDER BY id LIMIT 3 -- the end"
+        )
+        with connector.read(Selection(query=query)) as reader:
+            found = reader.read_all()
+        assert [str(found.schema.field(name).type) for name in ("amount", "count", "none")] == [
+            "decimal128(12, 2)",
+            "decimal128(5, 0)",
+            "decimal128(10, 2)",
+        ]
+        assert found.column("amount").to_pylist() == [Decimal("12.50")] * 3 and found.column("none").null_count == 3
+        assert found.column("id").to_pylist() == [0, 1, 2]
+        assert found.column("any").cast(pa.string()).to_pylist()[0] == "100000000000000000000"
+
+    def test_a_decimal_that_is_no_number_is_said_with_its_column(self, connector: Connector) -> None:
+        with pytest.raises(BadInput, match=r"'x' of 'the-source' holds NaN") as refused:
+            with connector.read(Selection(query="SELECT 'NaN'::numeric(5,2) AS x")) as reader:
+                reader.read_all()
+        assert "float8" in refused.value.remedy
+
+    def test_what_the_database_said_is_told_without_the_drivers_wrapping(self, connector: Connector) -> None:
+        with pytest.raises(BadInput) as refused, connector.read(Selection(table="public.nowhere")) as reader:
+            reader.read_all()
+        assert refused.value.sentence == ("The source 'the-source' does not accept the query: relation \"public.nowhere\" does not exist.")
+
+    def test_wrong_credentials_are_refused_and_not_repeated(self, postgres_url: str) -> None:
+        """The server trusts this machine, so one role is set apart that must show a password."""
+        from adbc_driver_postgresql import dbapi
+
+        with dbapi.connect(postgres_url, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE locked LOGIN PASSWORD 'the-right-one'")
+            cursor.execute("SELECT current_setting('hba_file')")
+            rules = Path(cursor.fetchall()[0][0])
+            rules.write_text("local all locked scram-sha-256\n" + rules.read_text())
+            cursor.execute("SELECT pg_reload_conf()")
+        for user, password, works in (
+            ("locked", "the-right-one", True),
+            ("locked", "the-wrong-one", False),
+            ("nobody", "the-wrong-one", False),
+        ):
+            options = {"host": postgres_url.partition("host=")[2], "database": "postgres", "user": user, "password": "secret:PW"}
+            connector = opened("postgresql", options, secrets={"PW": password})
+            if works:
+                assert connector.test()
+                connector.close()
+                continue
+            with pytest.raises(BadInput, match=r"the-source.*refuses the credentials") as refused:
+                connector.test()
+            assert "the-wrong-one" not in str(refused.value) and "secret set" in refused.value.remedy
 
     def test_a_function_that_writes_is_refused_by_the_database(self, connector: Connector) -> None:
         with pytest.raises(BadInput), connector.read(Selection(query="SELECT nextval('nowhere')")) as reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,11 @@ from narf.data.sources.select_only import check_select
 from narf.domain.errors import BadInput, NarfError
 
 _CONNECT_SECONDS = 10
+_FRAME = re.compile(
+    r"^([A-Z_]+: )?(\[[a-z]+\] )?(Failed to \w+ query: |could not begin COPY: )?(ERROR:\s+)?"
+)  # what drivers put around the database's words
+_AFTER = re.compile(r"\n?LINE \d+:|\n?Query was:|\. SQLSTATE:|SQLSTATE:")
+_MOST_DIGITS = 38  # of a 128-bit decimal
 
 
 class SqlConnector(Lacking):
@@ -40,9 +46,9 @@ class SqlConnector(Lacking):
         query = check_select(selection.query) if selection.query else f"SELECT * FROM {_table(selection.table)}"
         with self._errors(), self._cursor() as cursor:
             self._prepare(cursor)
-            cursor.execute(query)
+            cursor.execute(f"{query}\n")  # a comment at its end must not swallow what the driver puts behind it
             with cursor.fetch_record_batch() as reader:
-                yield reader
+                yield self._shaped(reader, query)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -54,6 +60,10 @@ class SqlConnector(Lacking):
 
     def _prepare(self, cursor: Any) -> None:
         return None
+
+    def _shaped(self, reader: pa.RecordBatchReader, query: str) -> pa.RecordBatchReader:
+        """The result of `query` with better types than the driver gives, where there are any."""
+        return reader
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
@@ -72,8 +82,8 @@ class SqlConnector(Lacking):
             raise self._error(error) from error
 
     def _error(self, error: Exception) -> NarfError:
-        said = scrubbed(str(error), self._secrets)
-        said = " ".join(said.removeprefix("INVALID_ARGUMENT: ").removeprefix("IO: ").split())[:400]
+        said = scrubbed(_FRAME.sub("", _AFTER.split(str(error), maxsplit=1)[0]), self._secrets)
+        said = " ".join(said.split())[:400].rstrip(".:; ") + "."
         return self._meaning(said, said.lower(), str(getattr(error, "sqlstate", "") or ""))
 
     def _meaning(self, said: str, lower: str, state: str) -> NarfError:
@@ -102,9 +112,56 @@ class PostgresConnector(SqlConnector):
             cursor.execute("SET default_transaction_read_only = on")
         return connection
 
+    def _shaped(self, reader: pa.RecordBatchReader, query: str) -> pa.RecordBatchReader:
+        """NUMERIC(p, s), which the driver gives as text, as decimals. Without (p, s) the database names no scale: it stays text."""
+        numeric = [field.name for field in reader.schema if getattr(field.type, "type_name", "") == "numeric"]
+        digits = self._digits(query) if numeric else {}
+        fields = [pa.field(one.name, pa.decimal128(*digits[one.name])) if one.name in digits else one for one in reader.schema]
+        schema = pa.schema(fields)
+        return pa.RecordBatchReader.from_batches(schema, self._decimals(reader, schema)) if digits else reader
+
+    def _digits(self, query: str) -> dict[str, tuple[int, int]]:
+        """Precision and scale by column, as the database describes a result without rows."""
+        try:
+            import psycopg
+        except ModuleNotFoundError:  # narf[postgres] is not installed: text is what there is
+            return {}
+        try:
+            with psycopg.connect(self._uri()) as connection:
+                connection.read_only = True
+                described = connection.execute(f"SELECT * FROM ({query}\n) AS q LIMIT 0").description or []
+        except psycopg.Error as error:
+            raise self._error(error) from error
+        return {
+            column.name: (column.precision, column.scale)
+            for column in described
+            if column.precision is not None and column.scale is not None and 0 <= column.scale <= column.precision <= _MOST_DIGITS
+        }
+
+    def _decimals(self, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            columns = [
+                column if column.type == field.type else self._decimal(column.storage, field)
+                for column, field in zip(batch.columns, schema, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _decimal(self, values: pa.Array, field: pa.Field) -> pa.Array:
+        try:
+            return values.cast(field.type)
+        except pa.ArrowInvalid as error:  # NaN is the one thing that NUMERIC(p, s) holds and a decimal does not
+            raise BadInput(
+                f"The column {field.name!r} of {self.name!r} holds NaN, which no decimal can be.",
+                remedy=f"Write a query with NULLIF({field.name}, 'NaN') or {field.name}::float8.",
+                field="query",
+            ) from error
+
     def _uri(self) -> str:
         if uri := self._options.get("uri"):
-            return uri
+            if "connect_timeout" in uri:
+                return uri
+            joint = " " if "://" not in uri else "&" if "?" in uri else "?"
+            return f"{uri}{joint}connect_timeout={_CONNECT_SECONDS}"
         given = self._options
         who = quote(given.get("user", ""), safe="")
         if given.get("password"):
@@ -125,6 +182,8 @@ class PostgresConnector(SqlConnector):
             or "no password supplied" in lower
             or state.startswith("28")
             or "permission denied" in lower
+            or "no pg_hba.conf entry" in lower
+            or ('role "' in lower and "does not exist" in lower)
         ):
             return refused(self.name, said)
         if 'database "' in lower and "does not exist" in lower:

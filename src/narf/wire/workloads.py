@@ -152,3 +152,20 @@ class SnapshotCheck(BaseModel):
 
 class SnapshotOut(BaseModel):
     id: str
+
+
+class GitSnapshotIn(BaseModel):
+    """A repository to fetch code from. `ref`: branch, tag or commit; "" is the default branch. `folder`: only this part of it."""
+
+    url: str = Field(min_length=1, max_length=2000)
+    ref: str = Field("", max_length=250)
+    folder: str = Field("", max_length=1000)
+
+
+class GitSnapshotOut(BaseModel):
+    """`paths`: the files that were kept. `commit` is what `ref` named when it was fetched."""
+
+    id: str
+    commit: str
+    url: str
+    paths: list[str]

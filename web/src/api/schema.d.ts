@@ -960,6 +960,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/projects/{project}/snapshots/git": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * From Git
+         * @description Make a snapshot of a git repository (http, https or ssh) at a branch, tag or commit. It is fetched now and kept.
+         */
+        post: operations["from_git_api_v1_projects__project__snapshots_git_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/disk": {
         parameters: {
             query?: never;
@@ -2805,8 +2825,8 @@ export interface components {
             free_bytes: number;
             /** Total Bytes */
             total_bytes: number;
-            /** Warning */
-            warning: string;
+            /** Warnings */
+            warnings: string[];
         };
         /**
          * DrivenResultIn
@@ -3173,6 +3193,38 @@ export interface components {
             folders: number;
             /** Dry Run */
             dry_run: boolean;
+        };
+        /**
+         * GitSnapshotIn
+         * @description A repository to fetch code from. `ref`: branch, tag or commit; "" is the default branch. `folder`: only this part of it.
+         */
+        GitSnapshotIn: {
+            /** Url */
+            url: string;
+            /**
+             * Ref
+             * @default
+             */
+            ref: string;
+            /**
+             * Folder
+             * @default
+             */
+            folder: string;
+        };
+        /**
+         * GitSnapshotOut
+         * @description `paths`: the files that were kept. `commit` is what `ref` named when it was fetched.
+         */
+        GitSnapshotOut: {
+            /** Id */
+            id: string;
+            /** Commit */
+            commit: string;
+            /** Url */
+            url: string;
+            /** Paths */
+            paths: string[];
         };
         /**
          * GpuOut
@@ -4760,12 +4812,10 @@ export interface components {
         };
         /** SweptOut */
         SweptOut: {
-            /** Job Folders */
-            job_folders: number;
-            /** Checkpoints */
-            checkpoints: number;
-            /** Objects */
-            objects: number;
+            /** Deleted */
+            deleted: {
+                [key: string]: number;
+            };
             /** Freed Bytes */
             freed_bytes: number;
             /** Dry Run */
@@ -7560,6 +7610,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SnapshotOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    from_git_api_v1_projects__project__snapshots_git_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GitSnapshotIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GitSnapshotOut"];
                 };
             };
             /** @description Validation Error */

@@ -11,12 +11,13 @@ from narf.control.access.rules import Rules, in_project
 from narf.control.snapshots.service import MOST_BYTES, SnapshotFile, SnapshotService
 from narf.domain.access import Role
 from narf.domain.errors import LimitReached
-from narf.wire.workloads import SnapshotCheck, SnapshotIn, SnapshotOut
+from narf.wire.workloads import GitSnapshotIn, GitSnapshotOut, SnapshotCheck, SnapshotIn, SnapshotOut
 
 RULES: Rules = {
     ("POST", "/api/v1/projects/{project}/snapshots/check"): in_project(Role.DEVELOPER),
     ("PUT", "/api/v1/projects/{project}/objects/{sha256}"): in_project(Role.DEVELOPER),
     ("POST", "/api/v1/projects/{project}/snapshots"): in_project(Role.DEVELOPER),
+    ("POST", "/api/v1/projects/{project}/snapshots/git"): in_project(Role.DEVELOPER),
 }
 
 
@@ -47,6 +48,12 @@ def router(snapshots: SnapshotService) -> APIRouter:
     def create(project: str, body: SnapshotIn) -> SnapshotOut:
         """Make a snapshot of files whose contents are all here. The same files give the same id."""
         return SnapshotOut(id=snapshots.create(_files(body)))
+
+    @routes.post("/snapshots/git", response_model=GitSnapshotOut, status_code=201)
+    def from_git(project: str, body: GitSnapshotIn) -> GitSnapshotOut:
+        """Make a snapshot of a git repository (http, https or ssh) at a branch, tag or commit. It is fetched now and kept."""
+        made = snapshots.from_git(body.url, body.ref, body.folder)
+        return GitSnapshotOut(id=made.id, commit=made.commit, url=made.url, paths=list(made.paths))
 
     return routes
 

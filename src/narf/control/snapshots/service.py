@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
+from narf.control.snapshots import git
 from narf.data.objects import ObjectStore
 from narf.domain.errors import BadInput, LimitReached, NotFound
 
@@ -26,6 +27,16 @@ class SnapshotFile:
     sha256: str
     size: int
     mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class FromGit:
+    """A snapshot that came from a repository: at which commit, with which files."""
+
+    id: str
+    commit: str
+    url: str
+    paths: tuple[str, ...]
 
 
 class SnapshotService:
@@ -57,6 +68,31 @@ class SnapshotService:
             raise BadInput(f"The content of {len(missing)} files was not sent.", remedy="Send it, then create the snapshot.")
         rows = [{"path": f.path, "sha256": f.sha256, "size": f.size, "mode": f.mode} for f in sorted(files, key=lambda f: f.path)]
         return self._objects.put(json.dumps({"files": rows}, separators=(",", ":")).encode())
+
+    def from_git(
+        self, url: str, ref: str = "", folder: str = "", *, limits: git.Limits = git.Limits(files=MOST_FILES, fetched_bytes=MOST_BYTES)
+    ) -> FromGit:
+        """The snapshot of a repository at `ref` ("": its default branch), or of one folder of it.
+
+        Raises:
+            BadInput: the address, the ref or the folder is wrong.
+            LimitReached: the repository is too large, or does not come in time.
+        """
+        inside = folder.strip().strip("/")
+        with git.fetched(url, ref, limits) as checkout:
+            blobs = [blob for blob in checkout.blobs() if not inside or blob.path.startswith(inside + "/")]
+            if not blobs:
+                what = f"folder {inside[:200]!r}" if inside else "file"
+                raise BadInput(f"The repository has no {what}.", remedy="Correct the folder.", field="folder", code="unknown_folder")
+            files: list[SnapshotFile] = []
+
+            def take(blob: git.Blob, stream: IO[bytes]) -> None:
+                digest, size = self._objects.put_stream(cast(BinaryIO, stream))
+                path = blob.path[len(inside) + 1 :] if inside else blob.path
+                files.append(SnapshotFile(path=path, sha256=digest, size=size, mode=blob.mode))
+
+            checkout.contents(blobs, take)
+            return FromGit(self.create(files), checkout.commit, git.checked_url(url), tuple(sorted(file.path for file in files)))
 
     def files(self, snapshot: str) -> list[SnapshotFile]:
         _check_digest(snapshot)

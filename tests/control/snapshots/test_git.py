@@ -1,0 +1,206 @@
+"""Code from git repositories, out of a real git server on the loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from narf.control.snapshots import git
+from narf.control.snapshots.service import SnapshotService
+from narf.data.objects import ObjectStore
+from narf.domain.errors import BadInput, LimitReached, NarfError
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+TRAIN = b"print('trained')\n"
+
+
+def run_git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "init.defaultBranch=main")
+    return subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+class _GitHttp(BaseHTTPRequestHandler):
+    """Git's own smart HTTP server, as the CGI program that it is."""
+
+    root: Path
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path.startswith("/moved/"):
+            self.send_response(302)
+            self.send_header("Location", f"file://{self.root}/repo.git")
+            self.end_headers()
+            return
+        if path.startswith("/private/"):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.end_headers()
+            return
+        length = int(self.headers.get("Content-Length") or 0)
+        environment = os.environ | {
+            "GIT_PROJECT_ROOT": str(self.root), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(length), "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+        }  # fmt: skip
+        done = subprocess.run(["git", "http-backend"], input=self.rfile.read(length), env=environment, capture_output=True, check=False)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        rows = dict(row.split(": ", 1) for row in head.decode().split("\r\n") if ": " in row)
+        self.send_response(int(rows.pop("Status", "200").split()[0]))
+        for name, value in rows.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits on main (the first one tagged), a folder, a link that leads out, a program."""
+    work = tmp_path_factory.mktemp("work")
+    run_git(work, "init", "--quiet")
+    (work / "train.py").write_bytes(b"print('first')\n")
+    run_git(work, "add", ".")
+    run_git(work, "commit", "--quiet", "-m", "first")
+    run_git(work, "tag", "-a", "v1", "-m", "one")
+    (work / "train.py").write_bytes(TRAIN)
+    (work / "models").mkdir()
+    (work / "models/net.py").write_text("width = 8\n")
+    (work / "run.sh").write_text("python train.py\n")
+    (work / "run.sh").chmod(0o755)
+    (work / "passwords").symlink_to("/etc/passwd")
+    run_git(work, "add", ".")
+    run_git(work, "commit", "--quiet", "-m", "second")
+    root = tmp_path_factory.mktemp("served")
+    run_git(work, "clone", "--quiet", "--bare", str(work), str(root / "repo.git"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def url(repository: Path) -> Iterator[str]:
+    handler = type("Handler", (_GitHttp,), {"root": repository})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/repo.git"
+        server.shutdown()
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> SnapshotService:
+    return SnapshotService(ObjectStore(tmp_path / "objects"))
+
+
+def test_the_default_branch_becomes_a_snapshot_without_what_leads_out_of_it(snapshots: SnapshotService, url: str, repository: Path) -> None:
+    made = snapshots.from_git(url)
+    assert made.commit == run_git(repository / "repo.git", "rev-parse", "HEAD")
+    assert made.paths == ("models/net.py", "run.sh", "train.py")
+    assert snapshots.read(made.id, "train.py") == TRAIN
+    assert {file.path: file.mode for file in snapshots.files(made.id)}["run.sh"] == 0o755
+    assert snapshots.from_git(url).id == made.id
+
+
+def test_a_tag_a_branch_and_a_commit_name_what_is_fetched(snapshots: SnapshotService, url: str, repository: Path) -> None:
+    first = run_git(repository / "repo.git", "rev-parse", "v1^{commit}")
+    for ref in ("v1", first):
+        made = snapshots.from_git(url, ref)
+        assert (made.commit, made.paths) == (first, ("train.py",))
+    assert snapshots.from_git(url, "main").paths == snapshots.from_git(url).paths
+
+
+def test_one_folder_of_a_repository_is_enough(snapshots: SnapshotService, url: str) -> None:
+    assert snapshots.from_git(url, folder="models/").paths == ("net.py",)
+    with pytest.raises(BadInput, match="no folder 'elsewhere'") as wrong:
+        snapshots.from_git(url, folder="elsewhere")
+    assert wrong.value.field == "folder"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/etc", "file:///etc", "../repo.git", "git://host/repo", "ext::sh -c touch% /tmp/x", "-uuploadpack=touch", "--upload-pack=touch x", "ssh://-oProxyCommand=touch/x",
+        "ssh://-ouser@host/x", "http://host", "https://host/a b", "-oProxyCommand=x@host:path", "host:path", "user@host:-path", "fd::17/foo", "https://", "", "ftp://host/x",
+        "http://host/x\nfile:///etc", "https://user@-host/x", "http://[::1/x",
+    ],
+)  # fmt: skip
+def test_only_addresses_of_the_network_are_taken(address: str) -> None:
+    with pytest.raises(BadInput) as wrong:
+        git.checked_url(address)
+    assert wrong.value.field == "url"
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(BadInput) as wrong:
+        git.checked_url("https://ann:hunter2@host/x.git")
+    assert "hunter2" not in str(wrong.value)
+
+
+def test_the_short_form_of_ssh_is_understood() -> None:
+    assert git.checked_url("git@github.com:owner/name.git") == "ssh://git@github.com/owner/name.git"
+
+
+@pytest.mark.parametrize(
+    "ref", ["--upload-pack=x", "-x", "a..b", "a b", "main:refs/heads/x", "+main", "a/", "x.lock", "HEAD^{commit}", "@{1}", "a\n"]
+)
+def test_only_names_of_git_are_taken(ref: str) -> None:
+    if ref == "a\n":
+        assert git.checked_ref(ref) == "a"
+        return
+    with pytest.raises(BadInput) as wrong:
+        git.checked_ref(ref)
+    assert wrong.value.field == "ref"
+
+
+@pytest.mark.parametrize(
+    ("change", "ref", "code", "field"),
+    [
+        (("repo.git", "absent.git"), "", "no_repository", "url"),
+        (("repo.git", "moved/repo.git"), "", "no_repository", "url"),
+        (("repo.git", "private/repo.git"), "", "not_let_in", "url"),
+        (("", ""), "no-such-branch", "unknown_ref", "ref"),
+    ],
+)
+def test_what_cannot_be_fetched_is_said_beside_its_field(
+    snapshots: SnapshotService, url: str, change: tuple[str, str], ref: str, code: str, field: str
+) -> None:
+    with pytest.raises(BadInput) as wrong:
+        snapshots.from_git(url.replace(*change), ref)
+    assert (wrong.value.code, wrong.value.field) == (code, field)
+    assert wrong.value.remedy
+
+
+def test_a_host_that_is_not_there_is_said(snapshots: SnapshotService) -> None:
+    with pytest.raises(BadInput) as wrong:
+        snapshots.from_git("http://127.0.0.1:1/x.git")
+    assert wrong.value.code == "unreachable"
+
+
+@pytest.mark.parametrize("limits", [git.Limits(files=2), git.Limits(fetched_bytes=20)])
+def test_too_many_files_and_too_many_bytes_are_refused(snapshots: SnapshotService, url: str, limits: git.Limits, tmp_path: Path) -> None:
+    with pytest.raises(LimitReached):
+        snapshots.from_git(url, limits=limits)
+    assert not any((tmp_path / "objects").rglob("[0-9a-f]" * 62))
+
+
+def test_a_host_that_never_answers_is_left(snapshots: SnapshotService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(LimitReached, match=r"did not come within 0\.5 seconds"):
+        snapshots.from_git(f"http://127.0.0.1:{silent.getsockname()[1]}/x.git", limits=git.Limits(seconds=0.5))
+
+
+def test_nothing_stays_of_what_was_fetched(snapshots: SnapshotService, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(room))
+    snapshots.from_git(url)
+    with pytest.raises(NarfError):
+        snapshots.from_git(url, "absent")
+    assert list(room.iterdir()) == []

@@ -18,7 +18,7 @@ from narf.control.access.middleware import AccessMiddleware, Resolver
 from narf.control.access.rules import PUBLIC, Rules
 from narf.control.access.service import AccessService
 from narf.control.problems import response_of
-from narf.domain.errors import BadInput, NarfError, NotFound
+from narf.domain.errors import BadInput, NarfError, NotFound, Unavailable
 from narf.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,9 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(NarfError)
     async def known(request: Request, error: NarfError) -> Response:
         response = response_of(error)
-        if response.status_code >= 500:
+        if isinstance(error, Unavailable):
+            _log.warning("%s %s: %s", request.method, request.url.path, error)
+        elif response.status_code >= 500:
             _log.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
         return response
 

@@ -12,7 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
+
+from narf.domain.errors import Unavailable
 
 metadata = MetaData(
     naming_convention={
@@ -48,6 +52,8 @@ class Database:
 
     On SQLite a write takes the write lock at once (BEGIN IMMEDIATE), so that a transaction that
     reads and then writes cannot fail half way with "database is locked".
+
+    Both raise Unavailable when the database cannot be reached, has no connection left, or has no room to write.
     """
 
     def __init__(self, url: str) -> None:
@@ -57,12 +63,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
+        with self._in_reach(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
+        with self._in_reach(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection = connection.execution_options(narf_immediate=True)
             with connection.begin():
@@ -70,6 +76,20 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    @contextmanager
+    def _in_reach(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            said = str(getattr(error, "orig", None) or "all its connections are in use").strip().partition("\n")[0]
+            if "no such" in said:  # SQLite's word for our own mistakes
+                raise
+            where = self.engine.url.render_as_string(hide_password=True)
+            raise Unavailable(
+                f"The database {where} cannot be used: {said}.",
+                remedy="Try again shortly. If it stays away, start its server, make room, or correct NARF_DATABASE_URL.",
+            ) from error
 
 
 def _engine(url: str) -> Engine:

@@ -43,6 +43,8 @@ def response_of(error: errors.NarfError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.LimitReached) and error.retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after_seconds)))
+    if isinstance(error, errors.Unavailable):
+        headers["Retry-After"] = "5"
     return Response(json.dumps(body), status, headers, "application/problem+json")
 
 

@@ -22,7 +22,7 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from narf.backends.local.backend import LocalBackend
+from narf.backends.local.backend import PRELOAD, LocalBackend
 from narf.backends.protocol import Backend
 from narf.control import health
 from narf.control.access import routes as access_routes
@@ -45,8 +45,8 @@ from narf.control.first_start import LocalAdmin, check_address, prepare
 from narf.control.leader import Leadership
 from narf.control.live import routes as live_routes
 from narf.control.live.service import Live
-from narf.control.live.tails import LogTail, MetricTail
-from narf.control.live.topics import Topics
+from narf.control.live.tails import LogTail, MarkTail, MetricTail
+from narf.control.live.topics import Topics, tell
 from narf.control.logs import configure_logging
 from narf.control.projects import routes as project_routes
 from narf.control.projects.service import ProjectService
@@ -137,7 +137,9 @@ def build(settings: Settings, url: str) -> Platform:
         for loop in loops.values():
             loop.wake()
 
-    local = LocalBackend(home, simulate_gpus=settings.simulate_gpus, on_change=wake)
+    local = LocalBackend(
+        home, simulate_gpus=settings.simulate_gpus, on_change=wake, preload=PRELOAD if settings.preload is None else settings.preload
+    )
     backends: dict[str, Backend] = {"local": local}
     if settings.ray_address:
         from narf.backends.ray.backend import RayBackend  # with Ray's own imports, only where there is a cluster
@@ -157,6 +159,7 @@ def build(settings: Settings, url: str) -> Platform:
     workloads = WorkloadService(database, runs, data, backends, now)
     tracked.workloads = workloads
     live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads), "runs/{run}/metrics": MetricTail(tracked.tracking)})
+    database.changed = partial(tell, live)
     cluster = Cluster(backends)
     admission = AdmissionReconciler(database, cluster, list)
     shared = ClusterService(database, admission, now, home / "plans")
@@ -183,6 +186,8 @@ def build(settings: Settings, url: str) -> Platform:
     def study_changed(study_id: str) -> None:
         loops[searches.name].wake()
         live.publish(f"studies/{study_id}", {"id": study_id})
+        if (project := studies.project_of(study_id)) is not None:
+            tell(live, project, "study", study_id)
 
     driven = DrivenStudies(database, runs, now)
     studies.changed = searches.changed = driven.changed = study_changed
@@ -209,7 +214,9 @@ def build(settings: Settings, url: str) -> Platform:
         access=access,
         wake=wake,
         now=now,
+        told=database.changed,
     )
+    live.tails["endpoints/{endpoint}"] = MarkTail("endpoint", served.watching.answered)
     workloads.changed = admission.changed = progress.changed = changed
     progress.ended = ended
     reconcilers: list[Reconciler] = [outbox, imports, admission, progress, searches, CompactionReconciler(tracked), *served.reconcilers]
@@ -221,7 +228,10 @@ def build(settings: Settings, url: str) -> Platform:
     registry = CollectorRegistry()
     registry.register(health.WorkloadCollector(workloads.counts))
     features = [
-        Feature(router=health.router(database, {}, registry), rules=health.RULES),
+        Feature(
+            router=health.router(database, {"reconcilers": lambda: not any(loop.is_late for loop in loops.values())}, registry),
+            rules=health.RULES,
+        ),
         Feature(router=access_routes.router(access), rules=access_routes.RULES),
         Feature(router=project_routes.router(projects), rules=project_routes.RULES),
         Feature(router=secret_routes.router(secrets), rules=secret_routes.RULES),

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 _log = logging.getLogger(__name__)
+_LATE_SECONDS = 180.0
 
 
 class Reconciler(Protocol):
@@ -36,10 +37,16 @@ class ReconcilerLoop:
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"reconcile-{reconciler.name}", daemon=True)
-        self.last_pass_at = time.monotonic()
+        self._due_at = float("inf")
 
     def start(self) -> None:
+        self._due_at = time.monotonic()
         self._thread.start()
+
+    @property
+    def is_late(self) -> bool:
+        """A pass that was due has not ended for minutes: it hangs."""
+        return time.monotonic() > self._due_at + _LATE_SECONDS
 
     def wake(self) -> None:
         self._wake.set()
@@ -65,6 +72,6 @@ class ReconcilerLoop:
                 failures += 1
                 rest = min(30.0, 0.2 * 2**failures)
                 _log.exception("the %s reconciler failed; next try in %.1f s", self._reconciler.name, rest)
-            self.last_pass_at = time.monotonic()
+            self._due_at = time.monotonic() + rest
             if rest > 0 and not self._stopping:
                 self._wake.wait(rest)

@@ -9,7 +9,8 @@ first use.
     narf.image, narf.figure, narf.table         a picture, a matplotlib or plotly figure, rows and columns
     with narf.run("baseline"): ...              a run outside the platform, also in a notebook
     narf.checkpoint(...)                        resume a plain PyTorch loop in two lines
-    narf.dataset, narf.tune, narf.deploy        the platform's other services
+    narf.dataset, narf.add_dataset              a dataset version by name; a new one of a frame or folder
+    narf.tune, narf.deploy                      the platform's other services
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _HOMES = {
     "run": "narf.training.outside",
     "checkpoint": "narf.training.checkpoint",
     "dataset": "narf.data.sdk",
+    "add_dataset": "narf.data.sdk",
     "tune": "narf.client.tuning",
     "deploy": "narf.client.sdk",
     "runs": "narf.client.sdk",

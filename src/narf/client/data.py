@@ -7,7 +7,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from narf.client.connection import Connection, problem
 from narf.data.folder import Found, Seen, read_whole, scan
@@ -15,6 +16,9 @@ from narf.data.manifest import FileEntry, Manifest, make_manifest
 from narf.data.objects import ObjectStore
 from narf.data.placing import folder_of, materialise
 from narf.domain.errors import BadInput, Unavailable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Progress = Callable[[str, int, int], None]  # "reading" or "sending", files done, files in all
 _SOME = 20_000  # digests asked about at once
@@ -39,31 +43,78 @@ def add_folder(
     checks: Sequence[dict[str, Any]] = (),
     description: str | None = None,
     provenance: dict[str, Any] | None = None,
+    run_id: str | None = None,
     progress: Progress = lambda _what, _done, _all: None,
 ) -> dict[str, Any]:
     """A version of the files of `folder`, as the API describes it. Files that did not change are not even read.
+
+    run_id: the run that made them.
 
     Raises:
         BadInput: see `narf.data.folder.scan`; a check failed. Unavailable: the platform does not answer.
     """
     found = scan(folder, pattern)
     entries, read_now = _digest(found, folder, progress)
-    places = {entry.sha256: file for file, entry in zip(found, entries, strict=True)}
-    _send(connection, project, places, [digest for digest in places if digest in read_now], progress)
     body = {
-        "files": [{"path": entry.path, "size": entry.size, "sha256": entry.sha256} for entry in entries],
         "provenance": {"folder": str(folder.absolute()), "pattern": pattern} | (provenance or {}),
         "tags": list(tags),
         "checks": list(checks),
         "description": description,
+        "run_id": run_id,
     }
+    return _add(connection, project, name, found, entries, read_now, body, progress)
+
+
+def add_table(
+    connection: Connection,
+    project: str,
+    name: str,
+    schema: pa.Schema,
+    batches: Iterator[pa.RecordBatch],
+    *,
+    tags: Sequence[str] = (),
+    checks: Sequence[dict[str, Any]] = (),
+    description: str | None = None,
+    provenance: dict[str, Any] | None = None,
+    run_id: str | None = None,
+    progress: Progress = lambda _what, _done, _all: None,
+) -> dict[str, Any]:
+    """A version of these rows, as Parquet files; the same rows give the same version. See `add_folder` for the rest."""
+    from narf.data.importing import Progress as Rows
+    from narf.data.importing import write_parquet
+
+    (home := cache_home()).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=home, prefix="table-") as folder:
+        objects = ObjectStore(Path(folder))
+        entries = write_parquet(schema, batches, objects, Rows()).manifest.files
+        places = [objects.path(entry.sha256) for entry in entries]
+        found = [Found(entry.path, str(place), place.stat()) for entry, place in zip(entries, places, strict=True)]
+        body = {"provenance": provenance or {}, "tags": list(tags), "checks": list(checks), "description": description, "run_id": run_id}
+        return _add(connection, project, name, found, entries, {entry.sha256 for entry in entries}, body, progress)
+
+
+def _add(
+    connection: Connection,
+    project: str,
+    name: str,
+    found: Sequence[Found],
+    entries: Sequence[FileEntry],
+    read_now: set[str],
+    body: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Send what was read now and is not there yet, then publish all."""
+    places = {entry.sha256: file for file, entry in zip(found, entries, strict=True)}
+    _send(connection, project, places, [digest for digest in places if digest in read_now], progress)
+    body = {"files": [{"path": entry.path, "size": entry.size, "sha256": entry.sha256} for entry in entries], **body}
+    path = f"/api/v1/projects/{project}/datasets/{name}/versions"
     try:
-        return _publish(connection, f"/api/v1/projects/{project}/datasets/{name}/versions", body)
+        return _publish(connection, path, body)
     except BadInput as error:
         if error.code != "content_missing":
             raise
     _send(connection, project, places, list(places), progress)  # what was sent earlier went elsewhere, or was removed since
-    return _publish(connection, f"/api/v1/projects/{project}/datasets/{name}/versions", body)
+    return _publish(connection, path, body)
 
 
 def _publish(connection: Connection, path: str, body: dict[str, Any]) -> dict[str, Any]:

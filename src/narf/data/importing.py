@@ -111,7 +111,7 @@ def write_parquet(schema: pa.Schema, batches: Iterator[pa.RecordBatch], objects:
     schema = storable(schema)
     gathered = TableStatistics(schema)
     # Numbers hardly repeat: to look for their dictionary costs time and finds none.
-    repeating: Any = [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)] or False
+    repeating: Any = [one.name for one in schema if pa.types.is_string(one.type)] or False
     entries: list[FileEntry] = []
     regular = _regular(batches, schema, progress)
     batch = next(regular, None)
@@ -251,8 +251,12 @@ def storable(schema: pa.Schema) -> pa.Schema:
         type = field_.type
         if isinstance(type, pa.BaseExtensionType):
             type = type.storage_type
-        if pa.types.is_null(type) or pa.types.is_string_view(type):
+        if pa.types.is_dictionary(type):
+            type = type.value_type
+        if pa.types.is_null(type) or pa.types.is_string_view(type) or pa.types.is_large_string(type):
             type = pa.string()
+        if pa.types.is_binary_view(type) or pa.types.is_large_binary(type):
+            type = pa.binary()
         fields.append(pa.field(field_.name, type, nullable=True))
     if len({one.name for one in fields}) != len(fields):
         raise Conflict("Two columns of the selection have one name.", remedy="Name them apart in the query: SELECT a.id AS a_id, ...")

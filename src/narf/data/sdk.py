@@ -1,4 +1,4 @@
-"""`narf.dataset("digits@v3")`: a dataset version by name, and the run's note that it read it."""
+"""`narf.dataset("digits@v3")`: a dataset version by name, and the run's note that it read it. `narf.add_dataset`: a version of a frame."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from narf.client.connection import Connection, connect, default_project
-from narf.client.data import cache_home, place
+from narf.client.data import add_folder, add_table, cache_home, place
 from narf.data.handle import Dataset
 from narf.data.reference import LATEST, parse_reference, variable_of
 from narf.domain.errors import NarfError
@@ -40,6 +41,38 @@ def dataset(reference: str, *, project: str | None = None) -> Dataset:
         _tell(connection, project, version)
     _note(wanted.name, version["version"], version["id"])
     return Dataset(wanted.name, version["version"], version["id"], folder, _cache())
+
+
+def add_dataset(
+    name: str,
+    data: Any,
+    *,
+    tags: Sequence[str] = (),
+    checks: Sequence[Mapping[str, Any]] = (),
+    description: str | None = None,
+    project: str | None = None,
+) -> Dataset:
+    """A new version of dataset `name`: a pandas or Polars frame, an Arrow table or reader, a dict of columns, or a folder's path.
+
+    The same content as the latest version gives that version. In a run, lineage says that the run wrote it. `checks` must hold
+    (see the guide), or there is no version.
+
+    Raises:
+        BadInput: `data` is no table and no folder, or a check failed. Unavailable: the platform does not answer.
+    """
+    project = project or default_project()
+    more: dict[str, Any] = {"tags": tags, "checks": [dict(check) for check in checks], "description": description}
+    more["run_id"] = os.environ.get("NARF_RUN_ID")
+    with connect() as connection:
+        if isinstance(data, str | os.PathLike):
+            version = add_folder(connection, project, name, Path(data), **more)
+        else:
+            from narf.data.frames import batches_of
+
+            told = {"frame": f"{type(data).__module__.partition('.')[0]}.{type(data).__name__}"}
+            version = add_table(connection, project, name, *batches_of(data), provenance=told, **more)
+        folder = place(connection, project, version)
+    return Dataset(name, version["version"], version["id"], folder, _cache())
 
 
 def _cache() -> Path:

@@ -1,4 +1,4 @@
-"""A folder goes to the platform as a version: only what it lacks is sent, and only what changed is read."""
+"""Folders and frames go to the platform as versions: only what it lacks is sent, and only what changed is read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pandas as pd
+import polars
+import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
@@ -114,3 +118,74 @@ def test_a_file_that_changes_between_reading_and_sending_makes_no_version(
         add_folder(connection, "default", "moving", folder, progress=change)
     with pytest.raises(NotFound, match="moving"):
         connection.get("/api/v1/projects/default/datasets/moving")
+
+
+@pytest.fixture
+def sdk(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`narf`, which finds the platform of the tests."""
+    import narf
+    import narf.data.sdk
+
+    class Lent:
+        """The connection, which outlives the call that uses it."""
+
+        def __enter__(self) -> Connection:
+            return connection
+
+        def __exit__(self, *_error: object) -> None:
+            return None
+
+    monkeypatch.setattr(narf.data.sdk, "connect", Lent)
+    return narf
+
+
+def test_a_frame_of_any_library_becomes_the_same_version(sdk: Any) -> None:
+    columns = {"id": [1, 2, 3], "half": [0.5, 1.0, 1.5], "word": ["a", "b", None]}
+    arrow = pa.table(columns)
+    shapes = [columns, arrow, arrow.to_reader(max_chunksize=1), arrow.to_batches()[0], polars.DataFrame(columns)]
+    shapes += [polars.LazyFrame(columns), pd.DataFrame(columns), pd.DataFrame(columns).set_index("id")]
+    for shape in shapes:
+        made = sdk.add_dataset("frame", shape, tags=["newest"])
+        assert (made.version, made.arrow().to_pydict()) == ("v1", columns), type(shape)
+    assert sdk.dataset("frame@newest").pandas().shape == (3, 3)
+
+
+def test_categories_become_what_they_stand_for_and_a_nameless_index_is_left_out(sdk: Any) -> None:
+    frame = pd.DataFrame({"kind": pd.Categorical(["x", "y", "x"]), 7: [1, 2, 3]}, index=[10, 20, 30])
+    made = sdk.add_dataset("categories", frame)
+    assert made.arrow().to_pydict() == {"kind": ["x", "y", "x"], "7": [1, 2, 3]}
+
+
+def test_a_run_that_adds_a_frame_is_in_its_lineage(sdk: Any, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NARF_RUN_ID", "run-of-frames")
+    sdk.add_dataset("written", {"x": [1.0]}, description="what the run found")
+    found = connection.get("/api/v1/projects/default/lineage", kind="run", id="run-of-frames", direction="down")
+    assert [(e["source"], e["relation"], e["target"]) for e in found["edges"]] == [
+        ("run:run-of-frames", "wrote", "dataset_version:default/written@v1")
+    ]
+    assert connection.get("/api/v1/projects/default/datasets/written")["description"] == "what the run found"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (pd.DataFrame({"mixed": [1, "text", 2.5]}), "mixed"),
+        ([1, 2, 3], "A list is no table"),
+        ({}, "A dict is no table"),
+        ({"a": [1, 2], "b": [1]}, "cannot be kept"),
+        ("/no/such/folder", "no folder '/no/such/folder'"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_a_remedy(sdk: Any, data: Any, sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence) as refused:
+        sdk.add_dataset("refused", data)
+    assert refused.value.remedy
+    with pytest.raises(NotFound):
+        sdk.dataset("refused")
+
+
+def test_a_check_that_fails_keeps_a_frame_out(sdk: Any) -> None:
+    with pytest.raises(BadInput, match="1 rows have 'x' outside 0"):
+        sdk.add_dataset("unchecked", {"x": [1, -1]}, checks=[{"kind": "range", "column": "x", "least": 0}])
+    with pytest.raises(NotFound):
+        sdk.dataset("unchecked")

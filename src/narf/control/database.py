@@ -6,7 +6,7 @@ as UTC; what comes back is always an aware `datetime`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,9 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+CHANGES = "narf_changes"  # in a connection's `info`: what its transaction changed, as the audit log has it
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -57,6 +60,8 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        # Hears of each audited change (project, kind, name) once it is committed, in the thread that made it.
+        self.changed: Callable[[str, str, str], None] = lambda _project, _kind, _name: None
         self.url = url
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
@@ -71,8 +76,12 @@ class Database:
         with self._in_reach(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection = connection.execution_options(narf_immediate=True)
+            connection.info.pop(CHANGES, None)
             with connection.begin():
                 yield connection
+            changes = connection.info.pop(CHANGES, ())
+        for change in changes:
+            self.changed(*change)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from narf.control.audit.store import audit, record
 from narf.control.database import Database, metadata
 from narf.control.live import store
 from narf.control.live.recent import Start
 from narf.control.live.routes import router
 from narf.control.live.service import Chunk, Cursor, Live
-from narf.control.live.topics import TOPICS, Topics
+from narf.control.live.topics import TOPICS, Topics, tell
 from narf.domain.access import Principal, Role
 from narf.domain.errors import NotFound
 
@@ -223,3 +226,27 @@ def test_publishing_does_not_wait_for_the_database(live: Live, database: Databas
         begin = time.perf_counter()
         live.publish(TOPIC, {"id": 1})
         assert time.perf_counter() - begin < 0.5
+
+
+def test_an_audited_change_reaches_its_projects_topic_once_it_is_committed(database: Database, live: Live) -> None:
+    metadata.create_all(database.engine, tables=[audit])
+    database.changed = partial(tell, live)
+    with database.write() as connection:
+        record(connection, NOW, "ann", "set_alias", "model", "digits", project="vision")
+        record(connection, NOW, "ann", "set", "secret", "TOKEN", project="vision")
+        assert not live.pass_once()
+    assert live.pass_once()
+    assert live.head == 1
+    assert [payload for _, payload in live.read("projects/vision/models", 0).events] == ['{"name": "digits"}']
+
+
+def test_a_change_that_was_rolled_back_is_not_told(database: Database, live: Live) -> None:
+    metadata.create_all(database.engine, tables=[audit])
+    told: list[str] = []
+    database.changed = lambda project, kind, name: told.append(name)
+    with suppress(RuntimeError), database.write() as connection:
+        record(connection, NOW, "ann", "register", "model", "lost", project="vision")
+        raise RuntimeError
+    with database.write() as connection:
+        record(connection, NOW, "ann", "register", "model", "kept", project="vision")
+    assert told == ["kept"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from narf.backends.protocol import LogChunk
-from narf.control.live.tails import LogTail, MetricTail
+from narf.control.live.tails import LogTail, MarkTail, MetricTail
 from narf.domain.errors import BadInput
 
 OF = {"workload": "wl-1"}
@@ -96,3 +96,14 @@ def test_a_page_hears_how_far_the_metrics_are_and_then_only_what_is_new() -> Non
 
 def test_a_run_without_metrics_says_nothing() -> None:
     assert MetricTail(Counts()).read({"run": "r"}, None).events == ()
+
+
+def test_a_mark_is_told_once_and_again_when_it_is_another() -> None:
+    mark = {"name": ""}
+    tail = MarkTail("endpoint", lambda name: mark["name"])
+    assert tail.read({"endpoint": "e"}, None).events == ()
+    mark["name"] = "minute 1"
+    [(cursor, _)] = tail.read({"endpoint": "e"}, None).events
+    assert tail.read({"endpoint": "e"}, cursor).events == ()
+    mark["name"] = "minute 2"
+    assert len(tail.read({"endpoint": "e"}, cursor).events) == 1

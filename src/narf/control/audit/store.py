@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, insert, select
 
-from narf.control.database import Timestamp, metadata
+from narf.control.database import CHANGES, Timestamp, metadata
 
 audit = Table(
     "audit",
@@ -42,6 +42,8 @@ def record(
     connection: Connection, at: datetime, who: str, action: str, kind: str, name: str, *, project: str | None = None, **detail: Any
 ) -> None:
     """Write one entry, in the transaction of the change itself: neither exists without the other."""
+    if project is not None:
+        connection.info.setdefault(CHANGES, []).append((project, kind, name))
     connection.execute(
         insert(audit).values(
             at=at, who=who, action=action, kind=kind, name=name, project=project, detail=json.dumps(detail, default=str, sort_keys=True)

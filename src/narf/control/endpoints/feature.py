@@ -36,6 +36,7 @@ class Inference:
     reconcilers: list[Any]
     keeper: GatewayKeeper
     alerts: Alerts
+    watching: Watching
 
     def close(self) -> None:
         self.keeper.stop()
@@ -57,8 +58,9 @@ def inference(
     access: AccessService,
     wake: Callable[[], None],
     now: Callable[[], datetime],
+    told: Callable[[str, str, str], None] = lambda _project, _kind, _name: None,
 ) -> Inference:
-    """registry, tracking: MLflow's stores. wake: have all reconcilers look at once."""
+    """registry, tracking: MLflow's stores. wake: have all reconcilers look at once. told: hears what the reconciler moves."""
     models = ModelService(database, Registry(registry, tracking, in_project), runs, workloads, home / "packages", url, now)
     demand, alerts, routing = DemandBoard(), Alerts(), Routing(database)
     endpoints = EndpointService(database, models, demand, now)
@@ -72,6 +74,7 @@ def inference(
 
     endpoints.changed = models.changed = changed
     reconciler = EndpointReconciler(database, endpoints, models, workloads, alerts, url, routing.changed)
+    reconciler.told = lambda endpoint: told(endpoint.project, "endpoint", endpoint.name)
     router = endpoint_routes.router(endpoints, watching, routing, lambda: keeper.address, token, wake)
     return Inference(
         models=models,
@@ -83,6 +86,7 @@ def inference(
         reconcilers=[reconciler, PackagingReconciler(models)],
         keeper=keeper,
         alerts=alerts,
+        watching=watching,
     )
 
 

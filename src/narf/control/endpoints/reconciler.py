@@ -46,6 +46,7 @@ class EndpointReconciler:
     ) -> None:
         self._database, self._endpoints, self._models, self._workloads = database, endpoints, models, workloads
         self._alerts, self._url, self.changed = alerts, url, changed
+        self.told: Callable[[Endpoint], None] = lambda _endpoint: None  # hears of each endpoint that a pass has moved
         self._looked_at_aliases: datetime | None = None
         self._is_moving = False
 
@@ -64,7 +65,9 @@ class EndpointReconciler:
         for endpoint in endpoints:
             try:
                 mine = [replica for replica in replicas if replica.endpoint_id == endpoint.id]
-                did |= self._reconcile(endpoint, mine, now, follow=follow)
+                if self._reconcile(endpoint, mine, now, follow=follow):
+                    did = True
+                    self.told(endpoint)
             except NarfError:
                 # One endpoint's trouble (a package gone, a queue closed) must not hold up the others.
                 _log.exception("endpoint %s could not be reconciled", endpoint.name)

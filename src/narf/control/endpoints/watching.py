@@ -163,6 +163,12 @@ class Watching:
                 found.append({**_record(records, index), "at": at, "revision": revisions[revision_id].number})
         return sorted(found, key=lambda item: str(item["id"]), reverse=True)[:limit]
 
+    def answered(self, endpoint_id: str) -> str:
+        """A mark that is another one whenever answers were reported lately."""
+        with self._database.read() as connection:
+            found = store.minutes_of(connection, endpoint_id, self._now() - timedelta(minutes=2))
+        return f"{found[-1].minute.isoformat()} {sum(minute.requests for minute in found)}" if found else ""
+
     def traffic(self, endpoint_id: str, *, minutes: int, objective: float = 0.995) -> dict[str, Any]:
         """Requests, errors and latency by minute and revision, and how much of the error budget is used."""
         since = self._now() - timedelta(minutes=minutes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -81,6 +81,17 @@ def _text_of(chunk: LogChunk) -> tuple[str, int]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(chunk.data, final=chunk.is_complete)
     return text, len(chunk.data) - len(decoder.getstate()[0])
+
+
+class MarkTail:
+    """Says that something is another than before, by a mark that is the cursor: what it is now, the page reads itself."""
+
+    def __init__(self, parameter: str, mark: Callable[[str], str]) -> None:
+        self._parameter, self._mark = parameter, mark
+
+    def read(self, parameters: Mapping[str, str], cursor: Cursor | None) -> Chunk:
+        mark = self._mark(parameters[self._parameter])
+        return Chunk() if mark == (cursor or "") else Chunk(((mark, "{}"),))
 
 
 class MetricTail:

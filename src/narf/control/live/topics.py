@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from narf.control.access.matcher import Matcher
 from narf.control.access.rules import Rule, Scope, in_project, of
+from narf.control.live.service import Live
 from narf.domain.access import Principal, Role
 from narf.domain.errors import NotFound
 
@@ -24,6 +25,15 @@ TOPICS: dict[str, Rule] = {
     "studies/{study}": of("study", _VIEWER),
     "endpoints/{endpoint}": of("endpoint", _VIEWER),
 }
+
+
+_OF_PROJECT = {"study": "studies", "model": "models", "endpoint": "endpoints", "dataset": "datasets", "source": "datasets"}
+
+
+def tell(live: Live, project: str, kind: str, name: str) -> None:
+    """Something of this kind and name is another than before: the lists and pages that show it read it again."""
+    if kind in _OF_PROJECT:
+        live.publish(f"projects/{project}/{_OF_PROJECT[kind]}", {"name": name})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ class ControlPlane:
         self.artifacts: dict[tuple[str, str], bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[int | str] = []  # statuses to answer with, or "drop after storing", first ones first
+        self.early_points = 0  # blocks with a point that came before its key
+        self.refused = ""  # the spool whose blocks get 409, whatever they hold
         self.port = 0
         self._server: ThreadingHTTPServer | None = None
         self._lock = threading.Lock()
@@ -92,6 +94,8 @@ class ControlPlane:
         self.requests.append(("POST", handler.path))
         match = re.fullmatch(r"/api/v1/runs/([^/]+)/spools/([0-9a-f]{16})/(events|points)", split.path)
         assert match, handler.path
+        if match[2] == self.refused:
+            return handler.answer(409, {"code": "deleted", "detail": "a fault of the test"})
         offset = int(urllib.parse.parse_qs(split.query)["offset"][0])
         stored = self.files.setdefault((match[1], match[2], match[3]), bytearray())
         if offset > len(stored):
@@ -101,7 +105,9 @@ class ControlPlane:
         new = body[len(stored) - offset :]
         if match[3] == "points":
             known = {event["id"] for event in self.events(match[1], match[2]) if event["type"] == "key"}
-            assert {point.key for point in unpack_points(bytes(new))} <= known, "a point came before its key"
+            if not {point.key for point in unpack_points(bytes(new))} <= known:
+                self.early_points += 1
+                return handler.answer(409, {"code": "unknown_key", "detail": "a point came before its key"})
         stored += new
         if fault == "drop after storing":
             handler.close_connection = True

@@ -14,6 +14,7 @@ import pytest
 
 import narf.training.shipper as shipper_module
 from narf.training.recorder import Recorder
+from narf.training.salvage import damage, whole_length
 from narf.training.shipper import Shipper
 from narf.training.spool import pack_point
 
@@ -129,6 +130,80 @@ def test_a_corrupt_tail_is_not_sent(control_plane, spool):
     assert control_plane.points("r") == {"loss": [(step, 1.0) for step in range(10)]}
 
 
+@pytest.mark.parametrize("noise", [b"\xff", b"\0" * 3000, b"PN" * 40, b'{"type": "pa', b'{"type": "note"}'])
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_damage_costs_no_more_than_what_it_hit(control_plane, spool, noise, is_forgotten):
+    recorder = Recorder(spool)
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    for part in range(3):
+        for step in range(part * 10, part * 10 + 10):
+            recorder.log({"loss": 1.0, f"only {part}": 1.0}, step)
+        recorder.artifact_bytes(b"x", f"file {part}")
+        for kind in ("points", "events"):
+            with open(f"{spool}/{recorder._spool.spool_id}.{kind}", "ab") as file:
+                file.write(noise)  # the process that writes does not notice
+        if part == 1:
+            shipper.ship_once()
+            if is_forgotten:
+                os.unlink(f"{spool}/shipped.json")
+                shipper = Shipper(spool, control_plane.url, "", "r")
+    assert shipper.ship_all(soon()), shipper.problems
+    arrived = control_plane.points("r")
+    assert arrived["loss"] == [(step, 1.0) for step in range(30)]
+    assert [len(arrived[f"only {part}"]) for part in range(3)] == [10, 10, 10]
+    assert sorted(path for _, path in control_plane.artifacts) == ["file 0", "file 1", "file 2"]
+    assert any("is damaged at byte" in problem for problem in shipper.problems)
+
+
+def test_noise_of_any_kind_hides_no_record_behind_it():
+    chance = random.Random(3)
+    for _ in range(2000):
+        noise = chance.choice([chance.randbytes(chance.randrange(1, 90)), b"PN" * chance.randrange(1, 60), b"\0" * chance.randrange(1, 90)])
+        before, behind = (b"".join(pack_point(0, step, chance.random(), 1.0) for step in range(3)) for _ in range(2))
+        data, found = before + noise + behind, b""
+        while data:
+            good = whole_length(data, "points")
+            found += data[:good]
+            data = data[good or damage(data, "points") or len(data) :]
+        assert found == before + behind
+
+
+def test_a_record_whose_bits_were_flipped_is_passed_over(control_plane, spool):
+    recorder = Recorder(spool)
+    for step in range(10):
+        recorder.log({"loss": 1.0}, step)
+    path = f"{spool}/{recorder._spool.spool_id}.points"
+    content = bytearray(Path(path).read_bytes())
+    content[32 * 4 + 20] ^= 1
+    Path(path).write_bytes(content)
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert [step for step, _ in control_plane.points("r")["loss"]] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_a_server_that_lost_the_names_hears_them_again(control_plane, spool):
+    recorder = Recorder(spool)
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    recorder.log({"loss": 1.0}, 0)
+    assert shipper.ship_all(soon())
+    control_plane.files.clear()  # restored from a backup
+    recorder.log({"loss": 1.0}, 1)
+    assert shipper.ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(0, 1.0), (1, 1.0)]}
+
+
+def test_one_spool_that_is_refused_does_not_hold_up_the_others(control_plane, spool):
+    recorders = [Recorder(spool) for _ in range(3)]
+    for index, recorder in enumerate(recorders):
+        recorder.log({f"m{index}": 1.0}, 0)
+    control_plane.refused = min(recorder._spool.spool_id for recorder in recorders)
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    assert not shipper.ship_all(soon(0.5))
+    assert len(control_plane.points("r")) == 2
+    control_plane.refused = ""
+    assert shipper.ship_all(soon())
+    assert len(control_plane.points("r")) == 3
+
+
 def test_a_refusal_for_good_is_told_and_does_not_hold_up_the_end(control_plane, spool):
     Recorder(spool).log({"loss": 1.0}, 0)
     control_plane.faults = [403]
@@ -196,6 +271,7 @@ for step in range(10**9):
             process.kill()
             process.wait()
     assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert control_plane.early_points == 0
     arrived = control_plane.points("r")
     for index, output in enumerate(outputs):
         accepted = int(output.read_bytes().split(b"\n")[-2])

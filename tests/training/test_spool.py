@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from narf.training.recorder import Recorder
 from narf.training.spool import RECORD_BYTES, SpoolWriter, pack_point, read_events, unpack_points, verified_length
 
 points = st.tuples(
@@ -108,6 +109,26 @@ def test_a_full_disk_delays_records_and_keeps_their_order(tmp_path, small_disk):
     assert writer.flush()
     assert writer.append_points(pack_point(0, 25, 0.0, 1.0))
     assert [point.step for point in unpack_points(written(tmp_path))] == list(range(26))
+
+
+def test_no_point_is_safe_before_the_name_of_its_metric_is(tmp_path, small_disk):
+    recorder = Recorder(str(tmp_path))
+    recorder.note("x" * 400)  # no room for events any more, but for points
+    assert not recorder.log({"loss": 0.5}, 0)
+    assert written(tmp_path) == b"", "after a kill now, a point here could not be named"
+    small_disk()
+    assert recorder.flush()
+    assert recorder.log({"loss": 0.25}, 1)
+    assert [point.step for point in unpack_points(written(tmp_path))] == [0, 1]
+    assert [event["name"] for event in read_events(written(tmp_path, "events"))[0] if event["type"] == "key"] == ["loss"]
+
+
+def test_a_program_that_closes_every_descriptor_goes_on_recording(tmp_path):
+    writer = SpoolWriter(str(tmp_path))
+    writer.append_points(pack_point(0, 0, 0.0, 1.0))
+    os.close(writer._points._fd)
+    assert writer.append_points(pack_point(0, 1, 0.0, 1.0))
+    assert [point.step for point in unpack_points(written(tmp_path))] == [0, 1]
 
 
 def test_what_does_not_fit_into_memory_either_is_refused_and_counted(tmp_path, small_disk, monkeypatch):

@@ -228,8 +228,8 @@ class Recorder:
                 clean = f"{clean[: LONGEST_NAME - 9]}_{_short(str(name))}"
             if clean != name:
                 self.note(f"the metric {_text(name, 500)!r} is recorded as {clean!r}")
-            key = len(self._keys)
-            if not self._event("key", id=key, name=clean) and self.is_ended:
+            key, refused = len(self._keys), self._spool.refused
+            if not self._event("key", id=key, name=clean) and (self.is_ended or self._spool.refused > refused):
                 return -1
             if self._highwater is not None:
                 self._highwater.name(key, clean)

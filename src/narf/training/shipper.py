@@ -18,10 +18,12 @@ import urllib.parse
 from typing import Any
 
 try:
-    from narf.training.spool import read_events, verified_length
+    from narf.training.salvage import damage, passed_over, whole_length
+    from narf.training.spool import RECORD_BYTES, read_events
 except ImportError:  # run by its path, in an interpreter that knows nothing of Narf
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from narf.training.spool import read_events, verified_length
+    from narf.training.salvage import damage, passed_over, whole_length
+    from narf.training.spool import RECORD_BYTES, read_events
 
 BLOCK_BYTES = 1 << 20  # of one request; a multiple of the record size
 _TIMEOUT_SECONDS = 10.0
@@ -125,31 +127,51 @@ class Shipper:
     def _ship_file(self, spool_id: str, kind: str, end: int) -> tuple[bool, bool]:
         """(whether anything was delivered, whether all up to `end` that is whole was)."""
         name = f"{spool_id}.{kind}"
-        offset = int(self._state.get(name, 0))
-        delivered, corrections = False, 0
+        offset, passed = int(self._state.get(name, 0)), int(self._state.get(f"{name}.passed", 0))
+        delivered, corrections, named_again = False, 0, False
         block_bytes = BLOCK_BYTES
-        while offset < end:
-            block = _read(self._path(spool_id, kind), offset, min(block_bytes, end - offset))
-            whole = verified_length(block) if kind == "points" else read_events(block)[1]
+        while offset + passed < end:
+            block = _read(self._path(spool_id, kind), offset + passed, min(block_bytes, end - offset - passed))
+            whole = whole_length(block, kind)
             if whole == 0:
-                if kind == "events" and len(block) == block_bytes:
-                    block_bytes *= 2  # one event that is longer than a block
+                gap = damage(block, kind)
+                if not gap and len(block) == block_bytes:
+                    block_bytes *= 2  # one event that is longer than a block, or much damage
                     continue
-                break  # torn or corrupt: nothing after it is whole, or it is still being written
+                if gap or (len(block) >= RECORD_BYTES and kind == "points"):
+                    self._tell(f"{name} is damaged at byte {offset + passed}: {gap or len(block)} bytes are no records")
+                if not gap:
+                    break  # nothing after it is whole, or it is still being written
+                passed += gap
+                self._remember(f"{name}.passed", passed)
+                continue
             path = f"/api/v1/runs/{urllib.parse.quote(self.run_id, safe='')}/spools/{spool_id}/{kind}?offset={offset}"
             status, answer = self._request("POST", path, block[:whole])
             stored = _offset(answer)
             if status == 200 and stored is not None and stored > offset:
+                if stored > offset + whole:  # this shipper has forgotten what was sent
+                    passed = self._look_up_passed(spool_id, kind, stored)
                 offset, delivered, corrections = stored, True, 0
             elif status == 409 and stored is not None and stored != offset and corrections < 3:
+                passed = self._look_up_passed(spool_id, kind, stored)
                 offset, corrections = stored, corrections + 1
+            elif status == 409 and _code(answer) == "unknown_key" and not named_again:
+                # The server was restored from a backup: it hears the names again.
+                named_again = True
+                self._state[f"{spool_id}.events"] = self._state[f"{spool_id}.events.passed"] = 0
+                self._ship_events(spool_id)
+                continue
             else:
                 self._tell(f"the control plane refused {name} at offset {offset}: {status} {_sentence(answer)}")
-                if status in (401, 403, 404, 410, 422):  # no repetition will change its mind: do not hold up the end
-                    return delivered, True
-                raise ServerAway(f"status {status}")
+                # No repetition will change its mind about these: they do not hold up the end. Nothing holds up other files.
+                return delivered, status in (401, 403, 404, 410, 422) or named_again
             self._remember(name, offset)
         return delivered, True
+
+    def _look_up_passed(self, spool_id: str, kind: str, offset: int) -> int:
+        passed = passed_over(self._path(spool_id, kind), kind, offset)
+        self._remember(f"{spool_id}.{kind}.passed", passed)
+        return passed
 
     def _ship_artifacts(self, spool_id: str) -> tuple[bool, bool]:
         """Upload, in order, the artifacts that the events name. One that fails does not hold up those after it for ever."""
@@ -159,24 +181,25 @@ class Shipper:
         delivered = False
         while offset < end:
             block = _read(self._path(spool_id, "events"), offset, end - offset)
-            if b'"artifact"' not in block:
-                offset += read_events(block)[1]
-                self._remember(name, offset)
-                break
-            before = offset
-            for line in block.split(b"\n")[:-1]:
-                event = _parse(line)
-                if event is None:
-                    return delivered, True
+            used = read_events(block)[1]
+            if used == 0:
+                gap = damage(block, "events")
+                if gap == 0:
+                    break
+                offset += gap
+                continue
+            for line in block[:used].split(b"\n")[:-1] if b'"artifact"' in block else ():
+                event = _parse(line) or {}
                 if event.get("type") == "artifact":
                     sent, done = self._upload(event)
                     delivered = delivered or sent
                     if not done:
                         return delivered, False
+                    self._remember(name, offset + len(line) + 1)
                 offset += len(line) + 1
-                self._remember(name, offset)
-            if offset == before:
-                break
+                used -= len(line) + 1
+            offset += used
+            self._remember(name, offset)
         return delivered, True
 
     def _upload(self, event: dict[str, Any]) -> tuple[bool, bool]:
@@ -288,6 +311,10 @@ def _offset(answer: bytes) -> int | None:
     content = _parse(answer)
     offset = content.get("offset") if content else None
     return offset if isinstance(offset, int) and offset >= 0 else None
+
+
+def _code(answer: bytes) -> str:
+    return str((_parse(answer) or {}).get("code"))
 
 
 def _sentence(answer: bytes) -> str:

@@ -82,25 +82,30 @@ class AppendFile:
     """A file that only grows by whole records, whatever the disk does.
 
     While the disk is full, records wait in memory (`_BACKLOG_BYTES` at most; what comes after that is refused) and are written
-    in order once there is room. A write never blocks longer than the system call. Not locked: the owner does that.
+    in order once there is room. A write never blocks longer than the system call. What waits in `first` is written before anything
+    here: a point whose key's event was never written could not be named. Not locked: the owner does that.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, first: AppendFile | None = None) -> None:
         self.path = path
+        self._first = first
         self.refused = 0  # records dropped because disk and backlog were full
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = self._open()
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._retry_at = 0.0
 
     def append(self, record: bytes) -> bool:
         """Whether `record` is on disk now. If not, it waits in memory or was refused."""
-        if self._backlog and not self._drain():
+        first = self._first
+        if (self._backlog or (first is not None and first._backlog)) and not self._drain():
             return self._keep(record)
         return self._write(record) or self._keep(record)
 
     def flush(self) -> bool:
         """Try to write what waits in memory; whether nothing waits any more."""
+        if self._first is not None:
+            self._first._retry_at = 0.0
         self._retry_at = 0.0
         return self._drain()
 
@@ -110,10 +115,16 @@ class AppendFile:
             os.close(self._fd)
             self._fd = -1
 
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
     def _write(self, record: bytes) -> bool:
         try:
             written = os.write(self._fd, record)
         except OSError as error:
+            if error.errno == errno.EBADF and self._fd >= 0:  # the program has closed what it did not open, as daemons do
+                self._fd = self._open()
+                return self._write(record)
             if error.errno not in _FULL:
                 raise
             return False
@@ -125,7 +136,7 @@ class AppendFile:
 
     def _drain(self) -> bool:
         now = time.monotonic()
-        if now < self._retry_at:
+        if now < self._retry_at or (self._first is not None and not self._first._drain()):
             return False
         while self._backlog:
             if not self._write(self._backlog[0]):
@@ -192,5 +203,5 @@ class SpoolWriter:
             os.makedirs(self.folder, exist_ok=True)
             self.spool_id = os.urandom(8).hex()
             self._events = AppendFile(os.path.join(self.folder, self.spool_id + ".events"))
-            self._points = AppendFile(os.path.join(self.folder, self.spool_id + ".points"))
+            self._points = AppendFile(os.path.join(self.folder, self.spool_id + ".points"), first=self._events)
         return self._points, self._events

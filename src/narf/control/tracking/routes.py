@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import tempfile
 import zlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from mlflow.entities import Run
 from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from narf.control.access.caller import caller
@@ -366,6 +368,15 @@ def _step(step: int | None) -> int | None:
     return None if step is None else max(-(1 << 63), min((1 << 63) - 1, step))
 
 
+async def _received(request: Request) -> AsyncIterator[bytes]:
+    """The body, piece by piece. A sender that is gone before its end gets an answer that nobody hears, and is no mistake of ours."""
+    try:
+        async for block in request.stream():
+            yield block
+    except ClientDisconnect:
+        raise BadInput("The sender was gone before the end of the body.", code="cut_off") from None
+
+
 async def _shipped(request: Request) -> bytes:
     """The body, decompressed if it is gzip; never more than `MOST_SHIPPED`."""
     encoding = request.headers.get("content-encoding", "").lower()
@@ -373,7 +384,7 @@ async def _shipped(request: Request) -> bytes:
         raise BadInput(f"The encoding {encoding[:40]!r} is not read.", remedy="Send gzip or plain bytes.")
     inflate = zlib.decompressobj(31) if encoding == "gzip" else None
     parts, size = [], 0
-    async for block in request.stream():
+    async for block in _received(request):
         if inflate is not None:
             try:
                 block = inflate.decompress(block, MOST_SHIPPED - size + 1)

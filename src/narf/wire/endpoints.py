@@ -47,6 +47,12 @@ class DeployIn(EndpointChange):
     name: Annotated[str, Field(max_length=63)] = ""
 
 
+class ShareIn(BaseModel):
+    """Percent of the traffic for the canary."""
+
+    share: int
+
+
 class RollBackIn(BaseModel):
     to: Annotated[int, Field(ge=1, le=10**9)] | None = None
 

@@ -103,6 +103,21 @@ def test_a_good_canary_is_promoted_step_by_step(served):
     assert "promote" in {event["kind"] for event in served.endpoint("good")["events"]}
 
 
+def test_the_share_of_a_running_canary_is_set_by_hand_and_the_rollout_goes_on_from_there(served):
+    ids = canary(served, "steered")
+    for wrong, field in ((0, "share"), (100, "share")):
+        answer = served.http.post("/api/v1/endpoints/steered/share", json={"share": wrong})
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+    shown = served.http.post("/api/v1/endpoints/steered/share", json={"share": 30}).json()
+    assert roles(shown) == {1: ("active", 70.0), 2: ("active", 30.0)}
+    assert (shown["canary"], shown["canary_step"]) == ([30, 50], 0)
+    assert served.http.post("/api/v1/endpoints/steered/share", json={"share": 60}).json()["canary"] == [60]
+    served.report("steered", concurrency=1, revisions={ids[1]: answers(90), ids[2]: answers(30)})
+    served.look(5)
+    assert roles(served.endpoint("steered")) == {1: ("retired", 0.0), 2: ("active", 100.0)}
+    assert served.http.post("/api/v1/endpoints/steered/share", json={"share": 30}).status_code == 409
+
+
 def test_a_canary_with_errors_is_rolled_back_and_the_webhook_told(served):
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer

@@ -2175,6 +2175,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/endpoints/{endpoint}/share": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Share
+         * @description This percentage of the traffic to the canary now; it is judged anew, and goes on to the steps above it.
+         */
+        post: operations["share_api_v1_endpoints__endpoint__share_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/endpoints/{endpoint}/predict": {
         parameters: {
             query?: never;
@@ -4415,6 +4435,14 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+        };
+        /**
+         * ShareIn
+         * @description Percent of the traffic for the canary.
+         */
+        ShareIn: {
+            /** Share */
+            share: number;
         };
         /**
          * SignIn
@@ -10178,6 +10206,41 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    share_api_v1_endpoints__endpoint__share_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                endpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShareIn"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {

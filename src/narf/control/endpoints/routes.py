@@ -33,6 +33,7 @@ from narf.wire.endpoints import (
     ReplicaOut,
     RevisionOut,
     RollBackIn,
+    ShareIn,
 )
 from narf.wire.page import Page
 
@@ -46,6 +47,7 @@ RULES: Rules = {
     ("DELETE", _ONE): of("endpoint", _DEVELOPER),
     ("POST", _ONE + "/rollback"): of("endpoint", _DEVELOPER),
     ("POST", _ONE + "/promote"): of("endpoint", _DEVELOPER),
+    ("POST", _ONE + "/share"): of("endpoint", _DEVELOPER),
     ("POST", _ONE + "/predict"): of("endpoint", _DEVELOPER, workload_may=True),
     ("GET", _ONE + "/schema"): of("endpoint", _VIEWER),
     ("GET", _ONE + "/traffic"): of("endpoint", _VIEWER),
@@ -121,6 +123,11 @@ def router(
     def promote(endpoint: str, principal: Principal = Depends(caller)) -> EndpointOut:
         """All traffic to the canary now."""
         return out(endpoints.promote(endpoints.endpoint(endpoint).id, by=principal.user))
+
+    @routes.post("/endpoints/{endpoint}/share", response_model=EndpointOut)
+    def share(endpoint: str, body: ShareIn, principal: Principal = Depends(caller)) -> EndpointOut:
+        """This percentage of the traffic to the canary now; it is judged anew, and goes on to the steps above it."""
+        return out(endpoints.set_share(endpoints.endpoint(endpoint).id, body.share, by=principal.user))
 
     @routes.post("/endpoints/{endpoint}/predict")
     async def predict(endpoint: str, request: Request) -> Response:

@@ -256,6 +256,34 @@ class EndpointService:
         self.changed()
         return self.detail(endpoint_id)
 
+    def set_share(self, endpoint_id: str, share: int, *, by: str) -> Detail:
+        """Give a canary this percentage of the traffic now. It is judged anew at it, and then goes on to the steps above it.
+
+        Raises:
+            Conflict: there is no canary. BadInput: not between 0 and 100.
+        """
+        if not 0 < share < 100:
+            raise BadInput(f"{share} is no share of a canary.", remedy="Give 1 to 99; promote it or roll it back instead.", field="share")
+        with self.lock:
+            endpoint = self.endpoint(endpoint_id)
+            if endpoint.step_began is None:
+                raise Conflict(f"Endpoint {endpoint.name!r} has no canary.")
+            old, *_, new = [r for r in self.revisions(endpoint_id) if r.role is Role.ACTIVE]
+            steps = [step for step in endpoint.rollout.get("steps", ()) if step != share]
+            before = [step for step in steps[: endpoint.step] if step < share]
+            rollout = endpoint.rollout | {"steps": [*before, share, *(step for step in steps if step > share)]}
+            now = self._now()
+            with self._database.write() as connection:
+                store.change_revision(connection, new.id, weight=float(share))
+                store.change_revision(connection, old.id, weight=100.0 - share)
+                store.change_endpoint(connection, endpoint_id, rollout=rollout, step=len(before), step_began=now)
+                store.add_event(
+                    connection, endpoint_id, now, "rollout", f"Revision {new.number} takes {share} % of the traffic: set by hand.", by
+                )
+                record(connection, now, by, "set_share", "endpoint", endpoint.name, project=endpoint.project, share=share)
+        self.changed()
+        return self.detail(endpoint_id)
+
     def _end_canary(self, connection: Any, endpoint: Endpoint, revisions: Sequence[Revision], *, failed: str = "") -> None:
         """All traffic back to the older of the two. failed: it was judged bad, and why."""
         active = [r for r in revisions if r.role is Role.ACTIVE]

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,6 @@ import pytest
 from narf.control.data.lineage import Direction, Edge, Node, NodeKind
 from narf.control.data.sources import ImportState
 from narf.control.database import Database
-from narf.control.schema import upgrade
 from narf.data.catalogue import FileCatalogue, Registered, Registration
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
@@ -187,71 +182,6 @@ def test_each_registration_arrives_once_and_in_order_however_often_delivery_fail
     for name in "ab":
         found = sorted((data.catalogue._folder / "model" / name).glob("*.json"))
         assert [path.stem.split("-")[1] for path in found] == [key for key in keys if key[0] == name]
-
-
-def test_killed_at_any_moment_an_import_leaves_nothing_half_and_goes_on(tmp_path: Path, clock: Callable[[], datetime]) -> None:
-    """A process imports and is killed, again and again; then one is left to finish. Exactly one whole version is there."""
-    url = f"sqlite:///{tmp_path / 'narf.db'}"
-    database = Database(url)
-    upgrade(database)
-    conftest = Path(__file__).with_name("conftest.py")
-    # Imports the modules once, then forks a worker for each line it reads, kills it after so many seconds (negative: never), and prints how it ended.
-    program = f"""
-import importlib.util, os, signal, sys, time
-from datetime import UTC, datetime
-from pathlib import Path
-spec = importlib.util.spec_from_file_location("fixtures", {str(conftest)!r})
-fixtures = importlib.util.module_from_spec(spec); sys.modules["fixtures"] = fixtures; spec.loader.exec_module(fixtures)
-from narf.control.database import Database
-import narf.data.importing, narf.data.profiling, pyiceberg.catalog.sql
-now = lambda: datetime.now(UTC)
-for line in sys.stdin:
-    worker = os.fork()
-    if not worker:
-        data = fixtures.build(Database({url!r}), Path({str(tmp_path)!r}), now)
-        while data.imports.pass_once(now()): pass
-        os._exit(0)
-    if float(line) >= 0:
-        time.sleep(float(line))  # the moment of the kill is what is being varied
-        os.kill(worker, signal.SIGKILL)  # it cannot be another's number: nobody has waited for it yet
-    print(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]), flush=True)
-"""
-    from narf.control.data.sources import Request
-    from narf.control.projects.store import Project, add_project
-    from narf.data.sources.connector import Selection
-
-    with database.write() as connection:
-        add_project(connection, Project(name="default", description="", department="default", created_at=clock()))
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("data_fixtures", conftest)
-    assert spec is not None and spec.loader is not None
-    fixtures = importlib.util.module_from_spec(spec)
-    sys.modules["data_fixtures"] = fixtures
-    spec.loader.exec_module(fixtures)
-    data = fixtures.build(database, tmp_path, clock)
-    data.sources.add("default", "cards", "sqlite", {"path": str(make_database(tmp_path / "cards.db", 400_000))}, by=ADMIN)
-    asked = data.sources.start("default", "cards", "cards", Request(selection=Selection(table="cards")), by="ada")
-    rng = random.Random(1)
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forker:
-        assert forker.stdin is not None and forker.stdout is not None
-
-        def work(kill_after: float | None) -> int:
-            assert forker.stdin is not None and forker.stdout is not None
-            print(-1 if kill_after is None else kill_after, file=forker.stdin, flush=True)
-            return int(forker.stdout.readline())
-
-        for _ in range(6):
-            work(rng.uniform(0.0, 1.0))
-            found = data.datasets.versions("default", "cards") if data.datasets.datasets("default") else []
-            assert len(found) <= 1 and all(data.datasets.verify(version) == [] for version in found)
-        assert work(None) == 0
-        forker.stdin.close()
-    ended = data.sources.find_import(asked.id)
-    (version,) = data.datasets.versions("default", "cards")
-    assert (ended.state, ended.version, version.rows) == (ImportState.SUCCEEDED, 1, 400_000)
-    assert version.iceberg is not None and version.iceberg["snapshot_id"]
-    database.close()
 
 
 def test_two_who_publish_at_once_both_get_a_version(data: Any) -> None:

@@ -9,7 +9,7 @@ import typer
 from narf.cli import output
 from narf.cli.data import Json, Project, path_of, patiently, print_columns, print_preview
 from narf.client.connection import connect
-from narf.domain.errors import BadInput
+from narf.domain.errors import BadInput, NarfError
 
 app = typer.Typer(
     help="Places data comes from.", pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False, no_args_is_help=True
@@ -37,7 +37,11 @@ def add(
         given[key] = value
     with connect() as connection:
         made = connection.put(path_of(project, "sources", name), {"kind": kind, "options": given, "description": description})
-        said = patiently(connection, "POST", path_of(project, "sources", name, "test"))["detail"] if test else ""
+        try:
+            said = patiently(connection, "POST", path_of(project, "sources", name, "test"))["detail"] if test else ""
+        except NarfError:
+            output.say(f"source {name} is set up, but does not work yet:")
+            raise
     if as_json:
         output.print_json(made)
         return

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from narf.data.folder import matches, no_space
-from narf.data.manifest import FileEntry, Manifest, Profile, check_path, make_manifest
+from narf.data.manifest import FileEntry, Manifest, Profile, check_apart, check_path, make_manifest
 from narf.data.objects import Incoming, ObjectStore
 from narf.data.sources.connector import Connector, RemoteFile, Selection
 from narf.data.statistics import TableStatistics
@@ -70,10 +70,12 @@ def import_files(connector: Connector, selection: Selection, objects: ObjectStor
     """
     base = selection.path.strip("/")
     wanted: list[tuple[str, RemoteFile]] = []
-    for remote in connector.list_files(selection.path):
-        path = _below(base, remote.path)
-        if not selection.pattern or matches(path, selection.pattern):
-            wanted.append((check_path(path), remote))
+    with _named(connector):
+        for remote in connector.list_files(selection.path):
+            path = _below(base, remote.path)
+            if not selection.pattern or matches(path, selection.pattern):
+                wanted.append((check_path(path), remote))
+        check_apart(path for path, _ in wanted)
 
     def bring(remote: RemoteFile) -> str:
         digest = fetched.digest_of(remote)
@@ -193,6 +195,18 @@ def _fetch(connector: Connector, remote: RemoteFile, objects: ObjectStore) -> st
 def _mark_like(before: RemoteFile, after: RemoteFile) -> str:
     """Lists and look-ups of one service may word the same mark differently (quotes around an ETag)."""
     return after.mark if not before.mark or before.mark.strip('"') == after.mark.strip('"') else before.mark
+
+
+@contextmanager
+def _named(connector: Connector) -> Iterator[None]:
+    """What is wrong with a file's name is said with the source's: an object store allows names that a disk does not."""
+    try:
+        yield
+    except BadInput as error:
+        if error.code not in ("bad_path", "path_twice"):
+            raise
+        remedy = "Choose files with a path and a pattern so that it is left out, or rename it at the source."
+        raise BadInput(f"The source {connector.name!r}: {error.sentence}", remedy=remedy, code=error.code) from error
 
 
 @contextmanager

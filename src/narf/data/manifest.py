@@ -80,22 +80,28 @@ def make_manifest(files: Iterable[FileEntry]) -> Manifest:
     entries = tuple(sorted(files, key=lambda entry: entry.path))
     if not entries:
         raise BadInput("There are no files to make a version of.", remedy="Check the path: the folder is empty, or nothing matches.")
-    seen: set[str] = set()
-    folders: set[str] = set()
     for entry in entries:
         check_path(entry.path)
         if not isinstance(entry.size, int) or entry.size < 0 or not _DIGEST.fullmatch(str(entry.sha256)):
             raise BadInput(f"The entry of {entry.path!r} has no valid size and SHA-256.", field="files")
-        if entry.path in seen:
-            raise BadInput(f"Two files are named {entry.path!r}.", remedy="A path may stand once in a version.", field="files")
-        seen.add(entry.path)
-        parent = entry.path.rpartition("/")[0]
+    check_apart(entry.path for entry in entries)
+    return Manifest(entries)
+
+
+def check_apart(paths: Iterable[str]) -> None:
+    """Raises BadInput: two of these paths are the same, or one is also a folder of another."""
+    seen: set[str] = set()
+    folders: set[str] = set()
+    for path in paths:
+        if path in seen:
+            raise BadInput(f"Two files are named {path!r}.", remedy="A path may stand once in a version.", field="files", code="path_twice")
+        seen.add(path)
+        parent = path.rpartition("/")[0]
         while parent and parent not in folders:
             folders.add(parent)
             parent = parent.rpartition("/")[0]
     if both := seen & folders:
-        raise BadInput(f"{min(both)!r} is a file and a folder at once.", field="files")
-    return Manifest(entries)
+        raise BadInput(f"{min(both)!r} is a file and a folder at once.", field="files", code="path_twice")
 
 
 def check_path(path: str) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,12 @@ class TestFolder(FileConnectorContract):
     def connector(self, contract_folder: Path) -> Connector:
         return opened("folder", {"path": str(contract_folder)})
 
+    def test_a_link_that_leads_out_is_said_with_the_source(self, tmp_path: Path) -> None:
+        (tmp_path / "out").symlink_to("/etc/hostname")
+        with pytest.raises(BadInput, match=r"the-source.*'out' leads out of the folder") as refused:
+            opened("folder", {"path": str(tmp_path)}).list_files()
+        assert refused.value.code == "link_outside" and refused.value.remedy
+
     @pytest.mark.parametrize("path", ["../etc/passwd", "/../../etc/passwd"])
     def test_a_path_that_leads_out_is_refused(self, connector: Connector, path: str) -> None:
         with pytest.raises(BadInput):
@@ -99,6 +105,34 @@ def test_http_reads_the_files_it_is_told(contract_folder: Path) -> None:
             list(connector.list_files())
         with pytest.raises(BadInput, match=r"nowhere\.txt"):
             list(connector.list_files("nowhere.txt"))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_unreachable_web_server_is_said() -> None:
+    with pytest.raises(Unavailable, match=r"the-source.*cannot be reached"):
+        opened("http", {"endpoint": "http://127.0.0.1:9"}).test()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_web_server_that_refuses_the_token_is_said_without_it(status: int) -> None:
+    class Guarded(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(404 if self.headers.get("Authorization") == "Bearer right-token-value" else status)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        options = {"endpoint": f"http://127.0.0.1:{server.server_address[1]}", "token": "secret:T"}
+        assert opened("http", options, secrets={"T": "right-token-value"}).test()
+        with pytest.raises(BadInput, match=r"the-source.*refuses the credentials") as refused:
+            opened("http", options, secrets={"T": "wrong-token-value"}).test()
+        assert "wrong-token-value" not in str(refused.value)
     finally:
         server.shutdown()
         server.server_close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, cast
@@ -15,6 +16,7 @@ from narf.domain.errors import BadInput, NarfError
 
 _TIMEOUT_SECONDS, _RETRIES = 20.0, 3
 _LOOK = 1_000
+_WORDED = re.compile(r'message: "((?:[^"\\]|\\.)+)"')  # what a service said, within opendal's debugging text
 # They have no common parent but Exception (opendal 0.47).
 _ERRORS = tuple(kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
@@ -116,6 +118,8 @@ class FileConnector(Lacking):
                 raise gone(self.name, self._place()) from error
             raise BadInput(f"The source {self.name!r} is set up wrongly: {self._said(error)}", remedy="Correct its options.") from error
         except _ERRORS as error:
+            if "status: 401" in str(error):  # of a web server, which opendal has no word for
+                raise refused(self.name, "it answers 401, not authorised.") from error
             raise unreachable(self.name, self._said(error)) from error
 
     def _of_stream(self, said: str, path: str) -> NarfError:
@@ -129,6 +133,8 @@ class FileConnector(Lacking):
     def _said(self, error: Exception) -> str:
         """What a person needs of opendal's long message."""
         text = scrubbed(str(error), self._secrets)
+        if worded := _WORDED.search(text):
+            return worded[1][:300].rstrip(".") + "."
         message = text.split("=> ", 1)[-1].splitlines()[0] if "=> " in text else text.splitlines()[0]
         source = [line.strip() for line in text.splitlines() if "error sending request" in line or "onnect" in line or "dns" in line]
         return (source[-1] if source else message)[:300].rstrip(".") + "."
@@ -159,8 +165,11 @@ class HttpConnector(FileConnector):
     scheme = "http"
 
     def test(self) -> str:
-        with self._errors(""), suppress(exceptions.NotFound, exceptions.IsADirectory):
-            self._operator.stat("")  # that it answers is all that can be asked of it
+        silent: tuple[type[Exception], ...] = (exceptions.NotFound, exceptions.IsADirectory)
+        if not any(self._options.get(option) for option in ("username", "password", "token")):
+            silent = (*silent, exceptions.PermissionDenied)  # many forbid what is not there
+        with self._errors(""), suppress(*silent):
+            self._operator.stat("robots.txt")  # any file: that it answers is all that can be asked. (The root is not asked for at all.)
         return "The server answers. Name a file to see it."
 
     def list_files(self, path: str = "") -> Iterator[RemoteFile]:

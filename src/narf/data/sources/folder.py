@@ -26,7 +26,11 @@ class FolderConnector(Lacking):
         if not self._root.is_dir():
             raise gone(self.name, f"folder {str(self._root)!r}")
         wanted = path.strip("/")
-        found = [_remote(one) for one in scan(self._root) if not wanted or one.path == wanted or one.path.startswith(wanted + "/")]
+        try:
+            inside = scan(self._root)
+        except BadInput as error:
+            raise BadInput(f"The source {self.name!r}: {error.sentence}", remedy=error.remedy, code=error.code) from error
+        found = [_remote(one) for one in inside if not wanted or one.path == wanted or one.path.startswith(wanted + "/")]
         if wanted and not found:
             raise gone(self.name, f"files below {wanted!r}")
         return iter(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ import pyarrow as pa
 from narf.data.sources.connector import TABLES, Lacking, Selection, gone, refused, scrubbed, unreachable
 from narf.data.sources.files import s3_file_io
 from narf.domain.errors import BadInput, NarfError
+
+_REASON = re.compile(r"\[Errno -?\d+\] ([^\"')\]]+)")
 
 
 class IcebergConnector(Lacking):
@@ -91,7 +94,10 @@ class IcebergConnector(Lacking):
             raise BadInput(f"The source {self.name!r}: {self._said(error)}", remedy="Check the table and the options.") from error
 
     def _said(self, error: Exception) -> str:
-        return scrubbed(str(error).splitlines()[0] if str(error) else type(error).__name__, self._secrets)[:300]
+        text = str(error)
+        if "Max retries exceeded" in text and (reason := _REASON.search(text)):
+            return f"{reason[1]}."
+        return scrubbed(text.splitlines()[0] if text else type(error).__name__, self._secrets)[:300]
 
 
 def _with_driver(uri: str) -> str:

@@ -134,8 +134,9 @@ def build(settings: Settings, url: str) -> Platform:
     loops: dict[str, ReconcilerLoop] = {}
 
     def wake() -> None:
-        for loop in loops.values():
-            loop.wake()
+        """A workload, model or endpoint has changed: those that decide from them look at once."""
+        for name in {"admission", "progress", "studies", "packaging", "endpoints"} & loops.keys():
+            loops[name].wake()
 
     local = LocalBackend(
         home, simulate_gpus=settings.simulate_gpus, on_change=wake, preload=PRELOAD if settings.preload is None else settings.preload
@@ -152,9 +153,9 @@ def build(settings: Settings, url: str) -> Platform:
     data = DatasetService(database, home / "data", now, register_table=tables.register)
     lineage = Lineage(database, now)
     outbox = CatalogueOutbox(database, FileCatalogue(home / "catalogue"))
-    data.registered = wake
+    data.registered = lambda: loops[outbox.name].wake()
     sources = SourceService(database, data, secrets.value, now)
-    sources.wake = wake
+    sources.wake = lambda: loops[ImportReconciler.name].wake()
     imports = ImportReconciler(database, sources, data, now)
     workloads = WorkloadService(database, runs, data, backends, now)
     tracked.workloads = workloads

@@ -68,6 +68,19 @@ class Tracking:
         with self.store.engine.connect() as connection:
             return _text(connection.execute(select(t.value).where(t.run_uuid == run_id, t.key == key)).scalar())
 
+    def place_of_run(self, run_id: str) -> tuple[str, str]:
+        """Its experiment's id and where its artifacts lie; neither ever changes.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        r = tables.runs.c
+        with self.store.engine.connect() as connection:
+            row = connection.execute(select(r.experiment_id, r.artifact_uri).where(r.run_uuid == run_id)).first()
+        if row is None:
+            raise NotFound("run", run_id)
+        return str(row.experiment_id), str(row.artifact_uri)
+
     # -- runs
 
     def experiment(self, project: str, name: str = "") -> str:

@@ -51,7 +51,7 @@ class RunRecords:
 
     def experiment_of(self, run_id: str) -> str:
         """The id of the run's experiment in MLflow."""
-        return str(self._tracking.run(run_id).info.experiment_id)
+        return self._tracking.place_of_run(run_id)[0]
 
     def start_run(self, run_id: str) -> None:
         self._tracking.start_run(run_id)
@@ -145,7 +145,7 @@ class RunService:
         self.artifacts.delete(self._uri(run_id), path)
 
     def _uri(self, run_id: str) -> str:
-        return str(self.tracking.run(run_id).info.artifact_uri)
+        return self.tracking.place_of_run(run_id)[1]
 
     def _recorded(self, run: Run) -> Recorded:
         datasets: dict[str, str] = {}

@@ -6,6 +6,7 @@ import atexit
 import functools
 import importlib
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,6 +45,14 @@ def report(hook: str, error: BaseException) -> None:
     recorder = recorders.current()
     if recorder is not None:
         recorder.report(f"hook {hook}", f"narf: the {hook} hook failed and the run goes on without it: {type(error).__name__}: {error}")
+
+
+forwarding: set[int] = set()  # threads in which Lightning hands to the user's own loggers what is recorded already
+
+
+def is_forwarded() -> bool:
+    """Whether what a logger of the user's is given now was recorded where it was made."""
+    return bool(forwarding) and threading.get_ident() in forwarding
 
 
 def guarded(hook: str) -> Callable[[Function], Function]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 import time
 import weakref
 from types import ModuleType
 from typing import Any
 
 from narf.training import recorder as recorders
-from narf.training.hooks import guarded, report, torch_loop
+from narf.training.hooks import forwarding, guarded, report, torch_loop
 from narf.training.hooks.arguments import record
 from narf.training.hooks.lightning_checkpoints import declare_checkpoints
 from narf.training.imports import when_imported
@@ -208,6 +209,7 @@ def _patch(name: str, module: ModuleType) -> None:
             (loggers, "on_batch_start", _on_batch_start(loggers.on_batch_start)),
             (loggers, "on_batch_end", _on_batch_end(loggers.on_batch_end)),
             (loggers, "on_epoch_end", _on_epoch_end(loggers.on_epoch_end)),
+            (loggers, "log_metrics", _forward(loggers.log_metrics)),
             (loggers, "update_eval_epoch_metrics", _on_evaluation_end(loggers.update_eval_epoch_metrics)),
             (automatic, "run", _optimize(automatic.run)),
             (manual, "run", _optimize(manual.run)),
@@ -298,6 +300,21 @@ def _on_evaluation_end(original: Any) -> Any:
         return result
 
     return update_eval_epoch_metrics
+
+
+def _forward(original: Any) -> Any:
+    """Lightning gives the user's loggers what was recorded here already: their hooks must not record it again."""
+
+    @functools.wraps(original)
+    def log_metrics(self: Any, *arguments: Any, **named: Any) -> Any:
+        thread = threading.get_ident()
+        forwarding.add(thread)
+        try:
+            return original(self, *arguments, **named)
+        finally:
+            forwarding.discard(thread)
+
+    return log_metrics
 
 
 def _optimize(original: Any) -> Any:

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from narf.training import recorder as recorders
-from narf.training.hooks import guarded
+from narf.training.hooks import guarded, is_forwarded
 from narf.training.imports import when_imported
 
 _own: _OwnRun | None = None
@@ -41,12 +41,16 @@ class _OwnRun:
     def metric(self, metric: Any) -> None:
         self.metrics[metric.key] = metric
         timestamp = metric.timestamp / 1000 if metric.timestamp else None
+        if is_forwarded():
+            return
         self.recorder.log({metric.key: metric.value}, int(metric.step or 0), timestamp)
 
     def batch(self, metrics: Any, params: Any, tags: Any) -> None:
         grouped: dict[tuple[int, int], dict[str, Any]] = {}
         for metric in metrics:
             self.metrics[metric.key] = metric
+            if is_forwarded():
+                continue
             values = grouped.setdefault((int(metric.step or 0), int(metric.timestamp or 0)), {})
             if metric.key in values:
                 self.recorder.log({metric.key: metric.value}, int(metric.step or 0), (metric.timestamp or 0) / 1000 or None)
@@ -120,6 +124,8 @@ def install() -> None:
     when_imported("mlflow.tracking._tracking_service.utils", _patch_addresses)
     when_imported("mlflow.tracking.fluent", _patch_fluent)
     when_imported("sklearn.base", _patch_sklearn)
+    for lightning in ("lightning.pytorch", "pytorch_lightning"):
+        when_imported(f"{lightning}.loggers.mlflow", _patch_lightning_logger)
     for library in ("xgboost", "lightgbm"):
         when_imported(library, functools.partial(_autolog_library, library))
 
@@ -238,7 +244,8 @@ def _patch_client(module: ModuleType) -> None:
 
 @guarded("mlflow")
 def _also_metric(own: _OwnRun, key: str, value: Any, timestamp: Any = None, step: Any = None, *_: Any, **__: Any) -> None:
-    own.recorder.log({key: value}, int(step or 0), timestamp / 1000 if timestamp else None)
+    if not is_forwarded():
+        own.recorder.log({key: value}, int(step or 0), timestamp / 1000 if timestamp else None)
 
 
 @guarded("mlflow")
@@ -265,6 +272,21 @@ def _take_artifacts(recorder: recorders.Recorder, path: str, folder: str) -> Non
         for file in files:
             whole = os.path.join(parent, file)
             recorder.artifact(whole, "/".join(part for part in (folder, os.path.relpath(whole, path)) if part))
+
+
+def _patch_lightning_logger(module: ModuleType) -> None:
+    """Lightning's logger makes a run of its own unless it is given one; where the server is ours, it is given ours."""
+    logger: Any = module.MLFlowLogger
+    original = logger.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        own = _own
+        if own is not None and own.run_id and self._run_id is None and str(self._tracking_uri).rstrip("/") == own.url:
+            self._run_id = own.run_id
+
+    logger.__init__ = init
 
 
 # -- autologging ----------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from narf.training import recorder as recorders
-from narf.training.hooks import guarded
+from narf.training.hooks import guarded, is_forwarded
 from narf.training.hooks.arguments import record
 from narf.training.imports import when_imported
 
@@ -37,7 +37,7 @@ def _patch(module: ModuleType) -> None:
 def _and_take(original: Any, take: Any) -> Any:
     @functools.wraps(original)
     def add(self: Any, *arguments: Any, **named: Any) -> Any:
-        if recorders.current() is not None:
+        if recorders.current() is not None and not is_forwarded():
             take(*arguments, **named)
         return original(self, *arguments, **named)
 
@@ -53,6 +53,8 @@ def _log(name: str, value: Any, step: Any, when: Any = None) -> None:
 
 
 def _scalar(tag: str, scalar_value: Any, global_step: Any = None, walltime: Any = None, *_: Any, **__: Any) -> None:
+    if tag == "hp_metric" and type(scalar_value) is int and scalar_value == -1:
+        return  # what Lightning's logger puts where its page of hyper-parameters wants a metric
     _log(tag, scalar_value, global_step, walltime)
 
 

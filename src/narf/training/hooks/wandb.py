@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from narf.training import recorder as recorders
-from narf.training.hooks import guarded
+from narf.training.hooks import guarded, is_forwarded
 from narf.training.hooks.arguments import record
 from narf.training.imports import when_imported
 
@@ -42,7 +42,8 @@ def _patch_run(module: ModuleType) -> None:
     def log_and_record(self: Any, data: Any, step: Any = None, *arguments: Any, **named: Any) -> Any:
         at = step if step is not None else getattr(self, "step", 0)
         result = log(self, data, step, *arguments, **named)
-        _record(data, at)
+        if not is_forwarded():
+            _record(data, at)
         return result
 
     @functools.wraps(finish)
@@ -56,7 +57,7 @@ def _patch_run(module: ModuleType) -> None:
 def _patch_config(module: ModuleType) -> None:
     config: Any = module.Config
     # Every way to change a configuration passes one of these.
-    for name in ("update", "setdefaults", "__setitem__", "update_locked"):
+    for name in ("update", "setdefaults", "__setitem__", "__setattr__", "update_locked"):
         original = getattr(config, name, None)
         if original is not None:
             setattr(config, name, _then_record(original))

@@ -42,7 +42,7 @@ def materialise(version_id: str, manifest: Callable[[], Manifest], objects: Obje
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(building, place)
     except NotFound as error:
-        raise Unavailable("Files of this version are lost from the object store.", remedy="Import the data again.") from error
+        raise lost_files("this version") from error
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and place.is_dir():
             return place  # another was first
@@ -86,6 +86,24 @@ def remove_tree(place: Path) -> None:
     shutil.rmtree(place)
 
 
+def lost_files(version: str) -> Unavailable:
+    return Unavailable(
+        f"Files of {version} are lost from the object store, or were found damaged.", remedy="Import the same data again: that mends it."
+    )
+
+
+def forget(folders: Path, version_id: str) -> None:
+    """Take the folder of a version away, if it is there: the next who asks gets it made again."""
+    place, going = folder_of(folders, version_id), folders / "building" / secrets.token_hex(8)
+    going.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.chmod(place, 0o755)  # to move a folder is to write in it
+        os.replace(place, going)  # nobody finds it half deleted
+    except FileNotFoundError:
+        return
+    remove_tree(going)
+
+
 def forget_unused(folders: Path, *, older_than: float, dry_run: bool = False) -> int:
     """Delete the folders that nobody asked for since the time `older_than` (seconds since 1970); how many.
 
@@ -97,10 +115,7 @@ def forget_unused(folders: Path, *, older_than: float, dry_run: bool = False) ->
             continue
         count += 1
         if not dry_run:
-            going = folders / "building" / secrets.token_hex(8)
-            going.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(place, going)  # nobody finds it half deleted
-            remove_tree(going)
+            forget(folders, place.parent.name + place.name)
     for left in folders.glob("building/*"):  # of a killed process
         if left.stat().st_mtime <= older_than and not dry_run:
             remove_tree(left)

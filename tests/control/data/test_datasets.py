@@ -120,14 +120,21 @@ def test_tags_move_and_go_and_hold_a_version(admin: TestClient) -> None:
 
 def test_a_flipped_bit_is_found_and_mended_by_the_next_import(admin: TestClient, platform: Platform) -> None:
     made = publish(admin, "flipped", {"a.bin": b"flip me", "b.bin": b"leave me"})
+    folder = Path(admin.post(f"{P}/datasets/flipped/versions/v1/folder").json()["folder"])
     digest = hashlib.sha256(b"flip me").hexdigest()
     place = platform.settings.home / "data" / "objects" / digest[:2] / digest[2:]
     place.chmod(0o644)
     place.write_bytes(b"flip mf")
     found = admin.post(f"{P}/datasets/flipped/versions/{made['version']}/verify").json()
     assert found["damaged"] == ["a.bin"]
+    assert not folder.exists()  # it holds the same damaged bytes
+    for path in ("folder", "files/a.bin"):
+        answer = admin.request("POST" if path == "folder" else "GET", f"{P}/datasets/flipped/versions/v1/{path}")
+        assert answer.status_code == 503 and "Import the same data again" in answer.json()["remedy"], answer.text
+    assert admin.get(f"{P}/datasets/flipped/versions/v1/files/b.bin").content == b"leave me"
     publish(admin, "flipped", {"a.bin": b"flip me", "b.bin": b"leave me"})
     assert admin.post(f"{P}/datasets/flipped/versions/v1/verify").json()["damaged"] == []
+    assert Path(admin.post(f"{P}/datasets/flipped/versions/v1/folder").json()["folder"]).joinpath("a.bin").read_bytes() == b"flip me"
 
 
 def test_collecting_spares_every_version_and_everything_new(admin: TestClient, platform: Platform) -> None:

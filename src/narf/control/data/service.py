@@ -24,7 +24,7 @@ from narf.data.catalogue import Registered, Registration
 from narf.data.changes import compare_columns, compare_statistics
 from narf.data.manifest import FileEntry, Manifest, Profile, compare, make_manifest, read_manifest
 from narf.data.objects import ObjectStore
-from narf.data.placing import forget_unused, materialise
+from narf.data.placing import forget, forget_unused, lost_files, materialise
 from narf.data.profiling import profile, table_of
 from narf.data.reference import LATEST, Reference, check_tag, parse_reference
 from narf.data.statistics import plain_rows
@@ -318,12 +318,17 @@ class DatasetService:
         """One file of a version, on this machine."""
         for entry in self.manifest(version).files:
             if entry.path == path:
+                if not self.objects.has(entry.sha256):
+                    raise lost_files(version.name)
                 return entry, self.objects.path(entry.sha256)
         raise NotFound("file", path, remedy=f"See: narf data show {version.name} --files")
 
     def table(self, version: DatasetVersion) -> Table:
-        """Raises BadInput: it is files, no table."""
-        table = table_of(self.manifest(version), self.objects)
+        """Raises BadInput: it is files, no table. Unavailable: some of them are lost."""
+        try:
+            table = table_of(self.manifest(version), self.objects)
+        except NotFound as error:
+            raise lost_files(version.name) from error
         if isinstance(table, NoTable):
             raise BadInput(f"{version.name} is no table. {table.why}".strip(), code="no_table")
         return table
@@ -420,12 +425,22 @@ class DatasetService:
     # -- keeping
 
     def verify(self, version: DatasetVersion) -> list[str]:
-        """Paths whose bytes are lost or changed. Their objects are discarded, so that importing the data again mends them."""
+        """Paths whose bytes are lost or changed. Their objects are discarded, so that importing the data again mends them.
+
+        Placed folders hold the very same bytes, so those of all versions that have such a file go, too: a program that reads one
+        fails, rather than learn from damaged data.
+        """
         damaged: set[str] = set()
         for digest in dict.fromkeys(entry.sha256 for entry in self.manifest(version).files):
             if not self.objects.is_intact(digest):
                 self.objects.discard(digest)
                 damaged.add(digest)
+        if damaged:
+            with self._database.read() as connection:
+                manifests = store.live_manifests(connection)
+            for one in (read_manifest(self.objects.get(digest)) for digest in manifests if self.objects.has(digest)):
+                if any(entry.sha256 in damaged for entry in one.files):
+                    forget(self._folders, one.id)
         return [entry.path for entry in self.manifest(version).files if entry.sha256 in damaged]
 
     def gc(self, *, dry_run: bool = False) -> dict[str, int]:

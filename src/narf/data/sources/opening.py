@@ -50,18 +50,30 @@ def open_source(source: Source, secret: Callable[[str], str]) -> Connector:
     try:
         make = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("narf"):
+        if error.name is not None and error.name.split(".")[0] == "narf":
             raise
-        raise MissingExtra(f"The source {source.name!r} ({source.kind})", kind.extra) from error
+        if kind.extra:
+            raise MissingExtra(f"The source {source.name!r} ({source.kind})", kind.extra) from error
+        raise _missing(source, error) from error
+    except AttributeError as error:
+        raise NarfError(
+            f"The source {source.name!r} ({source.kind}) names {kind.connector!r}, which is not there.",
+            remedy="Mend the entry point of the package that brings this kind.",
+            code="no_connector",
+        ) from error
     try:
         connector: Connector = make(source.name, options, secrets)
     except ModuleNotFoundError as error:
-        raise NarfError(
-            f"The source {source.name!r} needs the package {error.name!r}.",
-            remedy=f"Install it: pip install {error.name}",
-            code="missing_extra",
-        ) from error
+        raise _missing(source, error) from error
     return connector
+
+
+def _missing(source: Source, error: ModuleNotFoundError) -> NarfError:
+    return NarfError(
+        f"The source {source.name!r} needs the package {error.name!r}.",
+        remedy=f"Install it: pip install {error.name}",
+        code="missing_extra",
+    )
 
 
 def _resolve(source: Source, secret: Callable[[str], str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -47,6 +47,7 @@ class Found:
 class Tracking:
     def __init__(self, stores: Stores) -> None:
         self.store, self.registry, self.artifacts_root = stores.tracking, stores.registry, stores.artifacts
+        self._rows_known = 0  # when the database last looked at its tables
 
     # -- who owns what
 
@@ -279,6 +280,7 @@ class Tracking:
             with self.store.writing() as connection:
                 if compaction.lock(connection, series_id):
                     gone += compaction.compact_series(connection, series_id)
+        self._rows_known = tables.refresh_statistics(self.store.engine, self._rows_known)
         return gone
 
     def close(self) -> None:

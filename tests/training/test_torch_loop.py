@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 LOOP = """
@@ -94,6 +96,7 @@ def test_a_loop_with_narf_checkpoint_resumes_bit_for_bit(run, stop, workers):
     _, undisturbed, whole = run(RESUMED, -1, workers, spool="whole", NARF_CHECKPOINTS="kept-whole", NARF_ATTEMPT="1")
     code, output, first = run(RESUMED, stop, workers, spool="one", NARF_CHECKPOINTS="kept", NARF_ATTEMPT="1")
     assert code in (143, -15), output
+    assert time.time() - 300 < float(first.named("tag")["narf.checkpointed_at"]) <= time.time()
     code, output, second = run(RESUMED, stop, workers, spool="two", NARF_CHECKPOINTS="kept", NARF_ATTEMPT="2")
     assert code == 0, output
     assert output.splitlines()[-1].startswith("WEIGHTS")

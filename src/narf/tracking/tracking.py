@@ -6,6 +6,7 @@ workspaces of the same name.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from narf.tracking.server import Stores
 from narf.tracking.workspaces import in_project
 
 DEFAULT_EXPERIMENT = "Default"
+CHECKPOINTED_TAG = "narf.checkpointed_at"  # written by `narf.training.recorder`
 _MOST_FOUND = 50_000
 
 
@@ -82,6 +84,18 @@ class Tracking:
             raise NotFound("run", run_id)
         return str(row.experiment_id), str(row.artifact_uri)
 
+    def checkpointed(self, run_ids: Sequence[str]) -> dict[str, float]:
+        """When (seconds since 1970) each of the runs last wrote a checkpoint to go on from; those that have not are left out."""
+        t = tables.tags.c
+        found: dict[str, float] = {}
+        with self.store.engine.connect() as connection:
+            for at in range(0, len(run_ids), 500):
+                query = select(t.run_uuid, t.value).where(t.key == CHECKPOINTED_TAG, t.run_uuid.in_(run_ids[at : at + 500]))
+                for run_id, value in connection.execute(query):
+                    with contextlib.suppress(ValueError):  # the program's own words: it may have written anything there
+                        found[run_id] = float(value)
+        return found
+
     # -- runs
 
     def experiment(self, project: str, name: str = "") -> str:
@@ -113,8 +127,8 @@ class Tracking:
     ) -> str:
         """A new run, its id. Its state is SCHEDULED until it starts. `created_at` in milliseconds since 1970, by default now."""
         experiment_id = self.experiment(project, experiment)
-        all_tags = [RunTag("mlflow.user", user)] if user else []
-        all_tags += [RunTag(key, str(value)) for key, value in (tags or {}).items()]
+        named = ({"mlflow.user": user} if user else {}) | {key: str(value) for key, value in (tags or {}).items()}
+        all_tags = [RunTag(key, value) for key, value in named.items()]
         with in_project(project), _narf_errors("experiment", experiment):
             run = self.store.create_run(experiment_id, user, _now() if created_at is None else created_at, all_tags, name or None)
             run_id = str(run.info.run_id)

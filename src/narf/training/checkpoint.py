@@ -134,6 +134,9 @@ class Checkpoint:
             else:
                 pickle.dump(state, file)
         os.replace(self.path + ".part", self.path)
+        recorder = recorders.current()
+        if recorder is not None:
+            recorder.checkpointed(recorder.step)
         self._next_save = time.monotonic() + self._every
 
     def _load(self, path: str) -> None:

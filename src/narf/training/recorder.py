@@ -105,6 +105,11 @@ class Recorder:
             self.tags[name] = text
             self._event("tag", name=name, value=text)
 
+    def checkpointed(self, step: int) -> None:
+        """A checkpoint from which the next attempt can go on has been written: the scheduler prefers to preempt who loses little."""
+        self.tag("narf.checkpoint_step", step)
+        self.tag("narf.checkpointed_at", round(time.time(), 3))
+
     def text_metric(self, name: str, value: Any, step: int, when: float) -> None:
         self._event("metric_text", name=clean_name(str(name)), value=_text(value, 8000), step=step, time=when)
 

@@ -238,3 +238,16 @@ def test_a_write_from_an_older_version_is_dropped(control: Control):
         assert store.save(connection, workload.to(S.ADMITTED), control.clock())
         assert store.save(connection, workload.to(S.CANCELLED), control.clock()) is None
     assert control.state(workload) is S.ADMITTED
+
+
+def test_the_scheduler_knows_when_a_run_last_wrote_a_checkpoint(control: Control, clock):
+    workload = control.submit(resources=Resources(gpu=2))
+    control.settle()
+    began = clock().timestamp()
+    for written, seen in ((began + 60, [began + 60]), (began - 60, [])):  # one of an earlier attempt says nothing of this one
+        control.admission.checkpointed = lambda runs, written=written: dict.fromkeys(runs, written)
+        found = control.admission.load(idle=True)
+        assert found is not None
+        told = found[1].checkpointed_W.tolist()
+        assert [at for at in told if at == at and at > 0] == seen
+    assert control.state(workload) is S.RUNNING

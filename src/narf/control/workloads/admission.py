@@ -67,6 +67,7 @@ class AdmissionReconciler:
         self._database, self._cluster = database, cluster
         self._policy, self.decided, self.changed = policy, decided, changed
         self.queues, self.forecast = queues, forecast
+        self.checkpointed: Callable[[Sequence[str]], Mapping[str, float]] = lambda _runs: {}  # when each run last wrote a checkpoint
         self.latest: tuple[Snapshot, Plan] | None = None
 
     def next_look_seconds(self) -> float:
@@ -95,8 +96,17 @@ class AdmissionReconciler:
             placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
             held = store.holds_now(connection)
         nodes = [_node(backend, node) for backend, node in self._cluster.nodes()]
-        requests = [_request(w, placed.get(w.id, []), held.get(w.id, ()), self.forecast(w)) for w in alive]
+        requests = self._requests(alive, placed, held)
         return {workload.id: workload for workload in alive}, snapshot_of(nodes, self.queues(), requests)
+
+    def _requests(
+        self, alive: Sequence[Workload], placed: Mapping[str, list[Attempt]], held: Mapping[str, Sequence[Replica]]
+    ) -> list[Request]:
+        written = self.checkpointed([w.run_id for w in alive if w.run_id and w.state is not WorkloadState.QUEUED])
+        return [
+            _request(w, placed.get(w.id, []), held.get(w.id, ()), self.forecast(w), written.get(w.run_id) if w.run_id else None)
+            for w in alive
+        ]
 
     def snapshot_with(
         self,
@@ -111,7 +121,7 @@ class AdmissionReconciler:
             alive = store.in_states(connection, _STATES)
             placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
             held = store.holds_now(connection)
-        requests = [_request(w, placed.get(w.id, []), held.get(w.id, ()), self.forecast(w)) for w in alive]
+        requests = self._requests(alive, placed, held)
         for number, (project, resources, replicas) in enumerate(submitted, start=1):
             requests.append(Request(id=f"new-{number}", queue=project, resources=resources, replicas=replicas, submitted_at=at))
         return snapshot_of([*(_node(backend, node) for backend, node in self._cluster.nodes()), *nodes], queues, requests)
@@ -171,7 +181,13 @@ def _node(backend: str, node: BackendNode) -> Node:
     )
 
 
-def _request(workload: Workload, attempts: Sequence[Attempt], held: Sequence[Replica], forecast: Forecast | None = None) -> Request:
+def _request(
+    workload: Workload,
+    attempts: Sequence[Attempt],
+    held: Sequence[Replica],
+    forecast: Forecast | None = None,
+    checkpointed_at: float | None = None,
+) -> Request:
     current = next((a for a in attempts if a.attempt == workload.attempt), None) if workload.state is not WorkloadState.QUEUED else None
     phase = Phase.PENDING if current is None else Phase.RUNNING
     if workload.state is WorkloadState.PREEMPTING or (workload.cancel_requested and current is not None):
@@ -180,6 +196,7 @@ def _request(workload: Workload, attempts: Sequence[Attempt], held: Sequence[Rep
         placed = tuple(_placed(f"{current.backend}/", replica) for replica in current.placement)
     else:
         placed = tuple(_placed("", replica) for replica in held)
+    started_at = (current.started_at or current.admitted_at).timestamp() if current else None
     return Request(
         id=workload.id,
         queue=workload.project,
@@ -192,7 +209,11 @@ def _request(workload: Workload, attempts: Sequence[Attempt], held: Sequence[Rep
         attained_seconds=workload.used_seconds,
         phase=phase,
         placed=placed,
-        started_at=(current.started_at or current.admitted_at).timestamp() if current else None,
+        started_at=started_at,
+        # One of an earlier attempt says nothing of what this one would lose.
+        checkpointed_at=checkpointed_at
+        if started_at is not None and checkpointed_at is not None and checkpointed_at >= started_at
+        else None,
         max_seconds=workload.time_limit_seconds,
         forecast=forecast,
     )

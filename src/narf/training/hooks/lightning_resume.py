@@ -112,7 +112,7 @@ class FitCheckpoints:
                 os.replace(self.path + ".part", self.path)
             recorder = recorders.current()
             if recorder is not None and self.trainer.is_global_zero:
-                recorder.tag("narf.checkpoint_step", self.trainer.global_step)
+                recorder.checkpointed(self.trainer.global_step)
         except Exception as error:
             report("checkpoint", error)
         finally:

@@ -67,6 +67,7 @@ const tree = root.addChildren([
     page("/p/$project/settings", () => import("./pages/settings/Settings"), "Settings"),
     page("/cluster", () => import("./pages/cluster/Cluster"), "Cluster"),
     page("/admin/$section", () => import("./pages/admin/Admin"), "Admin"),
+    createRoute({ getParentRoute: () => inside, path: "$", component: NotFound }),
   ]),
 ]);
 

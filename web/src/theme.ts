@@ -16,7 +16,7 @@ export const theme = createTheme({
   colors: { accent, dark },
   fontFamily: '"Inter Variable", system-ui, sans-serif',
   fontFamilyMonospace: '"JetBrains Mono", ui-monospace, monospace',
-  fontSizes: { xs: "11px", sm: "12px", md: "13px", lg: "14px", xl: "16px" },
+  fontSizes: { xs: "12px", sm: "12px", md: "13px", lg: "14px", xl: "16px" },
   defaultRadius: 6,
   cursorType: "pointer",
   focusRing: "auto",

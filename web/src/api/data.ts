@@ -32,7 +32,7 @@ export interface DataVersion {
 }
 
 const base = (project: string) => `/api/v1/projects/${seg(project)}/datasets`;
-export const datasetsQuery = (project: string) => queryOptions({ queryKey: ["datasets", project], refetchInterval: 15_000, queryFn: ({ signal }) => all<Dataset>(base(project), { signal }) });
+export const datasetsQuery = (project: string) => queryOptions({ queryKey: ["datasets", project], queryFn: ({ signal }) => all<Dataset>(base(project), { signal }) });
 export const datasetQuery = (project: string, name: string) => queryOptions({ queryKey: ["dataset", project, name], queryFn: ({ signal }) => get<Dataset>(`${base(project)}/${seg(name)}`, {}, signal) });
 export const versionsQuery = (project: string, name: string) => queryOptions({ queryKey: ["dataset", project, name, "versions"], queryFn: ({ signal }) => all<VersionRow>(`${base(project)}/${seg(name)}/versions`, { signal }) });
 export const versionQuery = (project: string, name: string, version: string) => queryOptions({ queryKey: ["dataset", project, name, version], staleTime: Infinity, queryFn: ({ signal }) => get<DataVersion>(`${base(project)}/${seg(name)}/versions/${seg(version)}`, {}, signal) });

@@ -42,21 +42,19 @@ export interface Drift {
 }
 
 export const modelsPath = (project: string) => `/api/v1/projects/${seg(project)}/models`;
-export const modelsQuery = (project: string) => queryOptions({ queryKey: ["models", project], refetchInterval: 15_000, queryFn: ({ signal }) => all<Model>(modelsPath(project), { signal }) });
+export const modelsQuery = (project: string) => queryOptions({ queryKey: ["models", project], queryFn: ({ signal }) => all<Model>(modelsPath(project), { signal }) });
 export const modelQuery = (project: string, name: string) =>
   queryOptions({
     queryKey: ["model", project, name],
     queryFn: ({ signal }) => get<ModelDetail>(`${modelsPath(project)}/${seg(name)}`, {}, signal),
-    // Packaging goes on in the background; look until it is done.
-    refetchInterval: ({ state }) => (state.data?.versions.some((version) => version.package && !["ready", "failed"].includes(version.package.state)) ? 1_500 : 15_000),
   });
 export const lineageQuery = (project: string, name: string, version: number) =>
   queryOptions({ queryKey: ["model", project, name, version, "lineage"], queryFn: ({ signal }) => get<ModelLineage>(`${modelsPath(project)}/${seg(name)}/versions/${version}/lineage`, {}, signal) });
 
 export const endpointsQuery = (project: string) =>
-  queryOptions({ queryKey: ["endpoints", project], refetchInterval: 4_000, queryFn: ({ signal }) => all<Endpoint>(`/api/v1/projects/${seg(project)}/endpoints`, { query: { limit: undefined }, signal }) });
+  queryOptions({ queryKey: ["endpoints", project], queryFn: ({ signal }) => all<Endpoint>(`/api/v1/projects/${seg(project)}/endpoints`, { query: { limit: undefined }, signal }) });
 export const endpointQuery = (name: string) =>
-  queryOptions({ queryKey: ["endpoint", name], refetchInterval: 2_000, queryFn: ({ signal }) => get<EndpointDetail>(`/api/v1/endpoints/${seg(name)}`, {}, signal) });
+  queryOptions({ queryKey: ["endpoint", name], queryFn: ({ signal }) => get<EndpointDetail>(`/api/v1/endpoints/${seg(name)}`, {}, signal) });
 export const trafficQuery = (name: string, minutes: number) =>
-  queryOptions({ queryKey: ["endpoint", name, "traffic", minutes], refetchInterval: 5_000, queryFn: ({ signal }) => get<Traffic>(`/api/v1/endpoints/${seg(name)}/traffic`, { minutes }, signal) });
-export const driftQuery = (name: string) => queryOptions({ queryKey: ["endpoint", name, "drift"], refetchInterval: 20_000, queryFn: ({ signal }) => get<Drift>(`/api/v1/endpoints/${seg(name)}/drift`, {}, signal) });
+  queryOptions({ queryKey: ["endpoint", name, "traffic", minutes], queryFn: ({ signal }) => get<Traffic>(`/api/v1/endpoints/${seg(name)}/traffic`, { minutes }, signal) });
+export const driftQuery = (name: string) => queryOptions({ queryKey: ["endpoint", name, "drift"], queryFn: ({ signal }) => get<Drift>(`/api/v1/endpoints/${seg(name)}/drift`, {}, signal) });

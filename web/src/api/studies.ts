@@ -11,7 +11,7 @@ export type FoundParameter = Schemas["FoundParameterOut"];
 export type Board = Schemas["BoardOut"];
 
 export const studiesQuery = (project: string) =>
-  queryOptions({ queryKey: ["studies", project], refetchInterval: 5_000, queryFn: async ({ signal }) => (await get<Page<Study>>(`/api/v1/projects/${seg(project)}/studies`, { limit: 200 }, signal)).items });
+  queryOptions({ queryKey: ["studies", project], queryFn: async ({ signal }) => (await get<Page<Study>>(`/api/v1/projects/${seg(project)}/studies`, { limit: 200 }, signal)).items });
 
 export const boardQuery = (project: string) => queryOptions({ queryKey: ["board", project], queryFn: ({ signal }) => get<Board>(`/api/v1/projects/${seg(project)}/studies/board`, {}, signal) });
 

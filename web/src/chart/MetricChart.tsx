@@ -1,9 +1,8 @@
 /** One metric of one or many runs, in a panel: reads what it shows when it comes into sight. */
-import { ActionIcon, Skeleton, Tooltip, useComputedColorScheme } from "@mantine/core";
+import { ActionIcon, Skeleton, Tooltip } from "@mantine/core";
 import { IconArrowsMaximize, IconZoomReset } from "@tabler/icons-react";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { Failure } from "~/shell/Panel";
-import { color } from "./colors";
 import { find } from "./load";
 import { Plot, type Line, type XAxis } from "./Plot";
 import { useSeries } from "./useSeries";
@@ -29,16 +28,13 @@ interface Props {
   view: ChartView;
   height?: number;
   hidden?: ReadonlySet<string>;
-  onHide?: (id: string) => void;
   highlight?: string | null;
-  onHighlight?: (id: string | null) => void;
   live?: boolean;
   onEnlarge?: (() => void) | undefined;
 }
 
-export function MetricChart({ metric, runs, view, height = 200, hidden, onHide, highlight = null, onHighlight, live = false, onEnlarge }: Props) {
+export function MetricChart({ metric, runs, view, height = 200, hidden, highlight = null, live = false, onEnlarge }: Props) {
   const [frame, seen] = useSeen();
-  const scheme = useComputedColorScheme("light");
   const [range, setRange] = useState<[number, number] | null>(null);
   useEffect(() => setRange(null), [view.x]);
   const ids = useMemo(() => runs.map((run) => run.id), [runs]);
@@ -64,19 +60,6 @@ export function MetricChart({ metric, runs, view, height = 200, hidden, onHide, 
           : lines.length === 0 ? <p className={css.none}>No points yet.</p>
           : <Plot title={metric} lines={lines} height={height} x={view.x} log={view.log} robust={view.robust} smoothing={view.smoothing} range={range} onRange={setRange} syncKey={`${view.x}`} {...(hidden ? { hidden } : {})} highlight={highlight} />}
       </div>
-      {runs.length > 1 && (
-        <div className={css.legend}>
-          {runs.slice(0, 30).map((run) => (
-            <button
-              key={run.id} type="button" aria-pressed={!hidden?.has(run.id)} title={run.name} onClick={() => onHide?.(run.id)} data-hidden={hidden?.has(run.id) || undefined}
-              onMouseEnter={() => onHighlight?.(run.id)} onMouseLeave={() => onHighlight?.(null)} onFocus={() => onHighlight?.(run.id)} onBlur={() => onHighlight?.(null)}
-            >
-              <i style={{ background: color(run.index, scheme) }} />
-              <span className="truncate">{run.name}</span>
-            </button>
-          ))}
-        </div>
-      )}
     </figure>
   );
 }

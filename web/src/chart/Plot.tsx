@@ -242,11 +242,14 @@ function paint(u: uPlot, { painted, smoothing, hidden, highlight }: { painted: P
     ctx.setLineDash(dash(line.index).map((each) => each * devicePixelRatio));
     stroke(ctx, X, Y(centre));
     ctx.setLineDash([]);
-    if (xs.length === 1) {
+    // A point with a gap on both sides has no line to be seen by.
+    const ys = Y(centre);
+    ys.forEach((y, i) => {
+      if (!Number.isFinite(y) || Number.isFinite(ys[i - 1]) || Number.isFinite(ys[i + 1])) return;
       ctx.beginPath();
-      ctx.arc(X[0] ?? 0, Y(centre)[0] ?? 0, 3 * devicePixelRatio, 0, 7);
+      ctx.arc(X[i] ?? 0, y, 2.5 * devicePixelRatio, 0, 7);
       ctx.fill();
-    }
+    });
   }
   ctx.restore();
 }

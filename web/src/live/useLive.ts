@@ -26,6 +26,12 @@ export function useLive(topic: string | null, cursor: Cursor | null, listener: L
   }, [topic]);
 }
 
+/** The topic of a project's nouns. What has no event of its own (packaging, a replica's start) is seen by its workload's. */
+export function useRefreshNoun(project: string, noun: "models" | "endpoints" | "datasets" | "studies", ...keys: readonly (readonly unknown[])[]): void {
+  useRefresh(`projects/${project}/${noun}`, ...keys);
+  useRefresh(`projects/${project}/workloads`, ...keys);
+}
+
 /** Read these queries again, at most about twice a second, whenever something happens on `topic`. */
 export function useRefresh(topic: string | null, ...keys: readonly (readonly unknown[])[]): void {
   const client = useQueryClient();

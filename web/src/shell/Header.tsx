@@ -2,7 +2,7 @@ import { ActionIcon, Menu, Select, useComputedColorScheme, useMantineColorScheme
 import { IconLogout, IconMoon, IconSearch, IconSun } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
 import { Link, useLocation, useNavigate } from "@tanstack/react-router";
-import { Fragment } from "react";
+import { Fragment, useSyncExternalStore } from "react";
 import { seg } from "~/api/client";
 import { signOut, useMe, useProjects } from "~/api/session";
 import { openPalette } from "./Palette";
@@ -10,7 +10,7 @@ import css from "./Shell.module.css";
 
 const names: Record<string, string> = {
   home: "Home", workloads: "Workloads", runs: "Runs", compare: "Compare", tuning: "Tuning", models: "Models", endpoints: "Endpoints", data: "Data",
-  cluster: "Cluster", settings: "Settings", admin: "Administration", new: "New", users: "Users", projects: "Projects", audit: "Audit log",
+  cluster: "Cluster", settings: "Settings", admin: "Administration", new: "New", users: "Users", projects: "Projects", audit: "Audit log", quotas: "Quotas",
 };
 
 export function Header({ project }: { project: string | null }) {
@@ -58,11 +58,27 @@ export function Header({ project }: { project: string | null }) {
   );
 }
 
+/** The name of the object at this address, once the page has read it; until then the beginning of its id. */
+function useName(parts: readonly string[]): string | null {
+  const [section, id = ""] = [parts[2] ?? "", parts[3]];
+  const kind = { runs: "run", workloads: "workload", tuning: "study" }[section] ?? "";
+  const client = useQueryClient();
+  const name = useSyncExternalStore(
+    (change) => client.getQueryCache().subscribe(change),
+    () => client.getQueryData<{ name?: string }>(kind === "study" ? [kind, id, ""] : [kind, id])?.name,
+  );
+  if (!kind || !id || id === "new") return null;
+  return name || (id.length > 12 ? `${id.slice(0, 8)}…` : id);
+}
+
 function Breadcrumb() {
   const { pathname } = useLocation();
   const parts = pathname.split("/").filter(Boolean);
   const from = parts[0] === "p" ? 2 : 0;
   const shown = parts.slice(from).map((part, i) => ({ text: decodeURIComponent(part), to: `/${parts.slice(0, from + i + 1).join("/")}`, last: i === parts.length - from - 1 }));
+  const name = useName(parts);
+  const end = shown.at(-1);
+  if (end && name !== null && parts.length === 4) end.text = name;
   if (parts[0] === "p" && shown.length === 0) shown.push({ text: "Overview", to: pathname, last: true });
   return (
     <nav aria-label="Breadcrumb" className={css.crumbs}>

@@ -20,6 +20,8 @@ export interface Column<T> {
   numeric?: boolean;
   /** Not among the columns that are shown at first. */
   optional?: boolean;
+  /** Takes what the others leave of the width. */
+  grow?: boolean;
   /** Names of groups in the column picker. */
   group?: string;
 }
@@ -91,6 +93,8 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
 
   const virtual = useVirtualizer({ count: visible.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 12 });
   const width = shown.reduce((sum, column) => sum + column.width, onPick ? 36 : 0);
+  // The first column of words takes some of the room that is left, one that says so all of it.
+  const size = (column: Column<T>) => (column.grow ? { flex: `1000 1 ${column.width}px` } : column === shown[0] && !column.numeric ? { flex: `1 1 ${column.width}px`, maxWidth: column.width * 1.8 } : { width: column.width });
   const sort = parseSort(view.sort);
   const current = Math.min(active, Math.max(0, visible.length - 1));
 
@@ -133,7 +137,7 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
         {tools}
         <Picker columns={columns} shown={shown.map((column) => column.key)} onChange={(keys) => onView({ ...view, columns: keys?.join(",") })} />
       </div>
-      <div ref={scroller} className={css.scroll} style={{ height: `min(${typeof height === "number" ? `${height}px` : height}, ${Math.max(visible.length, 3) * ROW + 46}px)` }} role="table" aria-label={label} aria-rowcount={visible.length + 1} tabIndex={visible.length === 0 ? 0 : -1} onKeyDown={onKey}>
+      <div ref={scroller} className={css.scroll} style={{ height: `min(${typeof height === "number" ? `${height}px` : height}, ${(visible.length || 3) * ROW + 44}px)` }} role="table" aria-label={label} aria-rowcount={visible.length + 1} tabIndex={visible.length === 0 ? 0 : -1} onKeyDown={onKey}>
         <div className={css.head} role="row" aria-rowindex={1} style={{ minWidth: width }}>
           {onPick && (
             <div role="columnheader" className={css.pick}>
@@ -142,7 +146,7 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
           )}
           {shown.map((column) => (
             <div
-              key={column.key} role="columnheader" style={{ width: column.width }} className={column.numeric ? css.numeric : undefined}
+              key={column.key} role="columnheader" style={size(column)} className={column.numeric ? css.numeric : undefined}
               aria-sort={sort?.key === column.key ? (sort.descending ? "descending" : "ascending") : "none"}
             >
               <button type="button" onClick={() => onView({ ...view, sort: nextSort(view.sort, column.key, Boolean(column.numeric)) })} title={column.label}>
@@ -171,7 +175,7 @@ export function Table<T>({ label, rows, columns, rowKey, view, onView, onOpen, h
                   </div>
                 )}
                 {shown.map((column) => (
-                  <div key={column.key} role="cell" style={{ width: column.width }} className={`truncate ${column.numeric ? css.numeric : ""}`}>
+                  <div key={column.key} role="cell" style={size(column)} className={`truncate ${column.numeric ? css.numeric : ""}`}>
                     {column.show ? column.show(row) : String(column.cell(row) ?? "–")}
                   </div>
                 ))}

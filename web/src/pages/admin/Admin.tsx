@@ -11,9 +11,10 @@ import { Failure, Loaded, Panel } from "~/shell/Panel";
 import { NotFound } from "~/shell/NotFound";
 import { Ago } from "~/shell/Time";
 import { Title } from "~/shell/Title";
+import { AllQuotas } from "../settings/Quotas";
 import css from "../settings/Settings.module.css";
 
-const SECTIONS = [{ value: "users", label: "Users" }, { value: "projects", label: "Projects" }, { value: "audit", label: "Audit log" }];
+const SECTIONS = [{ value: "users", label: "Users" }, { value: "projects", label: "Projects" }, { value: "quotas", label: "Quotas" }, { value: "audit", label: "Audit log" }];
 
 export function Admin() {
   const { section } = useParams({ strict: false }) as { section: string };
@@ -22,7 +23,7 @@ export function Admin() {
   return (
     <>
       <Title note="For admins of this platform" actions={<SegmentedControl aria-label="Section" data={SECTIONS} value={section} onChange={(value) => void navigate({ to: `/admin/${value}` as never })} />}>Administration</Title>
-      {section === "users" ? <Users /> : section === "projects" ? <Projects /> : <Audit />}
+      {section === "users" ? <Users /> : section === "projects" ? <Projects /> : section === "quotas" ? <AllQuotas /> : <Audit />}
     </>
   );
 }

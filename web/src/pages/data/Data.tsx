@@ -6,6 +6,7 @@ import { post, seg } from "~/api/client";
 import { datasetsQuery, sourcesQuery, type Dataset, type Source } from "~/api/data";
 import { done } from "~/api/query";
 import { bytes, count } from "~/format/number";
+import { useRefreshNoun } from "~/live/useLive";
 import { Empty, Loaded, Panel } from "~/shell/Panel";
 import { State } from "~/shell/State";
 import { Ago } from "~/shell/Time";
@@ -21,7 +22,7 @@ const columns = (project: string): Column<Dataset>[] => [
   { key: "size", label: "Size", width: 100, numeric: true, cell: (each) => each.latest?.size_bytes, show: (each) => bytes(each.latest?.size_bytes) },
   { key: "tags", label: "Tags", width: 200, cell: (each) => Object.keys(each.tags), show: (each) => Object.entries(each.tags).map(([tag, version]) => <Badge key={tag} variant="light" tt="none" fw={500} mr={6}>{tag} → {version}</Badge>) },
   { key: "updated", label: "Changed", width: 110, numeric: true, cell: (each) => Date.parse(each.updated_at), show: (each) => <Ago at={each.updated_at} /> },
-  { key: "description", label: "Description", width: 260, cell: (each) => each.description },
+  { key: "description", label: "Description", width: 200, grow: true, cell: (each) => each.description },
 ];
 
 export function Data() {
@@ -29,6 +30,7 @@ export function Data() {
   const view = useSearch({ strict: false }) as { q?: string; sort?: string; columns?: string; tab?: string };
   const navigate = useNavigate();
   const query = useQuery(datasetsQuery(project));
+  useRefreshNoun(project, "datasets", ["datasets", project], ["sources", project]);
   const set = (next: object) => void navigate({ search: { ...view, ...next } as never, replace: true } as never);
   const sources = view.tab === "sources";
   return (

@@ -7,6 +7,7 @@ import { seg } from "~/api/client";
 import { datasetQuery, differenceQuery, graphQuery, previewQuery, versionQuery, versionsQuery, type ColumnStatistics, type DataVersion } from "~/api/data";
 import { bytes, count, percent, plural, value } from "~/format/number";
 import { Histogram } from "~/chart/Histogram";
+import { useRefresh } from "~/live/useLive";
 import { Command, Empty, Loaded, Panel } from "~/shell/Panel";
 import { Ago } from "~/shell/Time";
 import { Facts, Title } from "~/shell/Title";
@@ -18,6 +19,7 @@ export function DatasetPage() {
   const { project, name, version } = useParams({ strict: false }) as { project: string; name: string; version?: string };
   const dataset = useQuery(datasetQuery(project, name));
   const versions = useQuery(versionsQuery(project, name));
+  useRefresh(`projects/${project}/datasets`, ["dataset", project, name]);
   const navigate = useNavigate();
   const search = useSearch({ strict: false }) as { tab?: string; before?: string };
   const shown = version ?? versions.data?.[0]?.version;

@@ -1,7 +1,9 @@
 /** A lineage graph in columns: what was used on the left, what came of it on the right. */
+import { useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { seg } from "~/api/client";
 import type { Graph } from "~/api/data";
+import { runQuery } from "~/api/runs";
 import { Box } from "~/pages/models/Lineage";
 import { layers } from "./layers";
 import css from "./Dataset.module.css";
@@ -36,10 +38,16 @@ export function LineageGraph({ graph, project, centre }: { graph: Graph; project
           const key = `${node.kind}:${node.id}`;
           const place = at(key);
           const to = address(node.kind, node.id);
-          return <div key={key} className={css.node} data-centre={key === centre || undefined} style={{ left: place.column * (WIDTH + GAP), top: place.row * ROW, width: WIDTH }}><Box kind={node.kind.replace("_version", "")} {...(to ? { to } : {})}>{node.label}</Box></div>;
+          return <div key={key} className={css.node} data-centre={key === centre || undefined} style={{ left: place.column * (WIDTH + GAP), top: place.row * ROW, width: WIDTH }}><Box kind={node.kind.replace("_version", "")} {...(to ? { to } : {})}><Named kind={node.kind} id={node.id} label={node.label} /></Box></div>;
         })}
       </div>
       {graph.truncated && <p className="dim">There is more; this is the nearest part.</p>}
     </div>
   );
+}
+
+/** A run by its name, which the graph does not know. */
+function Named({ kind, id, label }: { kind: string; id: string; label: string }) {
+  const query = useQuery({ ...runQuery(id), enabled: kind === "run", staleTime: 60_000 });
+  return <>{(kind === "run" && query.data?.name) || label}</>;
 }

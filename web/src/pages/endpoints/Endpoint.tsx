@@ -13,6 +13,7 @@ import { Confirm } from "~/form/Confirm";
 import { useForm } from "~/form/useForm";
 import { count, percent, plural, value } from "~/format/number";
 import { clockTime, duration, fullTime } from "~/format/time";
+import { useRefresh, useRefreshNoun } from "~/live/useLive";
 import { Command, Empty, Failure, Loaded, Panel } from "~/shell/Panel";
 import { Meter } from "~/shell/Meter";
 import { State } from "~/shell/State";
@@ -27,6 +28,8 @@ import css from "./Endpoint.module.css";
 export function EndpointPage() {
   const { project, name } = useParams({ strict: false }) as { project: string; name: string };
   const query = useQuery(endpointQuery(name));
+  useRefreshNoun(project, "endpoints", ["endpoint", name]);
+  useRefresh(query.data ? `endpoints/${query.data.id}` : null, ["endpoint", name]);
   return <Loaded query={query} height={480}>{(endpoint) => <Shown endpoint={endpoint} project={project} />}</Loaded>;
 }
 
@@ -39,7 +42,7 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
   const gone = useMutation({ mutationFn: () => remove(`/api/v1/endpoints/${seg(endpoint.name)}`), onSuccess: () => { done(`${endpoint.name} is gone.`); void navigate({ to: `/p/${seg(project)}/endpoints` as never }); } });
   const set = (next: object) => void navigate({ search: { tab: tab === "traffic" ? undefined : tab, minutes: minutes === "60" ? undefined : minutes, ...next } as never, replace: true } as never);
   const live = endpoint.revisions.filter((revision) => revision.role !== "retired" || revision.weight > 0);
-  const canary = endpoint.revisions.find((revision) => revision.role === "new");
+  const canary = endpoint.canary_step === null ? undefined : endpoint.revisions.filter((revision) => revision.role === "active").at(-1);
   return (
     <>
       <Title
@@ -47,7 +50,7 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
         actions={
           <>
             <Scaling endpoint={endpoint} onDone={refresh} />
-            {canary && <Button variant="default" onClick={() => act.mutate({ what: "promote" })}>All traffic to {canary.version}</Button>}
+            {canary && <Button variant="default" onClick={() => act.mutate({ what: "promote" })}>All traffic to version {canary.version}</Button>}
             <Confirm
               title="Roll back?" action="Roll back" color="accent" onYes={() => act.mutate({ what: "rollback" })}
               trigger={(open) => <Button variant="default" leftSection={<IconArrowBackUp size={14} />} onClick={open} disabled={endpoint.revisions.length < 2} loading={act.isPending}>Roll back</Button>}
@@ -75,7 +78,7 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
                 )}
               </Panel>
               <Panel title="History" flush>
-                <ol className={css.history}>{endpoint.events.slice(0, 30).map((event, i) => <li key={i}><time dateTime={event.at} title={fullTime(event.at)}>{clockTime(event.at)}</time><div><b>{event.kind.replaceAll("_", " ")}</b><p className="dim">{event.sentence}</p></div></li>)}</ol>
+                <ol className={css.history} tabIndex={0} aria-label="History">{endpoint.events.slice(0, 30).map((event, i) => <li key={i}><time dateTime={event.at} title={fullTime(event.at)}>{clockTime(event.at)}</time><div><b>{event.kind.replaceAll("_", " ")}</b><p className="dim">{event.sentence}</p></div></li>)}</ol>
               </Panel>
             </div>
           </div>
@@ -113,15 +116,15 @@ function Flow({ name, minutes, onMinutes }: { name: string; minutes: number; onM
   return (
     <>
       <div className={css.meters}>
-        <Meter label="Requests" value={count(data?.requests ?? 0)} note={data ? `${value(data.requests / Math.max(1, minutes), 3)} a minute` : ""} />
-        <Meter label="Errors" value={percent(errors, 2)} tone={errors > 0.005 ? "bad" : "good"} share={errors} note={data ? `${count(data.errors)} of them; ${percent(data.error_budget.used)} of the budget used` : ""} />
-        <Meter label="Latency, middle" value={data?.percentiles.p50 === null || !data ? "–" : value(data.percentiles.p50, 3)} unit="ms" note="half of the requests are faster" />
+        <Meter label="Requests" value={count(data?.requests ?? 0)} note={data ? `${data.requests && data.requests / minutes < 0.1 ? "less than 0.1" : value(data.requests / Math.max(1, minutes), 3)} a minute` : ""} />
+        <Meter label="Errors" value={percent(errors, 2)} tone={errors > 0.005 ? "bad" : "good"} share={errors} note={data ? `${plural(data.errors, "error")}; ${percent(data.error_budget.used)} of the error budget used` : ""} />
+        <Meter label="Latency, middle" value={data?.percentiles.p50 === null || !data ? "–" : value(data.percentiles.p50, 3)} unit="ms" note="half are faster" />
         <Meter label="Latency, p99" value={data?.percentiles.p99 === null || !data ? "–" : value(data.percentiles.p99, 3)} unit="ms" note={data?.percentiles.p95 === null || !data ? "" : `p95 ${value(data.percentiles.p95, 3)} ms`} />
       </div>
       <Panel title="Requests a minute" actions={<SegmentedControl aria-label="How far back" value={String(minutes)} onChange={onMinutes} data={[{ value: "15", label: "15 min" }, { value: "60", label: "1 h" }, { value: "360", label: "6 h" }, { value: "1440", label: "24 h" }]} />}>
-        <Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Rates traffic={traffic} />)}</Loaded>
+        <Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Rates traffic={traffic} minutes={minutes} />)}</Loaded>
       </Panel>
-      <Panel title="Latency by minute, ms"><Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Latencies traffic={traffic} />)}</Loaded></Panel>
+      <Panel title="Latency by minute, ms"><Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Latencies traffic={traffic} minutes={minutes} />)}</Loaded></Panel>
     </>
   );
 }
@@ -131,7 +134,13 @@ const series = (xs: number[], ys: number[]) => {
   return { steps, times: steps, min: y, max: y, thinned: false };
 };
 
-function Rates({ traffic }: { traffic: Traffic }) {
+/** The time that is looked at, to its end: a quiet hour looks quiet. */
+const span = (minutes: number): [number, number] => {
+  const now = Math.ceil(Date.now() / 60_000) * 60;
+  return [now - minutes * 60, now];
+};
+
+function Rates({ traffic, minutes }: { traffic: Traffic; minutes: number }) {
   const lines = useMemo<Line[]>(() => {
     const rows = perMinute(traffic);
     const xs = rows.map((row) => row.time);
@@ -140,35 +149,42 @@ function Rates({ traffic }: { traffic: Traffic }) {
       { id: "errors", label: "errors", index: 7, series: series(xs, rows.map((row) => row.errors)) },
     ];
   }, [traffic]);
-  return <Plot title="Requests a minute" lines={lines} height={180} x="clock" syncKey="endpoint" />;
+  return <Plot title="Requests a minute" lines={lines} height={180} x="clock" syncKey="endpoint" range={span(minutes)} />;
 }
 
-function Latencies({ traffic }: { traffic: Traffic }) {
+function Latencies({ traffic, minutes }: { traffic: Traffic; minutes: number }) {
   const lines = useMemo<Line[]>(() => {
-    const rows = perMinute(traffic).filter((row) => row.requests > 0);
+    const rows = perMinute(traffic); // a minute without requests is a gap, not a line
     const xs = rows.map((row) => row.time);
     return ([["p50", 0.5, 0], ["p95", 0.95, 1], ["p99", 0.99, 3]] as const).map(([label, at, index]) => ({ id: label, label, index, series: series(xs, rows.map((row) => percentile(row.histogram, traffic.bounds_milliseconds, at) ?? NaN)) }));
   }, [traffic]);
-  return <Plot title="Latency by minute" lines={lines} height={180} x="clock" syncKey="endpoint" />;
+  return <Plot title="Latency by minute" lines={lines} height={180} x="clock" syncKey="endpoint" range={span(minutes)} />;
 }
 
 function Shares({ revisions, canary, step, name, onDone, project }: { revisions: EndpointDetail["revisions"]; canary: readonly number[]; step: number | null; name: string; onDone: () => void; project: string }) {
-  const [first, setFirst] = useState<number | null>(null);
-  const change = useMutation({ mutationFn: (steps: number[]) => patch(`/api/v1/endpoints/${seg(name)}`, { canary: steps }), onSuccess: () => { onDone(); done("The next rollout begins with this share."); } });
-  const shown = first ?? canary[0] ?? 10;
+  const [draft, setDraft] = useState<number | null>(null);
+  const running = step !== null;
+  const actives = revisions.filter((revision) => revision.role === "active");
+  const change = useMutation({
+    mutationFn: (wanted: number) => (running ? post(`/api/v1/endpoints/${seg(name)}/share`, { share: wanted }) : patch(`/api/v1/endpoints/${seg(name)}`, { canary: [wanted, ...canary.filter((each) => each > wanted)] })),
+    onSuccess: (_, wanted) => { setDraft(null); onDone(); done(running ? `The canary has ${wanted}% of the traffic.` : "The next rollout begins with this share."); },
+  });
+  const now = running ? Math.round(share(actives.at(-1)?.weight ?? 0) * 100) : (canary[0] ?? 10);
+  const shown = draft ?? now;
+  const spoken = running ? "Share of the canary" : "Share of the next canary";
   return (
     <div className={css.shares}>
       {revisions.map((revision) => (
         <div key={revision.id} className={css.share}>
-          <span><Link className="name" to={`/p/${seg(project)}/models/${seg(revision.model)}/${revision.version}` as "/home"}>{revision.model}/{revision.version}</Link> {revision.role === "new" && <Badge variant="light" tt="none" fw={500}>canary</Badge>}</span>
+          <span><Link className="name" to={`/p/${seg(project)}/models/${seg(revision.model)}/${revision.version}` as "/home"}>{revision.model}/{revision.version}</Link> {(revision.role === "new" || (step !== null && revision === actives.at(-1))) && <Badge variant="light" tt="none" fw={500}>{revision.role === "new" ? "starting" : "canary"}</Badge>}</span>
           <b>{percent(share(revision.weight))}</b>
           <div className={css.bar}><i style={{ width: percent(share(revision.weight)) }} /></div>
         </div>
       ))}
       <div className={css.canary}>
         <span className="dim">{step !== null ? `Rolling out: step ${step + 1} of ${canary.length}` : canary.length ? `A new revision begins with ${canary.join("%, then ")}%` : "A new revision takes all traffic at once"}</span>
-        <Slider aria-label="Share of the next canary" thumbLabel="Share of the next canary" min={1} max={99} value={shown} onChange={setFirst} label={(each) => `${each}%`} size="sm" />
-        <Group justify="flex-end"><Button size="compact-xs" variant="default" disabled={first === null} loading={change.isPending} onClick={() => change.mutate([shown, ...canary.filter((each) => each > shown)])}>Begin the next canary with {shown}%</Button></Group>
+        <Slider aria-label={spoken} thumbLabel={spoken} min={1} max={99} value={shown} onChange={setDraft} label={(each) => `${each}%`} size="sm" />
+        <Group justify="flex-end"><Button size="compact-xs" variant="default" disabled={draft === null || draft === now} loading={change.isPending} onClick={() => change.mutate(shown)}>{running ? `Give the canary ${shown}% now` : `Begin the next canary with ${shown}%`}</Button></Group>
       </div>
     </div>
   );
@@ -200,7 +216,7 @@ function Scaling({ endpoint, onDone }: { endpoint: EndpointDetail; onDone: () =>
 
 function Try({ name, url }: { name: string; url: string }) {
   const schema = useQuery({ queryKey: ["endpoint", name, "schema"], retry: false, queryFn: ({ signal }) => get<unknown>(`/api/v1/endpoints/${seg(name)}/schema`, {}, signal) });
-  const example = useMemo(() => (schema.data ? JSON.stringify(bodyOf(schema.data)) : null), [schema.data]);
+  const example = useMemo(() => (schema.data ? pretty(JSON.stringify(bodyOf(schema.data))) : null), [schema.data]);
   const [draft, setDraft] = useState<string | null>(null);
   const body = draft ?? example ?? '{"inputs": [[0]]}';
   const ask = useMutation({

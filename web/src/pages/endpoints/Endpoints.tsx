@@ -3,6 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { seg } from "~/api/client";
 import { endpointsQuery, type Endpoint } from "~/api/serving";
+import { useRefreshNoun } from "~/live/useLive";
 import { Empty, Loaded, Panel } from "~/shell/Panel";
 import { State } from "~/shell/State";
 import { Ago } from "~/shell/Time";
@@ -16,7 +17,7 @@ const columns = (project: string): Column<Endpoint>[] => [
   { key: "serves", label: "Serves", width: 260, cell: serves },
   { key: "ready", label: "Ready", width: 90, numeric: true, cell: (each) => each.ready, show: (each) => `${each.ready} of ${each.most}` },
   { key: "used", label: "Last used", width: 110, numeric: true, cell: (each) => (each.last_used ? Date.parse(each.last_used) : null), show: (each) => <Ago at={each.last_used} /> },
-  { key: "trouble", label: "Trouble", width: 320, cell: (each) => each.trouble || null },
+  { key: "trouble", label: "Trouble", width: 240, grow: true, cell: (each) => each.trouble || null },
   { key: "url", label: "Address", width: 320, optional: true, cell: (each) => each.url, show: (each) => <code>{each.url}</code> },
   { key: "owner", label: "Made by", width: 110, optional: true, cell: (each) => each.created_by },
 ];
@@ -26,6 +27,7 @@ export function Endpoints() {
   const view = useSearch({ strict: false }) as { q?: string; sort?: string; columns?: string };
   const navigate = useNavigate();
   const query = useQuery(endpointsQuery(project));
+  useRefreshNoun(project, "endpoints", ["endpoints", project]);
   return (
     <>
       <Title note="Models behind an address: scaled, watched, rolled out step by step">Endpoints</Title>

@@ -5,6 +5,7 @@ import { projectsQuery, useMe } from "~/api/session";
 import { seg } from "~/api/client";
 import type { Project, Workload } from "~/api/types";
 import { isOver, recentQuery } from "~/api/workloads";
+import { useRefresh } from "~/live/useLive";
 import { Empty, Loaded, Panel } from "~/shell/Panel";
 import { State } from "~/shell/State";
 import { Ago } from "~/shell/Time";
@@ -16,7 +17,7 @@ export function Home() {
   const me = useMe();
   const projects = useQuery(projectsQuery);
   const shown = (projects.data ?? []).slice(0, 24);
-  const recents = useQueries({ queries: shown.map((project) => ({ ...recentQuery(project.name, 30), refetchInterval: 15_000 })) });
+  const recents = useQueries({ queries: shown.map((project) => recentQuery(project.name, 30)) });
   const workloads = recents.flatMap((query) => query.data?.items ?? []).sort((a, b) => b.created_at.localeCompare(a.created_at));
   const mine = workloads.filter((workload) => workload.owner === me?.user);
   const active = workloads.filter((workload) => !isOver(workload));
@@ -24,6 +25,7 @@ export function Home() {
   const pending = recents.some((query) => query.isPending) || projects.isPending;
   return (
     <>
+      {shown.map((project) => <Fresh key={project.name} project={project.name} />)}
       <Title note={`${shown.length} ${shown.length === 1 ? "project" : "projects"} · ${active.length} running or waiting`}>Hello, {me?.display_name}</Title>
       <div className={grid.grid}>
         <div className={`${grid.w8} ${grid.stack}`}>
@@ -49,6 +51,12 @@ export function Home() {
       </div>
     </>
   );
+}
+
+/** Reads a project's work again when something of it changes. */
+function Fresh({ project }: { project: string }) {
+  useRefresh(`projects/${project}/workloads`, ["workloads", project]);
+  return null;
 }
 
 function ProjectRow({ project, open }: { project: Project; open: number }) {

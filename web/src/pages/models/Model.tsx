@@ -10,6 +10,7 @@ import { lineageQuery, modelQuery, modelsPath, type ModelDetail, type ModelVersi
 import { Confirm } from "~/form/Confirm";
 import { useForm } from "~/form/useForm";
 import { bytes, value } from "~/format/number";
+import { useRefreshNoun } from "~/live/useLive";
 import { Failure, Loaded, Panel } from "~/shell/Panel";
 import { State } from "~/shell/State";
 import { Ago } from "~/shell/Time";
@@ -21,6 +22,7 @@ import css from "./Model.module.css";
 export function ModelPage() {
   const { project, name } = useParams({ strict: false }) as { project: string; name: string };
   const query = useQuery(modelQuery(project, name));
+  useRefreshNoun(project, "models", ["model", project, name]);
   return <Loaded query={query} height={480}>{(model) => <Shown model={model} project={project} />}</Loaded>;
 }
 

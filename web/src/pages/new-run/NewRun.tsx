@@ -1,6 +1,5 @@
-/** Start a run from the browser: a folder of code, a script in it, arguments, resources, data. */
-import { Button, Checkbox, FileButton, Group, NumberInput, Select, TagsInput, TextInput, Textarea } from "@mantine/core";
-import { IconFolder } from "@tabler/icons-react";
+/** Start a run from the browser: a folder of code or a repository, a script in it, arguments, resources, data. */
+import { Button, Checkbox, NumberInput, Select, TagsInput, TextInput, Textarea } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
@@ -8,10 +7,9 @@ import { post, Problem, seg } from "~/api/client";
 import type { WorkloadDetail } from "~/api/types";
 import { workloadQuery } from "~/api/workloads";
 import { useForm } from "~/form/useForm";
-import { bytes, plural } from "~/format/number";
 import { Command, Failure, Panel } from "~/shell/Panel";
 import { Title } from "~/shell/Title";
-import { codeOf, upload, type Picked } from "./upload";
+import { CodeSource, mainScript, type Code } from "./Code";
 import { line, words } from "./words";
 import grid from "~/shell/Grid.module.css";
 import css from "./NewRun.module.css";
@@ -24,11 +22,12 @@ export function NewRun() {
 }
 
 const GIB = 1024 ** 3;
+const mono = { input: { fontFamily: "var(--mono)" } };
 
 function Form({ earlier }: { earlier: WorkloadDetail | null }) {
   const { project } = useParams({ strict: false }) as { project: string };
   const navigate = useNavigate();
-  const [picked, setPicked] = useState<Picked[]>([]);
+  const [code, setCode] = useState<Code | null>(null);
   const [progress, setProgress] = useState<number | null>(null);
   const form = useForm(
     {
@@ -49,15 +48,15 @@ function Form({ earlier }: { earlier: WorkloadDetail | null }) {
     },
     async (values) => {
       let snapshot = earlier?.snapshot ?? null;
-      if (picked.length > 0) {
+      if (code) {
         setProgress(0);
         try {
-          snapshot = await upload(project, picked, setProgress);
+          snapshot = await code.snapshot(project, setProgress);
         } finally {
           setProgress(null);
         }
       }
-      if (values.script && !snapshot) throw new Problem({ status: 422, field: "snapshot", detail: "The script needs its folder.", remedy: "Choose the folder that holds it." });
+      if (values.script && !snapshot) throw new Problem({ status: 422, field: "snapshot", detail: "The script needs its folder.", remedy: "Choose the folder that holds it, or fetch a repository." });
       return post<{ id: string }>(`/api/v1/projects/${seg(project)}/workloads`, {
         name: values.name,
         script: values.script || null,
@@ -72,41 +71,33 @@ function Form({ earlier }: { earlier: WorkloadDetail | null }) {
         preemptible: values.preemptible,
         time_limit_seconds: values.hours > 0 ? values.hours * 3600 : null,
         requirements: values.requirements,
+        code: code?.origin ?? {},
       });
     },
     ({ id }) => void navigate({ to: `/p/${seg(project)}/workloads/${id}` as never }),
   );
   const { values, set, error } = form;
-  const scripts = useMemo(() => picked.map(({ path }) => path).filter((path) => path.endsWith(".py")), [picked]);
+  const scripts = useMemo(() => (code?.paths ?? []).filter((path) => path.endsWith(".py")), [code]);
   useEffect(() => {
-    if (scripts.length > 0 && !scripts.includes(values.script)) set("script", scripts.find((path) => /^(train|main)\.py$/.test(path)) ?? scripts.find((path) => !path.includes("/")) ?? scripts[0] ?? "");
+    if (scripts.length > 0 && !scripts.includes(values.script)) set("script", mainScript(scripts));
     // Only when another folder is chosen.
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [scripts]);
-  const number = (key: "cpu" | "memory" | "gpu" | "replicas" | "priority" | "hours", label: string, field: string, more: { min?: number; step?: number; description?: string } = {}) => (
-    <NumberInput label={label} value={values[key]} onChange={(value) => set(key, Number(value) || 0)} error={error(field)} {...more} />
+  const number = (key: "cpu" | "memory" | "gpu" | "replicas" | "priority" | "hours", label: string, field: string, { nothing, ...rules }: { min?: number; step?: number; nothing?: string } = {}) => (
+    <NumberInput label={label} value={nothing && values[key] === 0 ? "" : values[key]} {...(nothing ? { placeholder: nothing } : {})} onChange={(value) => set(key, Number(value) || 0)} error={error(field)} {...rules} />
   );
   const equivalent = ["narf run", values.script || "train.py", values.gpu ? `--gpu ${values.gpu}` : "", values.cpu !== 1 ? `--cpu ${values.cpu}` : "", values.memory ? `--memory ${values.memory}Gi` : "", `--project ${project}`, values.args ? `-- ${values.args}` : ""].filter(Boolean).join(" ");
   const fields = (
     <>
       <Panel title="Code">
         <div className={css.fields}>
-          <Group gap={10}>
-            <FileButton multiple onChange={(files) => setPicked(codeOf(files))} inputProps={{ webkitdirectory: "", "aria-label": "Folder of code" } as never}>
-              {(props) => <Button variant="default" leftSection={<IconFolder size={14} />} {...props}>Choose a folder</Button>}
-            </FileButton>
-            <span className="dim">
-              {picked.length > 0
-                ? `${plural(picked.length, "file")}, ${bytes(picked.reduce((sum, each) => sum + each.file.size, 0))}; caches and environments are left out`
-                : earlier?.snapshot ? `The code of the earlier run (${earlier.snapshot.slice(0, 12)})` : "Everything in it is kept with the run, so that it can be repeated."}
-            </span>
-          </Group>
+          <CodeSource project={project} onCode={setCode} note={earlier?.snapshot ? `The code of the earlier run (${earlier.snapshot.slice(0, 12)})` : "Everything in it is kept with the run, so that it can be repeated."} />
           {error("snapshot") && <p className={css.error}>{error("snapshot")}</p>}
           {scripts.length > 0
             ? <Select label="Script" data={scripts} value={values.script} onChange={(value) => set("script", value ?? "")} searchable error={error("script")} />
             : <TextInput label="Script" placeholder="train.py" value={values.script} onChange={(event) => set("script", event.currentTarget.value)} error={error("script")} />}
-          <TextInput label="Arguments" className="mono" placeholder="--lr 0.01 --epochs 20" value={values.args} onChange={(event) => set("args", event.currentTarget.value)} error={error("arguments")} />
-          {!values.script && <TextInput label="Or any command" placeholder="python -c 'print(1)'" value={values.command} onChange={(event) => set("command", event.currentTarget.value)} error={error("command")} />}
+          <TextInput label="Arguments" styles={mono} placeholder="--lr 0.01 --epochs 20" value={values.args} onChange={(event) => set("args", event.currentTarget.value)} error={error("arguments")} />
+          {!values.script && <TextInput label="Or any command" styles={mono} placeholder="python -c 'print(1)'" value={values.command} onChange={(event) => set("command", event.currentTarget.value)} error={error("command")} />}
           <Textarea label="Packages" description="As in requirements.txt; empty uses the platform's own" autosize minRows={1} maxRows={8} value={values.requirements} onChange={(event) => set("requirements", event.currentTarget.value)} error={error("requirements")} />
           <TagsInput label="Data" description="Such as digits@latest" placeholder={values.data.length ? "" : "name@version"} value={values.data} onChange={(value) => set("data", value)} error={error("data")} />
         </div>
@@ -115,9 +106,9 @@ function Form({ earlier }: { earlier: WorkloadDetail | null }) {
         <div className={css.numbers}>
           {number("gpu", "GPUs", "resources.gpu", { min: 0, step: 1 })}
           {number("cpu", "CPU cores", "resources.cpu", { min: 0, step: 1 })}
-          {number("memory", "Memory, GiB", "resources.memory_bytes", { min: 0, step: 1 })}
+          {number("memory", "Memory, GiB", "resources.memory_bytes", { min: 0, step: 1, nothing: "no limit" })}
           {number("replicas", "Replicas", "replicas", { min: 1 })}
-          {number("hours", "Time limit, hours", "time_limit_seconds", { min: 0 })}
+          {number("hours", "Time limit, hours", "time_limit_seconds", { min: 0, nothing: "no limit" })}
           {number("priority", "Priority", "priority", { min: -100 })}
         </div>
         <Checkbox mt={14} label="May be preempted: it gives way to more urgent work and resumes by itself" checked={values.preemptible} onChange={(event) => set("preemptible", event.currentTarget.checked)} />

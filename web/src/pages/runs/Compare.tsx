@@ -74,14 +74,15 @@ function Differences({ ids, project }: { ids: readonly string[]; project: string
                 {SECTIONS.map(([section, name]) => (
                   <tbody key={section}>
                     <tr className={css.section}><th scope="rowgroup">{name}</th><td colSpan={comparison.runs.length} className="dim">{comparison[section].length === 0 ? "nothing differs" : ""}{comparison.same[section] ? ` ${comparison.same[section]} the same` : ""}</td></tr>
-                    {comparison[section].map((row) => {
+                    {comparison[section].filter((row) => row.name !== "narf.arguments").map((row) => {
                       const numbers = row.values.map((each) => (section === "metrics" ? number(each as number | string | null) : null));
                       const finite = numbers.filter((each): each is number => each !== null && Number.isFinite(each));
-                      const best = /acc|auc|f1|precision|recall|score|r2|throughput/i.test(row.name) ? Math.max(...finite) : Math.min(...finite);
+                      const rate = /(^|[/_])(lr|learning_rate|epoch|step)/i.test(row.name);
+                      const best = rate ? NaN : /acc|auc|f1|precision|recall|score|r2|throughput/i.test(row.name) ? Math.max(...finite) : Math.min(...finite);
                       return (
                         <tr key={row.name}>
                           <th scope="row">{row.name}</th>
-                          {row.values.map((each, i) => <td key={i} data-best={(mark && finite.length > 1 && numbers[i] === best) || undefined} className={section === "metrics" ? "num" : undefined}>{section === "metrics" ? value(numbers[i] ?? null, 6) : each === null ? "–" : String(each).slice(0, 200)}</td>)}
+                          {row.values.map((each, i) => <td key={i} data-best={(mark && finite.length > 1 && numbers[i] === best) || undefined} title={each === null ? undefined : String(each).slice(0, 500)}>{section === "metrics" ? value(numbers[i] ?? null, 6) : each === null ? "–" : String(each).slice(0, 200)}</td>)}
                         </tr>
                       );
                     })}

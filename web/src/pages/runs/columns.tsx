@@ -29,14 +29,16 @@ interface Seen {
 
 function seen(runs: readonly Run[]): Seen {
   const found: Seen = { params: new Map(), metrics: new Map(), tags: new Set() };
-  for (const run of runs) {
+  for (const [i, run] of runs.entries()) {
+    // What the newest runs have is what somebody looks at now.
+    const weight = i < 20 ? 20 : 1;
     for (const [name, text] of Object.entries(run.params)) {
       const entry = found.params.get(name) ?? { count: 0, values: new Set<string>() };
-      entry.count += 1;
+      entry.count += weight;
       if (entry.values.size < 3) entry.values.add(text);
       found.params.set(name, entry);
     }
-    for (const name of Object.keys(run.metrics)) found.metrics.set(name, (found.metrics.get(name) ?? 0) + 1);
+    for (const name of Object.keys(run.metrics)) found.metrics.set(name, (found.metrics.get(name) ?? 0) + weight);
     for (const name of Object.keys(run.tags)) if (!/^(mlflow|narf)\./.test(name)) found.tags.add(name);
   }
   return found;
@@ -64,13 +66,13 @@ export function told(runs: readonly { id: string; name: string; params: Record<s
 /** Shown at first: the metrics that most runs have, and the parameters in which they differ. */
 export function columnsOf(runs: readonly Run[]): Column<Run>[] {
   const { params, metrics, tags } = seen(runs);
-  const favourites = new Set([...metrics].filter(([name]) => !name.startsWith("system/")).sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).slice(0, 4).map(([name]) => name));
-  const different = new Set([...params].filter(([, each]) => each.values.size > 1).sort((a, b) => b[1].count - a[1].count || a[0].localeCompare(b[0])).slice(0, 4).map(([name]) => name));
+  const favourites = new Set([...metrics].filter(([name]) => !/^system[/_]|(^|[/_])(epoch|step)$/.test(name)).sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).slice(0, 4).map(([name]) => name));
+  const different = new Set([...params].filter(([, each]) => each.values.size > 1).sort((a, b) => b[1].count - a[1].count || a[0].localeCompare(b[0])).slice(0, 3).map(([name]) => name));
   return [
     ...fixed,
     ...[...metrics.keys()].sort().map((name): Column<Run> => ({
       key: name, label: name, group: "Metrics", width: Math.min(170, Math.max(96, name.length * 7.4 + 26)), numeric: true, optional: !favourites.has(name),
-      cell: (run) => number(run.metrics[name]), show: (run) => value(number(run.metrics[name])),
+      cell: (run) => number(run.metrics[name]), show: (run) => value(number(run.metrics[name]), 4),
     })),
     ...[...params.keys()].sort().map((name): Column<Run> => ({
       key: `params.${name}`, label: name, group: "Parameters", width: Math.min(170, Math.max(90, name.length * 7.4 + 26)), numeric: [...(params.get(name)?.values ?? [])].every((text) => typeof numeric(text) === "number"), optional: !different.has(name),

@@ -12,12 +12,13 @@ import { useForm } from "~/form/useForm";
 import { Command, Empty, Failure, Loaded, Panel } from "~/shell/Panel";
 import { Ago } from "~/shell/Time";
 import { Title } from "~/shell/Title";
+import { ProjectQuota } from "./Quotas";
 import css from "./Settings.module.css";
 
 const ROLES = [
   { value: "viewer", label: "Viewer: sees" },
   { value: "developer", label: "Developer: runs, tunes, registers" },
-  { value: "maintainer", label: "Maintainer: members, secrets, deploys" },
+  { value: "maintainer", label: "Maintainer: members, secrets" },
   { value: "admin", label: "Admin: everything" },
 ];
 
@@ -35,11 +36,13 @@ export function Settings() {
           <Tabs.Tab value="members">Members</Tabs.Tab>
           {maintains && <Tabs.Tab value="invitations">Invitations</Tabs.Tab>}
           {role !== "viewer" && <Tabs.Tab value="secrets">Secrets</Tabs.Tab>}
+          <Tabs.Tab value="quota">Quota</Tabs.Tab>
           <Tabs.Tab value="tokens">My tokens</Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="members"><Members project={project} maintains={maintains} /></Tabs.Panel>
         <Tabs.Panel value="invitations"><Invitations project={project} /></Tabs.Panel>
         <Tabs.Panel value="secrets"><Secrets project={project} maintains={maintains} /></Tabs.Panel>
+        <Tabs.Panel value="quota"><ProjectQuota project={project} /></Tabs.Panel>
         <Tabs.Panel value="tokens"><Tokens project={project} /></Tabs.Panel>
       </Tabs>
     </>

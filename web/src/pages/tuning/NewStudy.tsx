@@ -1,14 +1,14 @@
 /** The wizard: a script, the parameters found in it, their ranges, a budget, start. Nothing in the script changes. */
-import { Button, Checkbox, FileButton, Group, NumberInput, Select, TagsInput, TextInput } from "@mantine/core";
-import { IconFolder, IconSearch } from "@tabler/icons-react";
+import { Button, Checkbox, NumberInput, Select, TagsInput, TextInput } from "@mantine/core";
+import { IconSearch } from "@tabler/icons-react";
 import { useMutation } from "@tanstack/react-query";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { post, Problem, seg } from "~/api/client";
 import type { Discovery, FoundParameter } from "~/api/studies";
 import { useForm } from "~/form/useForm";
-import { bytes, count, plural } from "~/format/number";
-import { codeOf, upload, type Picked } from "~/pages/new-run/upload";
+import { count, plural } from "~/format/number";
+import { CodeSource, mainScript, type Code } from "~/pages/new-run/Code";
 import { words } from "~/pages/new-run/words";
 import { Command, Failure, Panel } from "~/shell/Panel";
 import { Title } from "~/shell/Title";
@@ -24,44 +24,38 @@ interface Found {
 
 export function NewStudy() {
   const { project } = useParams({ strict: false }) as { project: string };
-  const [picked, setPicked] = useState<Picked[]>([]);
+  const [code, setCode] = useState<Code | null>(null);
   const [script, setScript] = useState("");
   const [args, setArgs] = useState("");
   const [found, setFound] = useState<Found | null>(null);
-  const scripts = picked.map(({ path }) => path).filter((path) => path.endsWith(".py"));
+  const scripts = (code?.paths ?? []).filter((path) => path.endsWith(".py"));
   const discover = useMutation({
     meta: { shown: true },
     mutationFn: async () => {
-      const snapshot = await upload(project, picked);
+      if (!code) return;
+      const snapshot = await code.snapshot(project);
       const discovery = await post<Discovery>(`/api/v1/projects/${seg(project)}/studies/discover`, { snapshot, script, arguments: words(args) });
       setFound({ snapshot, script, discovery });
     },
   });
-  const choose = (files: File[]) => {
-    const code = codeOf(files);
-    const paths = code.map(({ path }) => path).filter((path) => path.endsWith(".py"));
-    setPicked(code);
-    setScript(paths.find((path) => /^(train|main)\.py$/.test(path)) ?? paths.find((path) => !path.includes("/")) ?? paths[0] ?? "");
+  const choose = (next: Code | null) => {
+    setCode(next);
+    setScript(mainScript(next?.paths ?? []));
     setFound(null);
     discover.reset();
   };
   const first = (
     <Panel title="1 · The script">
       <div className={css.fields}>
-        <Group gap={10}>
-          <FileButton multiple onChange={choose} inputProps={{ webkitdirectory: "", "aria-label": "Folder of code" } as never}>
-            {(props) => <Button variant="default" leftSection={<IconFolder size={14} />} {...props}>Choose a folder</Button>}
-          </FileButton>
-          <span className="dim">{picked.length ? `${plural(picked.length, "file")}, ${bytes(picked.reduce((sum, each) => sum + each.file.size, 0))}` : "The folder of a training script as it is"}</span>
-        </Group>
-        {picked.length > 0 && (
+        <CodeSource project={project} onCode={choose} note="The folder of a training script as it is" />
+        {code && (
           <div className={css.two}>
             <Select label="Script" data={scripts} value={script} onChange={(value) => { setScript(value ?? ""); setFound(null); }} searchable nothingFoundMessage="No Python file is in this folder" />
             <TextInput label="Arguments that stay the same" placeholder="--epochs 5" value={args} onChange={(event) => setArgs(event.currentTarget.value)} />
           </div>
         )}
         {discover.error && <Failure error={discover.error} />}
-        {picked.length > 0 && <div><Button leftSection={<IconSearch size={14} />} loading={discover.isPending} disabled={!script} variant={found ? "default" : "filled"} onClick={() => discover.mutate()}>Find its parameters</Button></div>}
+        {code && <div><Button leftSection={<IconSearch size={14} />} loading={discover.isPending} disabled={!script} variant={found ? "default" : "filled"} onClick={() => discover.mutate()}>Find its parameters</Button></div>}
       </div>
     </Panel>
   );

@@ -43,7 +43,7 @@ function Shown({ study, project }: { study: Study; project: string }) {
   return (
     <>
       <Title
-        note={<><State state={study.state} /><span>·</span><span>{study.direction === "maximize" ? "most" : "least"} <b>{study.metric}</b></span><span>·</span><span>{count(over)}{study.budget.trials ? ` of ${count(study.budget.trials)}` : ""} trials</span><span>·</span><span>{duration(study.spent_seconds)}</span><span>·</span><Ago at={study.created_at} /></>}
+        note={<><State state={study.state} /><span>·</span><span>{study.direction === "maximize" ? "maximizes" : "minimizes"} <b>{study.metric}</b></span><span>·</span><span>{count(over)}{study.budget.trials ? ` of ${count(study.budget.trials)}` : ""} trials</span><span>·</span><span>{duration(study.spent_seconds)}</span><span>·</span><Ago at={study.created_at} /></>}
         actions={
           <>
             {study.state === "running" && <Button variant="default" leftSection={<IconPlayerPause size={14} />} onClick={() => act.mutate("pause")}>Pause</Button>}
@@ -101,14 +101,15 @@ function History({ study }: { study: Study }) {
     };
     const order = numbers.map((number, i) => [number, i] as const).sort((a, b) => a[0] - b[0]).map(([, i]) => i);
     const sorted = { ...series(values), steps: Float64Array.from(order, (i) => numbers[i] ?? 0), min: Float64Array.from(order, (i) => values[i] ?? NaN), max: Float64Array.from(order, (i) => values[i] ?? NaN) };
-    const sofar = best.map((_, i) => i);
+    // The best stays until the trial that betters it: a staircase, not a slope.
+    const [sofar, stairs] = [best.flatMap((_, i) => (i === 0 ? [0] : [i, i])), best.flatMap((each, i) => (i === 0 ? [each] : [best[i - 1] ?? each, each]))];
     return [
       { id: "value", label: study.metric, index: 9, dots: true, series: sorted },
-      { id: "best", label: "best so far", index: 0, series: { steps: Float64Array.from(sofar), times: Float64Array.from(sofar), min: Float64Array.from(best), max: Float64Array.from(best), thinned: false } },
+      { id: "best", label: "best so far", index: 0, series: { steps: Float64Array.from(sofar), times: Float64Array.from(sofar), min: Float64Array.from(stairs), max: Float64Array.from(stairs), thinned: false } },
     ];
   }, [query.data, study.metric]);
   if (query.data && query.data.numbers.length === 0) return <p className="dim" style={{ height: 220 }}>The first trial has not ended yet.</p>;
-  return <Loaded query={query} height={220}>{() => <Plot title={`${study.metric} by trial`} lines={lines} height={220} />}</Loaded>;
+  return <Loaded query={query} height={220}>{() => <Plot title={`${study.metric} by trial`} lines={lines} height={220} range={[-0.5, Math.max(...(query.data?.numbers ?? [0])) + 0.5]} />}</Loaded>;
 }
 
 function Best({ study, project }: { study: Study; project: string }) {
@@ -155,7 +156,7 @@ function Trials({ study, project, view, onView }: { study: Study; project: strin
     }),
     { key: "seconds", label: "Time", width: 80, numeric: true, cell: (trial) => trial.seconds, show: (trial) => duration(trial.seconds) },
     { key: "reports", label: "Reports", width: 80, numeric: true, optional: true, cell: (trial) => trial.reports },
-    { key: "sentence", label: "Why", width: 300, cell: (trial) => trial.fault ?? trial.sentence },
+    { key: "sentence", label: "Why", width: 220, grow: true, cell: (trial) => trial.fault ?? trial.sentence },
   ], [study, project]);
   return (
     <Loaded query={query} height={300}>

@@ -7,6 +7,7 @@ import { seg } from "~/api/client";
 import { boardQuery, studiesQuery, trialCount, type Board, type Study } from "~/api/studies";
 import { count, percent, value } from "~/format/number";
 import { duration } from "~/format/time";
+import { useRefreshNoun } from "~/live/useLive";
 import { Empty, Loaded, Panel } from "~/shell/Panel";
 import { State } from "~/shell/State";
 import { Ago } from "~/shell/Time";
@@ -34,6 +35,7 @@ export function Tuning() {
   const view = useSearch({ strict: false }) as { q?: string; sort?: string; columns?: string; tab?: string };
   const navigate = useNavigate();
   const query = useQuery(studiesQuery(project));
+  useRefreshNoun(project, "studies", ["studies", project], ["board", project]);
   const set = (next: object) => void navigate({ search: { ...view, ...next } as never, replace: true } as never);
   const board = view.tab === "board";
   return (

@@ -2,7 +2,7 @@
 import { Button, Select, Tabs } from "@mantine/core";
 import { IconPlayerStop, IconRefresh } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { seg } from "~/api/client";
 import type { WorkloadDetail } from "~/api/types";
 import { whyQuery } from "~/api/cluster";
@@ -126,7 +126,7 @@ function Why({ workload }: { workload: WorkloadDetail }) {
             {why.position ? <span>position <b>{why.position}</b></span> : null}
             {why.reason && <span>rule <b>{why.reason.replaceAll("_", " ")}</b></span>}
             {why.forecast && <span>starts in about <b>{duration(why.forecast.seconds)}</b> ({duration(why.forecast.low)} to {duration(why.forecast.high)})</span>}
-            {(why.holders ?? []).slice(0, 3).map((holder) => <span key={holder.workload}>{holder.amount} held by <b>{holder.workload || "another project"}</b> for {duration(holder.running_seconds)}</span>)}
+            {(why.holders ?? []).slice(0, 3).map((holder) => <span key={holder.workload}>{holder.amount} held by {holder.workload ? <Link className="link" to={`/p/${seg(workload.project)}/workloads/${holder.workload}` as "/home"}>{holder.workload}</Link> : <b>another project</b>} for {duration(holder.running_seconds)}</span>)}
           </p>
         )}
       </div>

@@ -13,7 +13,7 @@ export function WorkloadRows({ workloads }: { workloads: readonly Workload[] }) 
   return (
     <div className={css.scroll} tabIndex={0} role="region" aria-label="Workloads">
       <table className={css.rows}>
-        <thead><tr><th>Name</th><th>State</th><th>Kind</th><th>Owner</th><th>Resources</th><th className="num">Duration</th><th className="num">Created</th><th aria-label="" /></tr></thead>
+        <thead><tr><th>Name</th><th>State</th><th>Kind</th><th>Owner</th><th>Resources</th><th className="num">Duration</th><th className="num">Created</th><th>Why</th></tr></thead>
         <tbody>
           {workloads.map((workload) => (
             <tr key={workload.id}>
@@ -24,7 +24,7 @@ export function WorkloadRows({ workloads }: { workloads: readonly Workload[] }) 
               <td>{asked(workload)}</td>
               <td className="num">{duration(between(workload.started_at, workload.ended_at, now))}</td>
               <td className="num"><Ago at={workload.created_at} /></td>
-              <td />
+              <td className="truncate" title={workload.sentence}><span className="dim">{workload.sentence}</span></td>
             </tr>
           ))}
         </tbody>

@@ -24,7 +24,7 @@ const columns: Column<Workload>[] = [
   { key: "resources", label: "Resources", width: 170, cell: asked },
   { key: "duration", label: "Duration", width: 100, numeric: true, cell: (row) => between(row.started_at, row.ended_at), show: (row) => duration(between(row.started_at, row.ended_at)) },
   { key: "created", label: "Created", width: 110, numeric: true, cell: (row) => Date.parse(row.created_at), show: (row) => <Ago at={row.created_at} /> },
-  { key: "sentence", label: "Why", width: 360, cell: (row) => row.sentence },
+  { key: "sentence", label: "Why", width: 220, grow: true, cell: (row) => row.sentence },
   { key: "id", label: "Id", width: 190, optional: true, cell: (row) => row.id, show: (row) => <code>{row.id}</code> },
   { key: "script", label: "Script", width: 180, optional: true, cell: (row) => row.script ?? row.command.join(" ") },
   { key: "priority", label: "Priority", width: 90, optional: true, numeric: true, cell: (row) => row.priority },

@@ -66,8 +66,10 @@ class _Pass:
             if len(self.decisions) == before:
                 break
             # Room that was made for one may serve another, and what one was given may put its queue above another's
-            # share; so look again, but not for ever.
+            # share; so look again, but not for ever. Reservations are made anew: who reserves first is a matter of
+            # shares, and those have changed, so the next plan would make others.
             self._no_room.clear()
+            self.reservations.begin_again()
         holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in self.holding.items()]
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
         table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
@@ -161,6 +163,7 @@ class _Pass:
 
     def _admit(self, w: int, laid: Laid, *, borrowed: bool) -> None:
         self.decisions.append(Admit(workload=self.snapshot.ids[w], placed=self.room.placed(w, laid), borrowed=borrowed))
+        self.reservations.started(w, laid)
         self.room.take(w, laid)
         if self.later is not self.room:
             self.later.take(w, laid)

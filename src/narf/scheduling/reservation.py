@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from narf.scheduling.policy import Policy
-from narf.scheduling.room import Room
+from narf.scheduling.room import Laid, Room
 from narf.scheduling.snapshot import WHOLE, Bools, Floats, Snapshot
 
 
@@ -29,6 +29,16 @@ class Reservations:
         self.snapshot, self.policy, self.now = snapshot, policy, now
         self.made: list[Reservation] = []
         self._ends: Floats | None = None
+        self._started: list[tuple[int, int, int]] = []  # (workload, node, GPU taken there) of this plan's own admissions
+
+    def begin_again(self) -> None:
+        """Forget what is reserved, to be made anew with what has been admitted since."""
+        self.made.clear()
+
+    def started(self, w: int, laid: Laid) -> None:
+        """`w` was admitted in this plan: what it holds will be free again, as that of any other that runs."""
+        gpu = int(self.snapshot.gpu_W[w])
+        self._started += [(w, node, min(gpu, WHOLE) * len(gpus)) for node, gpus in laid]
 
     def open_to(self, w: int, allowed_N: Bools) -> Bools:
         """The nodes of `allowed_N` that `w` may use without being in the way of a reservation."""
@@ -74,9 +84,17 @@ class Reservations:
             (snapshot.slice_workload_G, snapshot.slice_node_G) if gpu else (snapshot.placed_workload_A, snapshot.placed_node_A)
         )
         amount = snapshot.slice_amount_G if gpu else snapshot.cpu_W[source_w]
+        running = snapshot.phase_W[source_w] != 0
+        source_w, source_n, amount = source_w[running], source_n[running], amount[running]
         ends = self._ends_W()[source_w]
+        ours = [row for row in self._started if bool(snapshot.gpu_W[row[0]]) or not gpu]
+        if ours:
+            own_w, own_n, own_amount = (np.array(column) for column in zip(*ours, strict=True))
+            if not gpu:
+                own_amount = snapshot.cpu_W[own_w]
+            source_n, amount = np.concatenate((source_n, own_n)), np.concatenate((amount, own_amount))
+            ends = np.concatenate((ends, self.now + self._left_W(np.zeros(len(snapshot.ids)))[own_w]))
         rows = np.lexsort((ends, source_n))
-        rows = rows[snapshot.phase_W[source_w[rows]] != 0]
         freed = free_N.copy()
         for node, amount_freed, end in zip(source_n[rows].tolist(), amount[rows].tolist(), ends[rows].tolist(), strict=True):
             freed[node] += amount_freed
@@ -87,15 +105,17 @@ class Reservations:
     def _ends_W(self) -> Floats:
         """When what runs will have ended at the latest that is forecast, or by its time limit."""
         if self._ends is None:
-            snapshot = self.snapshot
-            longest_W = snapshot.duration_3W[2] - snapshot.attained_W
-            run_W = self.now - snapshot.started_W
-            # One that has outlived its forecast is expected to go on as long again.
-            longest_W = np.where(np.isnan(longest_W), self.policy.default_duration_seconds, longest_W)
-            left_W = np.where(longest_W > run_W, longest_W - run_W, np.maximum(run_W, 60.0))
-            left_W = np.minimum(left_W, np.maximum(snapshot.max_seconds_W - run_W, 0.0))
-            self._ends = self.now + left_W
+            self._ends = self.now + self._left_W(self.now - self.snapshot.started_W)
         return self._ends
+
+    def _left_W(self, run_W: Floats) -> Floats:
+        """How much longer each takes that has run for `run_W` in this attempt."""
+        snapshot = self.snapshot
+        longest_W = snapshot.duration_3W[2] - snapshot.attained_W
+        # One that has outlived its forecast is expected to go on as long again.
+        longest_W = np.where(np.isnan(longest_W), self.policy.default_duration_seconds, longest_W)
+        left_W = np.where(longest_W > run_W, longest_W - run_W, np.maximum(run_W, 60.0))
+        return np.minimum(left_W, np.maximum(snapshot.max_seconds_W - run_W, 0.0))
 
     def _longest(self, w: int) -> float:
         snapshot = self.snapshot

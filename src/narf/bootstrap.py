@@ -75,7 +75,7 @@ from narf.control.workloads.jobs import JobMaker
 from narf.control.workloads.notify import Desktop, Email, Notifications, Notifier, Webhook
 from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import WorkloadService
-from narf.data.catalogue import FileCatalogue
+from narf.data.catalogue import open_catalogue
 from narf.data.objects import ObjectStore
 from narf.domain.errors import NarfError
 from narf.domain.workload import Workload
@@ -152,7 +152,7 @@ def build(settings: Settings, url: str) -> Platform:
     tables = IcebergTables(settings.database, home / "data" / "iceberg")
     data = DatasetService(database, home / "data", now, register_table=tables.register)
     lineage = Lineage(database, now)
-    outbox = CatalogueOutbox(database, FileCatalogue(home / "catalogue"))
+    outbox = CatalogueOutbox(database, open_catalogue(settings.catalogue, home / "catalogue"))
     data.registered = lambda: loops[outbox.name].wake()
     sources = SourceService(database, data, secrets.value, now)
     sources.wake = lambda: loops[ImportReconciler.name].wake()
@@ -166,6 +166,7 @@ def build(settings: Settings, url: str) -> Platform:
     shared = ClusterService(database, admission, now, home / "plans")
     durations = Durations(database)
     admission.queues, admission.decided, admission.forecast = shared.queues, shared.decided, durations.forecast
+    admission.checkpointed = tracked.tracking.checkpointed
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"), experiment_of=runs.experiment_of)
     jobs.extra = resume_from(home / "checkpoints")
     progress = ProgressReconciler(database, backends, runs, jobs)

@@ -37,6 +37,7 @@ class Settings:
     ray_address: str = ""  # host:port of a Ray cluster that takes workloads too
     smtp_relay: str = ""  # host:port; mails owners when their work ends
     mail_domain: str = ""
+    catalogue: str = ""  # module:Class of an enterprise catalogue; "" is JSON files in <home>/catalogue
     preload: tuple[str, ...] | None = None  # what programs find imported; None is the backend's choice, () starts each from nothing
     retention: str = ""  # jobs=30d/50Gi, ...; with one, what it no longer keeps is deleted every hour
 
@@ -80,6 +81,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         ray_address=environ.get("NARF_RAY_ADDRESS", ""),
         smtp_relay=environ.get("NARF_SMTP_RELAY", ""),
         mail_domain=environ.get("NARF_MAIL_DOMAIN", ""),
+        catalogue=environ.get("NARF_CATALOGUE", ""),
         preload=tuple(name.strip() for name in environ["NARF_PRELOAD"].split(",") if name.strip()) if "NARF_PRELOAD" in environ else None,
         retention=environ.get("NARF_RETENTION", ""),
         log_level=(environ.get("NARF_LOG_LEVEL") or "INFO").upper(),

@@ -7,7 +7,7 @@ import pytest
 
 from narf.testing.s3 import S3Server, s3_server
 
-pytest.register_assert_rewrite("narf.testing.connector")
+pytest.register_assert_rewrite("narf.testing.connector", "narf.testing.catalogue")
 
 
 @pytest.fixture(scope="session")

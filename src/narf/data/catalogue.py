@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,8 +10,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+
+from narf.domain.errors import BadInput
+
+_LONGEST = 230  # bytes of a file's name, with room for its number and ending
 
 
 class Registered(StrEnum):
@@ -43,6 +49,28 @@ class Catalogue(Protocol):
     def resolve(self, kind: Registered, name: str) -> Registration | None:
         """The newest registration of that name, None if there is none."""
         ...
+
+
+def open_catalogue(name: str, folder: Path) -> Catalogue:
+    """The catalogue that a setting names: "module:Class" of an installed package, made without arguments; "" is files in `folder`.
+
+    Raises:
+        BadInput: there is no such class, or what it makes is no catalogue.
+    """
+    if not name:
+        return FileCatalogue(folder)
+    module, _, attribute = name.partition(":")
+    try:
+        made = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(
+            f"The catalogue {name!r} cannot be loaded: {error}.",
+            remedy='Install its package where the platform runs, and write NARF_CATALOGUE as "module:Class".',
+        ) from error
+    if not callable(getattr(made, "register", None)) or not callable(getattr(made, "resolve", None)):
+        raise BadInput(f"{name!r} is no catalogue: it lacks register or resolve.", remedy="See narf.data.catalogue.Catalogue.")
+    catalogue: Catalogue = made
+    return catalogue
 
 
 class FileCatalogue:
@@ -92,5 +120,6 @@ def _key_of(path: Path) -> str:
 
 
 def _safe(text: str) -> str:
-    """`text` as a file name, reversibly: what is not a letter, digit, '.', '_', '-' or '@' is written %XX."""
-    return re.sub(r"[^A-Za-z0-9._@-]", lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text) or "%"
+    """`text` as a file name, another for each: what is not a letter, digit, '.', '_', '-' or '@' is written %XX; a long one ends in its hash."""
+    safe = re.sub(r"[^A-Za-z0-9._@-]", lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text) or "%"
+    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 65]}~{hashlib.sha256(text.encode()).hexdigest()}"

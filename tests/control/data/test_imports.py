@@ -151,6 +151,20 @@ def test_lineage_leads_from_the_source_to_the_endpoint_and_back(data: Any, tmp_p
     assert data.lineage.graph("other", run).edges == ()
 
 
+def test_a_model_that_comes_of_a_run_is_told_to_the_catalogue_once(data: Any, clock: Any) -> None:
+    run, model = Node(NodeKind.RUN, "run1"), Node(NodeKind.MODEL_VERSION, "default/digits@7")
+    for _ in range(2):
+        data.lineage.add(Edge(project="default", source=run, target=model, relation="registered"))
+        data.outbox.pass_once(clock.forward(hours=1))
+    told = data.catalogue.resolve(Registered.MODEL, "default/digits")
+    assert (told.key, told.version, told.body["from"]) == ("model:default/digits@7", "7", "run:run1")
+    assert len(list((data.catalogue._folder / "model").rglob("*.json"))) == 1
+    for version in (8, 9):  # as long as the edges' own column allows, and with its kind longer than the outbox's
+        data.lineage.add(Edge(project="default", source=run, target=Node(NodeKind.MODEL_VERSION, f"default/{'m' * 289}@{version}")))
+    data.outbox.pass_once(clock.forward(hours=1))
+    assert data.catalogue.resolve(Registered.MODEL, f"default/{'m' * 289}").version == "9"
+
+
 class Unreliable:
     """A catalogue that fails when told to, before or after it has taken the registration."""
 

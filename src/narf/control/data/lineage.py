@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 
 from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, UniqueConstraint, insert, or_, select
 
+from narf.control.data.outbox import enqueue
 from narf.control.database import Database, Timestamp, metadata
+from narf.data.catalogue import Registered, Registration
 
 edges = Table(
     "lineage_edges",
@@ -31,6 +34,7 @@ edges = Table(
     Index("ix_lineage_edges_to", "project", "to_kind", "to_id"),
 )
 _MOST_EDGES = 5_000
+_MOST_KEY = 300  # characters of the outbox's column
 
 
 class NodeKind(StrEnum):
@@ -40,6 +44,9 @@ class NodeKind(StrEnum):
     MODEL_VERSION = "model_version"  # id: "project/digits@7" or as the registry names it
     ENDPOINT = "endpoint"
     FEATURE_VIEW = "feature_view"
+
+
+_REGISTERED = {NodeKind.MODEL_VERSION.value: Registered.MODEL, NodeKind.FEATURE_VIEW.value: Registered.FEATURES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,10 @@ class Lineage:
 
 
 def add_edge(connection: Connection, edge: Edge, at: datetime) -> None:
-    """In the caller's transaction; an edge that is there already is left as it is."""
+    """In the caller's transaction; an edge that is there already is left as it is.
+
+    A model version or feature view that comes of something is told to the catalogue, once, in the same transaction.
+    """
     key = {
         "project": edge.project,
         "from_kind": edge.source.kind,
@@ -140,6 +150,28 @@ def add_edge(connection: Connection, edge: Edge, at: datetime) -> None:
         connection.execute(insert_or_ignore(edges).values(row).on_conflict_do_nothing())
     else:
         connection.execute(insert(edges).prefix_with("OR IGNORE").values(row))
+    if edge.target.kind in _REGISTERED:
+        _register(connection, edge, at)
+
+
+def _register(connection: Connection, edge: Edge, at: datetime) -> None:
+    name, _, version = edge.target.id.rpartition("@")
+    key = f"{_REGISTERED[edge.target.kind].value}:{edge.target.id}"
+    if len(key) > _MOST_KEY:
+        key = f"{key[: _MOST_KEY - 65]}:{sha256(key.encode()).hexdigest()}"
+    registration = Registration(
+        key=key,
+        kind=_REGISTERED[edge.target.kind],
+        name=name or edge.target.id,
+        version=version if name else "",
+        body={
+            "project": edge.project,
+            "from": str(edge.source),
+            "relation": edge.relation,
+            "created_at": (edge.created_at or at).isoformat(),
+        },
+    )
+    enqueue(connection, registration, at)
 
 
 def _edges_at(connection: Connection, project: str, nodes: Sequence[Node], upwards: bool) -> Iterable[Edge]:

@@ -2,7 +2,7 @@
 import { Modal, TextInput, useMantineColorScheme } from "@mantine/core";
 import { IconFolder, IconSearch, IconSunMoon } from "@tabler/icons-react";
 import { useNavigate } from "@tanstack/react-router";
-import { useEffect, useId, useMemo, useState, type KeyboardEvent, type ReactNode } from "react";
+import { useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type ReactNode } from "react";
 import { seg } from "~/api/client";
 import { useMe, useProjects } from "~/api/session";
 import { admin, everywhere, ofProject, settings } from "./sections";
@@ -29,6 +29,7 @@ export function Palette({ project }: { project: string | null }) {
   const projects = useProjects();
   const { toggleColorScheme } = useMantineColorScheme();
   const list = useId();
+  const waiting = useRef(false); // for the second key; outlives commands that change between the two
   open = () => {
     setText("");
     setAt(0);
@@ -52,7 +53,6 @@ export function Palette({ project }: { project: string | null }) {
   }, [project, projects, me, navigate, toggleColorScheme]);
 
   useEffect(() => {
-    let waiting = false;
     const press = (event: globalThis.KeyboardEvent) => {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
         event.preventDefault();
@@ -61,8 +61,8 @@ export function Palette({ project }: { project: string | null }) {
       }
       const target = event.target as HTMLElement;
       if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, [contenteditable], [role=dialog]")) return;
-      const keys = waiting ? `g ${event.key}` : event.key;
-      waiting = !waiting && event.key === "g";
+      const keys = waiting.current ? `g ${event.key}` : event.key;
+      waiting.current = !waiting.current && event.key === "g";
       const command = commands.find((each) => each.keys === keys);
       if (command) {
         event.preventDefault();

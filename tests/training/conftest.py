@@ -24,6 +24,8 @@ class ControlPlane:
         self.artifacts: dict[tuple[str, str], bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[int | str] = []  # statuses to answer with, or "drop after storing", first ones first
+        self.statuses: dict[str, str] = {}  # of the runs that were made here
+        self.forbidden = False  # every block gets 401
         self.early_points = 0  # blocks with a point that came before its key
         self.refused = ""  # the spool whose blocks get 409, whatever they hold
         self.port = 0
@@ -49,8 +51,13 @@ class ControlPlane:
                 self.end_headers()
                 self.wfile.write(content)
 
+            def do_GET(self) -> None:
+                plane.handle_mlflow(self, {})
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path.startswith("/api/2.0/mlflow/"):
+                    return plane.handle_mlflow(self, json.loads(body))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 with plane._lock:
@@ -94,6 +101,8 @@ class ControlPlane:
         self.requests.append(("POST", handler.path))
         match = re.fullmatch(r"/api/v1/runs/([^/]+)/spools/([0-9a-f]{16})/(events|points)", split.path)
         assert match, handler.path
+        if self.forbidden:
+            return handler.answer(401, {"code": "unauthenticated", "detail": "a fault of the test"})
         if match[2] == self.refused:
             return handler.answer(409, {"code": "deleted", "detail": "a fault of the test"})
         offset = int(urllib.parse.parse_qs(split.query)["offset"][0])
@@ -114,6 +123,23 @@ class ControlPlane:
             handler.connection.shutdown(2)
             return None
         return handler.answer(200, {"offset": len(stored)})
+
+    def handle_mlflow(self, handler, body: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+        """What `narf.run` asks of MLflow's API. Faults are for it as for blocks."""
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, int):
+            return handler.answer(fault, {"message": "a fault of the test"})
+        call = urllib.parse.urlsplit(handler.path).path.removeprefix("/api/2.0/mlflow/")
+        if call == "experiments/get-by-name":
+            return handler.answer(404, {"error_code": "RESOURCE_DOES_NOT_EXIST"})
+        if call == "experiments/create":
+            return handler.answer(200, {"experiment_id": "1"})
+        if call == "runs/create":
+            self.statuses[f"run{len(self.statuses)}"] = "RUNNING"
+            return handler.answer(200, {"run": {"info": {"run_id": list(self.statuses)[-1]}}})
+        assert call == "runs/update", call
+        self.statuses[body["run_id"]] = body["status"]
+        return handler.answer(200, {})
 
     def handle_artifact(self, handler, body: bytes) -> None:  # type: ignore[no-untyped-def]
         fault = self.faults.pop(0) if self.faults else None

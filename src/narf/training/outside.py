@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -54,11 +55,11 @@ def run(
         json.dump({"experiment": experiment, "name": name, "run_id": run_id, "url": server.url, "pid": os.getpid()}, file)
     recorder = Recorder(folder)
     recorders.use(recorder)
-    shipper = _start_shipper(folder, server, run_id) if run_id else None
+    shipper = _start_shipper(folder, server, run_id) if run_id else None  # without one, the next run delivers
     if run_id:
         _deliver_unsent(offline, folder, server)
     else:
-        sys.stderr.write(f"narf: no control plane at {server.url}; the run is kept in {folder} and delivered later\n")
+        sys.stderr.write(f"narf: {server.trouble}; the run is kept in {folder} and delivered by the next one that reaches it\n")
     _describe(recorder, params, tags)
     status = "FAILED"
     try:
@@ -70,7 +71,9 @@ def run(
     finally:
         recorder.end()
         recorders.use(None)
-        if shipper is not None:
+        if shipper is None or run_id is None:
+            _keep(folder, status)
+        else:
             _finish(folder, server, run_id, shipper, status)
 
 
@@ -103,18 +106,26 @@ class _Server:
 
     def __init__(self, url: str, token: str) -> None:
         self.url, self.token = url, token
+        self.trouble = ""
 
     def create_run(self, experiment: str, name: str | None) -> str | None:
-        """The id of a new run; None when the control plane cannot be reached."""
+        """The id of a new run; None when the control plane cannot be reached or refuses. Why is in `trouble`."""
         try:
-            found = self._call("GET", "experiments/get-by-name?experiment_name=" + urllib.request.quote(experiment))  # type: ignore[attr-defined]
+            return self._create_run(experiment, name)
+        except urllib.error.HTTPError as error:
+            self.trouble = f"{self.url} refuses: {error.code} {_message(error)}. Check NARF_TOKEN and NARF_PROJECT"
+        except (OSError, ValueError, KeyError) as error:
+            self.trouble = f"no control plane at {self.url} ({error})"
+        return None
+
+    def _create_run(self, experiment: str, name: str | None) -> str:
+        try:
+            found = self._call("GET", "experiments/get-by-name?experiment_name=" + urllib.parse.quote(experiment, safe=""))
             experiment_id = found["experiment"]["experiment_id"]
         except urllib.error.HTTPError as error:
             if error.code != 404:
                 raise
             experiment_id = self._call("POST", "experiments/create", {"name": experiment})["experiment_id"]
-        except OSError:
-            return None
         tags = [{"key": "mlflow.source.name", "value": sys.argv[0] or "notebook"}, {"key": "mlflow.source.type", "value": "LOCAL"}]
         body = {"experiment_id": experiment_id, "start_time": int(time.time() * 1000), "run_name": name or "", "tags": tags}
         return str(self._call("POST", "runs/create", body)["run"]["info"]["run_id"])
@@ -125,42 +136,59 @@ class _Server:
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         request = urllib.request.Request(f"{self.url}/api/2.0/mlflow/{path}", method=method)
         request.add_header("Content-Type", "application/json")
+        if project := os.environ.get("NARF_PROJECT"):
+            request.add_header("X-MLFLOW-WORKSPACE", project)
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
         with urllib.request.urlopen(request, json.dumps(body).encode() if body is not None else None, timeout=10) as answer:
             return json.loads(answer.read() or b"{}")
 
 
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        body = json.loads(error.read())
+        return str(body.get("message") or body.get("detail") or error.reason)
+    except (OSError, ValueError, AttributeError):
+        return str(error.reason)
+
+
 def _start_shipper(folder: str, server: _Server, run_id: str) -> subprocess.Popen[bytes]:
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shipper.py")
     environment = {**os.environ, "NARF_TOKEN": server.token}
     command = [sys.executable, script, folder, server.url, run_id, str(os.getpid())]
-    # In a session of its own: Ctrl-C in the terminal must not stop the delivery.
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    # In a session of its own, with no hold on the terminal: Ctrl-C must not stop the delivery, nor the delivery whoever waits for the script.
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, stdin=null, stdout=null, stderr=null, start_new_session=True)
 
 
-def _finish(folder: str, server: _Server, run_id: str | None, shipper: subprocess.Popen[bytes], status: str) -> None:
+def _finish(folder: str, server: _Server, run_id: str, shipper: subprocess.Popen[bytes], status: str) -> None:
     """Ship the rest here, so that the run is complete when the block is left; what the server does not take stays on disk."""
     from narf.training.shipper import Shipper
 
     shipper.terminate()
     shipper.wait()
-    assert run_id is not None
     rest = Shipper(folder, server.url, server.token, run_id)
-    if rest.ship_all(time.monotonic() + 30.0):
-        with contextlib.suppress(OSError):
-            server.end_run(run_id, status)
+    is_delivered = rest.ship_all(time.monotonic() + 30.0)
+    with contextlib.suppress(OSError):
+        server.end_run(run_id, status)
+    if is_delivered and not rest.is_refused:
         _delete(folder)
-    else:
-        with open(os.path.join(folder, "ended"), "w") as file:
-            file.write(status)
-        for problem in rest.problems:
-            sys.stderr.write(f"narf: {problem}\n")
+        return
+    _keep(folder, status)
+    for problem in rest.problems:
+        sys.stderr.write(f"narf: {problem}\n")
+    sys.stderr.write(f"narf: what was not delivered stays in {folder}; the next run tries again\n")
+
+
+def _keep(folder: str, status: str) -> None:
+    """Leave the folder to a later run, which tells the control plane how this one ended."""
+    with contextlib.suppress(OSError), open(os.path.join(folder, "ended"), "w") as file:
+        file.write(status)
 
 
 def _deliver_unsent(offline: str, current: str, server: _Server) -> None:
     """Send what earlier runs could not: those whose process is gone."""
-    from narf.training.shipper import Shipper
+    from narf.training.shipper import Shipper, lives
 
     for name in sorted(os.listdir(offline)):
         folder = os.path.join(offline, name)
@@ -168,10 +196,16 @@ def _deliver_unsent(offline: str, current: str, server: _Server) -> None:
             with open(os.path.join(folder, "run.json")) as file:
                 about = json.load(file)
             has_ended = os.path.exists(os.path.join(folder, "ended"))
-            if folder == current or about["url"] != server.url or (_lives(int(about["pid"])) and not has_ended):
+            if folder == current or about["url"] != server.url or (lives(int(about["pid"])) and not has_ended):
                 continue
             run_id = about["run_id"] or server.create_run(about["experiment"], about["name"])
-            if run_id and Shipper(folder, server.url, server.token, run_id).ship_all(time.monotonic() + 10.0):
+            if run_id is None:
+                continue
+            if run_id != about["run_id"]:  # written down: a delivery that is interrupted goes on with the same run
+                with open(os.path.join(folder, "run.json"), "w") as file:
+                    json.dump({**about, "run_id": run_id}, file)
+            shipper = Shipper(folder, server.url, server.token, run_id)
+            if shipper.ship_all(time.monotonic() + 10.0) and not shipper.is_refused:
                 status = "KILLED"
                 with contextlib.suppress(OSError):
                     with open(os.path.join(folder, "ended")) as file:
@@ -180,16 +214,6 @@ def _deliver_unsent(offline: str, current: str, server: _Server) -> None:
                 _delete(folder)
         except (OSError, ValueError, KeyError):
             continue  # the next run tries again
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _delete(folder: str) -> None:

@@ -50,7 +50,8 @@ class Shipper:
         # On this machine the network costs less than the compression.
         self._compresses = self._host not in ("127.0.0.1", "localhost", "::1")
         self.problems: list[str] = []
-        self.is_complete = False  # everything found at the last look was delivered
+        self.is_complete = False  # nothing that was found at the last look is worth another try
+        self.is_refused = False  # something was refused for good: it is on disk still, and must stay there
         self._connection: http.client.HTTPConnection | None = None
         self._state_path = os.path.join(spool_dir, "shipped.json")
         self._state: dict[str, Any] = _read_json(self._state_path)
@@ -163,6 +164,7 @@ class Shipper:
                 continue
             else:
                 self._tell(f"the control plane refused {name} at offset {offset}: {status} {_sentence(answer)}")
+                self.is_refused = True
                 # No repetition will change its mind about these: they do not hold up the end. Nothing holds up other files.
                 return delivered, status in (401, 403, 404, 410, 422) or named_again
             self._remember(name, offset)
@@ -216,6 +218,7 @@ class Shipper:
         if status // 100 != 2:
             self._refusals[path] = self._refusals.get(path, 0) + 1
             self._tell(f"the control plane refused the artifact {target!r}: {status} {_sentence(answer)}")
+            self.is_refused = True
             if status >= 500 and self._refusals[path] < _MOST_REFUSALS:
                 return False, False
             return False, True
@@ -327,7 +330,7 @@ def main(arguments: list[str]) -> int:
     folder, url, run_id = arguments[:3]
     parent = int(arguments[3]) if len(arguments) > 3 else 0
     shipper = Shipper(folder, url, os.environ.get("NARF_TOKEN", ""), run_id)
-    while parent and _lives(parent):
+    while parent and lives(parent):
         if not shipper.ship_once():
             time.sleep(0.5)
     delivered = shipper.ship_all(time.monotonic() + float(os.environ.get("NARF_SHIP_SECONDS", "60")))
@@ -336,14 +339,16 @@ def main(arguments: list[str]) -> int:
     return 0 if delivered else 1
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether the process runs; one that has died and was not fetched yet does not."""
     try:
         os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # another user's, or a system without /proc
         return True
-    return True
 
 
 if __name__ == "__main__":

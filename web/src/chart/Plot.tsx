@@ -76,7 +76,7 @@ export function Plot({ title, lines, height = 220, x = "step", log = false, robu
     const options: uPlot.Options = {
       width: Math.max(element.clientWidth, 100),
       height,
-      padding: [8, 10, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       scales: {
         x: { time: x === "clock", range: (_, low, high) => (state.current.range ? [state.current.range[0], state.current.range[1]] : low === high ? [low - 0.5, high + 0.5] : [low, high]) },

@@ -1,5 +1,5 @@
 /** One endpoint: is it well, how fast, who gets how much of the traffic; try it, roll it forward or back. */
-import { Badge, Button, Group, Modal, NumberInput, SegmentedControl, Slider, Tabs, Textarea } from "@mantine/core";
+import { Badge, Button, Group, Modal, NumberInput, SegmentedControl, Slider, Tabs, Textarea, useComputedColorScheme } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { IconArrowBackUp, IconPlayerPlay, IconSettings } from "@tabler/icons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
@@ -8,6 +8,7 @@ import { useMemo, useState } from "react";
 import { get, patch, post, Problem, remove, seg, send } from "~/api/client";
 import { done } from "~/api/query";
 import { driftQuery, endpointQuery, trafficQuery, type EndpointDetail, type Traffic } from "~/api/serving";
+import { color } from "~/chart/colors";
 import { Plot, type Line } from "~/chart/Plot";
 import { Confirm } from "~/form/Confirm";
 import { useForm } from "~/form/useForm";
@@ -121,12 +122,17 @@ function Flow({ name, minutes, onMinutes }: { name: string; minutes: number; onM
         <Meter label="Latency, middle" value={data?.percentiles.p50 === null || !data ? "–" : value(data.percentiles.p50, 3)} unit="ms" note="half are faster" />
         <Meter label="Latency, p99" value={data?.percentiles.p99 === null || !data ? "–" : value(data.percentiles.p99, 3)} unit="ms" note={data?.percentiles.p95 === null || !data ? "" : `p95 ${value(data.percentiles.p95, 3)} ms`} />
       </div>
-      <Panel title="Requests a minute" actions={<SegmentedControl aria-label="How far back" value={String(minutes)} onChange={onMinutes} data={[{ value: "15", label: "15 min" }, { value: "60", label: "1 h" }, { value: "360", label: "6 h" }, { value: "1440", label: "24 h" }]} />}>
+      <Panel title="Requests a minute" note={<Key names={[["requests", 0], ["errors", 7]]} />} actions={<SegmentedControl aria-label="How far back" value={String(minutes)} onChange={onMinutes} data={[{ value: "15", label: "15 min" }, { value: "60", label: "1 h" }, { value: "360", label: "6 h" }, { value: "1440", label: "24 h" }]} />}>
         <Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Rates traffic={traffic} minutes={minutes} />)}</Loaded>
       </Panel>
-      <Panel title="Latency by minute, ms"><Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Latencies traffic={traffic} minutes={minutes} />)}</Loaded></Panel>
+      <Panel title="Latency by minute, ms" note={<Key names={[["p50", 0], ["p95", 1], ["p99", 3]]} />}><Loaded query={query} height={180}>{(traffic) => (traffic.minutes.length === 0 ? <p className="dim" style={{ height: 180 }}>No request yet in this time.</p> : <Latencies traffic={traffic} minutes={minutes} />)}</Loaded></Panel>
     </>
   );
+}
+
+function Key({ names }: { names: readonly (readonly [string, number])[] }) {
+  const scheme = useComputedColorScheme("light");
+  return <span className={css.key}>{names.map(([name, index]) => <span key={name}><i style={{ background: color(index, scheme) }} aria-hidden />{name}</span>)}</span>;
 }
 
 const series = (xs: number[], ys: number[]) => {

@@ -52,14 +52,17 @@ class Rows(Lacking):
     name = "rows"
 
     def __init__(self, batches: Callable[[], Iterator[pa.RecordBatch]], schema: pa.Schema) -> None:
-        self._batches, self._schema = batches, schema
+        self._batches, self._schema, self.still_reading = batches, schema, ["not closed"]
 
     def test(self) -> str:
         return "It is there."
 
     @contextmanager
     def read(self, selection: Selection) -> Iterator[pa.RecordBatchReader]:
-        yield pa.RecordBatchReader.from_batches(self._schema, self._batches())
+        try:
+            yield pa.RecordBatchReader.from_batches(self._schema, self._batches())
+        finally:
+            self.still_reading = [thread.name for thread in threading.enumerate() if thread.name == "import-reader"]
 
 
 @pytest.fixture
@@ -155,8 +158,10 @@ def test_two_columns_of_one_name_are_refused(objects: ObjectStore) -> None:
 def test_a_cancelled_import_stops_and_keeps_nothing_half(objects: ObjectStore) -> None:
     progress = Progress()
     progress.cancelled = lambda: progress.rows > 200_000
+    rows = Rows(lambda: numbers(2_000_000, 50_000), SCHEMA)
     with pytest.raises(Cancelled):
-        import_rows(cast(Connector, Rows(lambda: numbers(2_000_000, 50_000), SCHEMA)), Selection(table="t"), objects, progress)
+        import_rows(cast(Connector, rows), Selection(table="t"), objects, progress)
+    assert rows.still_reading == []  # a driver that is closed while a thread reads from it crashes
     assert list(objects.all()) == [] and left_over(objects) == []
 
 

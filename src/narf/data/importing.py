@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import queue
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,9 @@ def import_files(connector: Connector, selection: Selection, objects: ObjectStor
 
 def import_rows(connector: Connector, selection: Selection, objects: ObjectStore, progress: Progress) -> Imported:
     """The rows of a table or query as Parquet files of at most 2 million rows. The same rows give the same files."""
-    with connector.read(selection) as reader:
-        return write_parquet(reader.schema, _ahead(reader), objects, progress)
+    # Closed before the reader is, whatever happens: a driver that is closed while a thread reads from it takes the process down.
+    with connector.read(selection) as reader, closing(_ahead(reader)) as batches:
+        return write_parquet(reader.schema, batches, objects, progress)
 
 
 def write_parquet(schema: pa.Schema, batches: Iterator[pa.RecordBatch], objects: ObjectStore, progress: Progress) -> Imported:
@@ -162,7 +164,7 @@ class Fetched:
 
     def save(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(f".{os.getpid()}")
+        temporary = self._path.with_suffix(f".{secrets.token_hex(8)}")  # two imports of one source may save at once
         temporary.write_text(json.dumps(self._known))
         os.replace(temporary, self._path)
         self._saved_at = time.monotonic()
@@ -277,7 +279,7 @@ def storable(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _ahead(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def _ahead(reader: pa.RecordBatchReader) -> Generator[pa.RecordBatch, None, None]:
     """The batches of `reader`, read by a thread some batches ahead, so that the source and we work at the same time."""
     ready: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(maxsize=_AHEAD)
     leaving = threading.Event()

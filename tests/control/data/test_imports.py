@@ -127,10 +127,30 @@ def test_two_imports_of_one_dataset_do_not_run_at_once(data: Any, tmp_path: Path
     with pytest.raises(Conflict, match="imported already"):
         data.sources.start("default", "files", "share", Request(selection=Selection()), by="ada")
     data.sources.cancel(first.id, by="ada")
-    data.imports.pass_once(data.now())
+    while data.imports.pass_once(data.now()):
+        pass
     assert data.sources.find_import(first.id).state is ImportState.CANCELLED
     with pytest.raises(NotFound):
         data.datasets.version("default", "files")
+
+
+def test_an_import_that_takes_for_ever_holds_up_no_other_and_can_be_cancelled(data: Any, tmp_path: Path) -> None:
+    from narf.control.data.sources import Request
+    from narf.data.sources.connector import Selection
+
+    data.sources.add("default", "cards", "sqlite", {"path": str(make_database(tmp_path / "cards.db", 10))}, by=ADMIN)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, hex(randomblob(100)) AS noise FROM n"
+    long = data.sources.start("default", "endless", "cards", Request(selection=Selection(query=endless)), by="ada")
+    short = [data.sources.start("default", f"few{i}", "cards", Request(selection=Selection(table="cards")), by="ada") for i in range(5)]
+    while any(data.sources.find_import(one.id).state in (ImportState.QUEUED, ImportState.RUNNING) for one in short):
+        assert data.imports.pass_once(data.now())
+    assert [data.sources.find_import(one.id).version for one in short] == [1] * 5
+    assert data.sources.find_import(long.id).state is ImportState.RUNNING
+    data.sources.cancel(long.id, by="ada")
+    while data.imports.pass_once(data.now()):
+        pass
+    ended = data.sources.find_import(long.id)
+    assert (ended.state, ended.version) == (ImportState.CANCELLED, None) and list(data.datasets.objects.root.glob("incoming/*")) == []
 
 
 def test_lineage_leads_from_the_source_to_the_endpoint_and_back(data: Any, tmp_path: Path) -> None:

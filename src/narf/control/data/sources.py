@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -84,6 +86,8 @@ imports = Table(
     Index("ix_data_imports_project", "project", "created_at"),
 )
 _log = logging.getLogger(__name__)
+_AT_ONCE = 3  # imports; each holds some hundred MiB at most
+_LOOK_SECONDS, _NOTE_SECONDS = 1.0, 1.0
 
 
 class ImportState(StrEnum):
@@ -290,27 +294,52 @@ class SourceService:
 
 
 class ImportReconciler:
-    """Works on imports, the oldest first, one after another."""
+    """Works on imports, the oldest first, a few at once, each in a thread: one that takes hours holds up neither others nor a pass."""
 
     name = "imports"
 
-    def __init__(self, database: Database, source_service: SourceService, datasets: DatasetService, now: Callable[[], datetime]) -> None:
-        self._database, self._sources, self._datasets, self._now = database, source_service, datasets, now
-        self._last_note = now()
+    def __init__(
+        self,
+        database: Database,
+        source_service: SourceService,
+        datasets: DatasetService,
+        now: Callable[[], datetime],
+        *,
+        at_once: int = _AT_ONCE,
+    ) -> None:
+        self._database, self._sources, self._datasets, self._now, self._at_once = database, source_service, datasets, now, at_once
+        self._working: dict[str, threading.Thread] = {}
+        self._ended = threading.Event()
 
     def pass_once(self, now: datetime) -> bool:
-        states = [ImportState.RUNNING.value, ImportState.QUEUED.value]  # running: a killed process left it
-        query = select(imports).where(imports.c.state.in_(states)).order_by(imports.c.created_at, imports.c.id).limit(1)
+        """Begin what there is room for, then wait a moment for one to end. True while there is something to do."""
+        self._working = {id: thread for id, thread in self._working.items() if thread.is_alive()}
+        states = [ImportState.RUNNING.value, ImportState.QUEUED.value]  # running: ours, or a killed process left it
+        query = select(imports).where(imports.c.state.in_(states)).order_by(imports.c.created_at, imports.c.id).limit(100)
         with self._database.read() as connection:
-            row = connection.execute(query).mappings().first()
-        if row is None:
+            wanted = [_import(dict(row)) for row in connection.execute(query).mappings()]
+        self._ended.clear()
+        for one in wanted:
+            if one.id not in self._working and len(self._working) < self._at_once:
+                thread = threading.Thread(target=self._begin, args=(one,), name=f"import-{one.id}", daemon=True)
+                self._working[one.id] = thread
+                thread.start()
+        if not self._working:
             self._datasets.pin_missing()
             return False
-        self._work(_import(dict(row)))
+        self._ended.wait(_LOOK_SECONDS)
         return True
 
     def next_look_seconds(self) -> float:
         return 5.0
+
+    def _begin(self, wanted: Import) -> None:
+        try:
+            self._work(wanted)
+        except Exception:  # the end of a thread: its import stays as it is noted, and the next pass begins it again
+            _log.exception("import %s", wanted.id)
+        finally:
+            self._ended.set()
 
     def _work(self, wanted: Import) -> None:
         from narf.data.importing import Cancelled
@@ -337,7 +366,7 @@ class ImportReconciler:
 
             raise Cancelled
         progress = Progress()
-        progress.cancelled = lambda: self._note(wanted, progress)
+        progress.cancelled = self._watch(wanted, progress)
         connector = self._sources.open(wanted.project, wanted.source)
         try:
             if request.selection.is_tabular:
@@ -362,15 +391,20 @@ class ImportReconciler:
         )
         return published.version.number
 
-    def _note(self, wanted: Import, progress: Progress) -> bool:
-        """Write down how far it is, now and then; whether it should stop."""
-        now = self._now()
-        if (now - self._last_note).total_seconds() < 1.0:
-            return False
-        self._last_note = now
-        self._save(wanted, rows=progress.rows, files=progress.files, size_bytes=progress.size_bytes)
-        with self._database.read() as connection:
-            return bool(connection.execute(select(imports.c.cancel_requested).where(imports.c.id == wanted.id)).scalar())
+    def _watch(self, wanted: Import, progress: Progress) -> Callable[[], bool]:
+        """What writes down how far it is, now and then, and says whether it should stop."""
+        last = time.monotonic()
+
+        def note() -> bool:
+            nonlocal last
+            if time.monotonic() - last < _NOTE_SECONDS:
+                return False
+            last = time.monotonic()
+            self._save(wanted, rows=progress.rows, files=progress.files, size_bytes=progress.size_bytes)
+            with self._database.read() as connection:
+                return bool(connection.execute(select(imports.c.cancel_requested).where(imports.c.id == wanted.id)).scalar())
+
+        return note
 
     def _end(self, wanted: Import, state: ImportState, **values: Any) -> None:
         self._save(wanted, state=state.value, ended_at=self._now(), **values)

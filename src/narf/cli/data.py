@@ -100,6 +100,41 @@ def import_data(
     output.print_json(found) if as_json else print(f"import {found['id']} is {found['state']}")
 
 
+@app.command("imports", epilog="Example: narf data imports --cancel imp-1m8f4p88f2830gyw")
+def imports(
+    dataset: Annotated[str, typer.Option(help="Only those of this dataset.")] = "",
+    cancel: Annotated[str, typer.Option(help="Ask this import to stop; nothing of it becomes a version.")] = "",
+    project: Project = "",
+    as_json: Json = False,
+) -> None:
+    """The imports of a project, newest first: how far they are, or why they failed."""
+    with connect() as connection:
+        if cancel:
+            found = connection.post(f"/api/v1/imports/{cancel}/cancel")
+            output.print_json(found) if as_json else print(f"import {cancel} is asked to stop")
+            return
+        items = connection.get(path_of(project, "imports"), dataset=dataset)["items"]
+    if as_json:
+        output.print_items(items)
+        return
+    rows = [
+        (
+            i["id"],
+            i["dataset"],
+            i["source"],
+            i["state"],
+            i["version"] or "",
+            i["files"],
+            i["rows"],
+            output.age(i["created_at"]),
+            i["detail"],
+        )
+        for i in items
+    ]
+    columns = ["IMPORT", "DATASET", "SOURCE", "STATE", "VERSION", "FILES", "ROWS", "AGE", "DETAIL"]
+    output.print_table(rows, columns, right=["FILES", "ROWS"], empty="No imports yet. Begin one: narf data import NAME --source SOURCE")
+
+
 @app.command("list", epilog="Example: narf data list --project vision")
 def list_datasets(search: str = "", project: Project = "", as_json: Json = False) -> None:
     """The datasets of a project."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from browser import AXE, context, violations
 from playwright.sync_api import Browser, Page, expect
 from served import Served, until
+from tests import git_http
 
 pytestmark = pytest.mark.browser
 slow = pytest.mark.slow
@@ -56,6 +58,31 @@ def test_a_run_started_in_the_browser_shows_its_curve_and_output_as_they_grow(pa
     expect(page.locator("figure[data-metric=loss]")).to_be_visible(timeout=60_000)
     first = until(lambda: points(page))
     until(lambda: points(page) > first)
+
+
+@slow
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_run_is_started_from_a_git_repository_and_says_from_which_commit(page: Page, served: Served, code: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(code, work)
+    for command in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "-m", "one")):
+        git_http.run_git(work, *command)
+    git_http.run_git(work, "clone", "--quiet", "--bare", str(work), str(tmp_path / "code.git"))
+    commit = git_http.run_git(work, "rev-parse", "HEAD")
+    with git_http.served(tmp_path) as address:
+        page.goto(f"{P}/new")
+        page.get_by_text("Git repository").click()
+        page.get_by_label("Address").fill(f"{address}/code.git")
+        page.get_by_role("button", name="Fetch").click()
+        expect(page.get_by_text(commit[:12])).to_be_visible()
+    page.get_by_label("Arguments").fill("--steps 3")
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_url(re.compile(r"/workloads/wl-"))
+    expect(page.get_by_role("log")).to_contain_text("step 2", timeout=60_000)
+    page.get_by_role("link", name="Open run").click()
+    page.wait_for_url(re.compile(r"/runs/"))
+    page.get_by_role("tab", name="Code").click()
+    expect(page.get_by_text(commit)).to_be_visible()
 
 
 @slow
@@ -337,6 +364,7 @@ def done_snapshot(served: Served, workload: str) -> str:
 
 
 @slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("scheme", "size"), [("light", (1440, 900)), ("dark", (1440, 900)), ("light", (1024, 700)), ("dark", (1024, 700))])
 def test_every_page_can_be_used_by_everybody(
     served: Served, browser: Browser, everything: list[str], scheme: str, size: tuple[int, int]

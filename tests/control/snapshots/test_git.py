@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.git_http import run_git, served
 
 from narf.control.snapshots import git
 from narf.control.snapshots.service import SnapshotService
@@ -20,48 +17,6 @@ from narf.domain.errors import BadInput, LimitReached, NarfError
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 TRAIN = b"print('trained')\n"
-
-
-def run_git(folder: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "init.defaultBranch=main")
-    return subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-
-class _GitHttp(BaseHTTPRequestHandler):
-    """Git's own smart HTTP server, as the CGI program that it is."""
-
-    root: Path
-
-    def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
-        if path.startswith("/moved/"):
-            self.send_response(302)
-            self.send_header("Location", f"file://{self.root}/repo.git")
-            self.end_headers()
-            return
-        if path.startswith("/private/"):
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", "Basic")
-            self.end_headers()
-            return
-        length = int(self.headers.get("Content-Length") or 0)
-        environment = os.environ | {
-            "GIT_PROJECT_ROOT": str(self.root), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": self.command,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(length), "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-        }  # fmt: skip
-        done = subprocess.run(["git", "http-backend"], input=self.rfile.read(length), env=environment, capture_output=True, check=False)
-        head, _, body = done.stdout.partition(b"\r\n\r\n")
-        rows = dict(row.split(": ", 1) for row in head.decode().split("\r\n") if ": " in row)
-        self.send_response(int(rows.pop("Status", "200").split()[0]))
-        for name, value in rows.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +43,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(repository: Path) -> Iterator[str]:
-    handler = type("Handler", (_GitHttp,), {"root": repository})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/repo.git"
-        server.shutdown()
+    with served(repository) as address:
+        yield f"{address}/repo.git"
 
 
 @pytest.fixture

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from typing import Any
+
+from mlflow.store.model_registry import sqlalchemy_store
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
+from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine
 
 from narf.tracking.store import NarfTrackingStore, database_of
 
+_beside: ContextVar[NarfTrackingStore | None] = ContextVar("narf_tracking_store", default=None)
+
 
 class NarfRegistryStore(WorkspaceAwareSqlAlchemyStore):  # type: ignore[misc]
-    def __init__(self, store_uri: str | None = None) -> None:
+    """tracking: the store that knows the models which runs have logged; the one of this process's MLflow when there is none."""
+
+    def __init__(self, store_uri: str | None = None, tracking: NarfTrackingStore | None = None) -> None:
         super().__init__(database_of(store_uri or ""))
+        self._tracking = tracking
 
     @classmethod
     def _get_or_create_engine(cls, db_uri: str) -> Engine:
         return NarfTrackingStore._get_or_create_engine(db_uri)
+
+    def create_model_version(self, *arguments: Any, **named: Any) -> Any:
+        token = _beside.set(self._tracking)
+        try:
+            return super().create_model_version(*arguments, **named)
+        finally:
+            _beside.reset(token)
+
+
+def _client() -> Any:
+    """What MLflow's store asks for a logged model: it would make a client of the process's own tracking address, which in a server
+    is no server's at all but a database in the current folder."""
+    return _beside.get() or MlflowClient()
+
+
+sqlalchemy_store.MlflowClient = _client

@@ -54,7 +54,7 @@ def open_stores(
     workspaces = ProjectWorkspaces(project_exists)
     with in_project("default"):
         tracking = NarfTrackingStore(uri, "mlflow-artifacts:/", workspaces=workspaces)
-        return Stores(tracking, NarfRegistryStore(uri), artifacts)
+        return Stores(tracking, NarfRegistryStore(uri, tracking), artifacts)
 
 
 def mlflow_app(stores: Stores) -> ASGIApp:

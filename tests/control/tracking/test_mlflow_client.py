@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from requests import HTTPError
 
 from narf.domain.access import Role
+from narf.training import launcher
 
 pytestmark = pytest.mark.alone  # MLflow's application is one a process: the last one built answers
 
@@ -65,6 +69,36 @@ def test_the_fluent_api_and_the_model_registry(client, tmp_path):
     version = client.create_model_version("digits", f"runs:/{run.info.run_id}/model", run.info.run_id)
     client.set_registered_model_alias("digits", "champion", version.version)
     assert client.get_model_version_by_alias("digits", "champion").run_id == run.info.run_id
+
+
+def test_a_model_that_a_run_logged_becomes_a_version(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_experiment("logged models")
+    with mlflow.start_run() as run:
+        logged = mlflow.pyfunc.log_model(name="model", python_model=lambda model_input: model_input, pip_requirements=[])
+    version = mlflow.register_model(logged.model_uri, "logged")
+    assert version.run_id == run.info.run_id
+    assert client.get_model_version_download_uri("logged", version.version).startswith("mlflow-artifacts:/")
+    assert not (tmp_path / "mlflow.db").exists()  # the server looked in its own store, not in one of the folder it runs in
+
+
+def test_a_model_logged_by_a_script_that_starts_no_run_belongs_to_the_run_of_the_platform(server, client, tmp_path):
+    run = client.create_run(experiment(client, "hooked")).info.run_id
+    (tmp_path / "train.py").write_text(
+        "import mlflow\nmlflow.pyfunc.log_model(name='model', python_model=lambda model_input: model_input, pip_requirements=[])\nprint(mlflow.active_run())\n"
+    )
+    here = {"NARF_SPOOL": str(tmp_path / "spool"), "NARF_RUN_ID": run, "MLFLOW_RUN_ID": run, "MLFLOW_TRACKING_URI": server.url}
+    done = subprocess.run(
+        [sys.executable, launcher.__file__, "train.py"],
+        cwd=tmp_path,
+        env={**os.environ, **here},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (output,) = client.get_run(run).outputs.model_outputs
+    assert client.get_logged_model(output.model_id).source_run_id == run
 
 
 def test_a_workspace_is_a_project_and_sees_nothing_of_another(server, client, monkeypatch):

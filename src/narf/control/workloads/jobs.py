@@ -63,6 +63,7 @@ class JobMaker:
             "NARF_TOKEN": token,
             "NARF_PROJECT": workload.project,
             "NARF_CHECKPOINTS": f"{self._checkpoints}/{workload.id}",
+            "MLFLOW_DISABLE_TELEMETRY": "true",  # a library on the platform tells its makers nothing
         }
         if workload.run_id:
             given |= {

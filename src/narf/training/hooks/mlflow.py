@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import sys
 import time
 import urllib.parse
 from types import ModuleType
@@ -123,6 +124,7 @@ def install() -> None:
     when_imported("mlflow.tracking._tracking_service.client", _patch_client)
     when_imported("mlflow.tracking._tracking_service.utils", _patch_addresses)
     when_imported("mlflow.tracking.fluent", _patch_fluent)
+    when_imported("mlflow.models.model", _patch_model)
     when_imported("sklearn.base", _patch_sklearn)
     for lightning in ("lightning.pytorch", "pytorch_lightning"):
         when_imported(f"{lightning}.loggers.mlflow", _patch_lightning_logger)
@@ -167,6 +169,35 @@ def _patch_fluent(module: ModuleType) -> None:
         return original()
 
     fluent._get_or_start_run = get_or_start_run
+    start = fluent.start_run
+
+    @functools.wraps(start)
+    def start_run(run_id: Any = None, *arguments: Any, **named: Any) -> Any:
+        # Autologging opens a run for every fit; the script's own calls may well want several.
+        if run_id is None and "mlflow.autologging" in (named.get("tags") or {}) and _own is not None and _own.run_id and _own.is_used:
+            os.environ["MLFLOW_RUN_ID"] = _own.run_id
+        return start(run_id, *arguments, **named)
+
+    fluent.start_run = start_run
+    package = sys.modules.get("mlflow")
+    if getattr(package, "start_run", None) is start:  # loaded before the fork
+        package.start_run = start_run  # type: ignore[union-attr]
+
+
+def _patch_model(module: ModuleType) -> None:
+    """A model that is logged while no run is active belongs to ours: MLflow would log it as nobody's."""
+    model: Any = module.Model
+    original = model.log.__func__
+
+    @functools.wraps(original)
+    def log(cls: Any, *arguments: Any, **named: Any) -> Any:
+        from mlflow.tracking import fluent
+
+        if _own is not None and _own.run_id and _own.is_used and named.get("run_id") is None and fluent.active_run() is None:
+            named["run_id"] = _own.run_id
+        return original(cls, *arguments, **named)
+
+    model.log = classmethod(log)
 
 
 def _patch_store(module: ModuleType) -> None:

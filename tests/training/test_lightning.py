@@ -146,6 +146,55 @@ def test_two_fits_in_one_script_are_both_recorded(run):
     assert spool.steps("loss") == list(range(10)) * 2
 
 
+def test_what_modules_are_made_with_is_recorded_without_save_hyperparameters(run):
+    code, output, spool = run("""
+class Plain(Silent):
+    def __init__(self, depth, size=3, *, name="x", secret_token="abc", layers=None):
+        super().__init__()
+class Data(pl.LightningDataModule):
+    def __init__(self, batch_size=4):
+        super().__init__()
+    def train_dataloader(self):
+        return loader
+trainer(max_epochs=1).fit(Plain(2, name="deep"), datamodule=Data(8))
+""")
+    assert code == 0, output
+    recorded = spool.named("param")
+    assert {name: recorded[name] for name in ("depth", "size", "name", "batch_size")} == {
+        "depth": "2",
+        "size": "3",
+        "name": "deep",
+        "batch_size": "8",
+    }
+    assert recorded["secret_token"] == "***"
+    assert recorded["lr"] == "0.1", "and what save_hyperparameters names"
+
+
+def test_what_the_lightning_cli_decides_is_recorded(warm, tmp_path, read_spool):
+    script = tmp_path / "train.py"
+    script.write_text(
+        HEAD.replace("import json, sys", "import sys")
+        + """
+from lightning.pytorch.cli import LightningCLI
+class Model(Silent):
+    def __init__(self, width: int = 8, lr: float = 0.1):
+        super().__init__(lr, width)
+class Data(pl.LightningDataModule):
+    def __init__(self, batch_size: int = 4):
+        super().__init__()
+    def train_dataloader(self):
+        return loader
+quiet = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+LightningCLI(Model, Data, save_config_callback=None, seed_everything_default=7, trainer_defaults=quiet)
+"""
+    )
+    code, output = warm(script, "fit", "--model.width", "16", cwd=tmp_path, NARF_SPOOL=tmp_path / "spool")
+    assert code == 0, output
+    recorded = read_spool(tmp_path / "spool").named("param")
+    assert (recorded["model.width"], recorded["model.lr"], recorded["data.batch_size"]) == ("16", "0.1", "4")
+    assert (recorded["seed_everything"], recorded["trainer.max_epochs"]) == ("7", "1")
+
+
 def test_manual_optimisation_and_accumulation(run):
     code, output, spool = run("""
 class Manual(Silent):

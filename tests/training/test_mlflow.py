@@ -100,6 +100,19 @@ print("SCORE", round(model.score(x, y), 3))
     assert spool.notes == []
 
 
+def test_a_second_fit_goes_to_the_same_run_and_waits_for_no_server(run):
+    code, output, spool = run("""
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.datasets import load_iris
+x, y = load_iris(return_X_y=True)
+LogisticRegression(C=0.5, max_iter=300).fit(x, y)
+Ridge(alpha=0.25).fit(x, y)
+print("DONE")
+""")
+    assert code == 0 and "DONE" in output, output
+    assert (spool.named("param")["C"], spool.named("param")["alpha"]) == ("0.5", "0.25")
+
+
 def test_importing_scikit_learn_for_its_data_imports_no_mlflow(tmp_path):
     import os
     import subprocess

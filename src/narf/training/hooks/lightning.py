@@ -32,6 +32,9 @@ def install() -> None:
         return
     for name in _LIGHTNINGS:
         when_imported(f"{name}.trainer.trainer", functools.partial(_patch, name))
+        when_imported(f"{name}.core.module", functools.partial(_keep_arguments, "LightningModule"))
+        when_imported(f"{name}.core.datamodule", functools.partial(_keep_arguments, "LightningDataModule"))
+        when_imported(f"{name}.cli", _patch_cli)
 
 
 class Watch:
@@ -155,6 +158,8 @@ class Watch:
             hparams = getattr(holder, "hparams", None)
             if hparams:
                 record(dict(hparams))
+            if holder is not None and not _cli_has_recorded:
+                record({key: value for key, value in _arguments.get(holder, {}).items() if key not in (hparams or {})})
         tags = {
             "model.class": type(module).__name__,
             "model.parameters": sum(parameter.numel() for parameter in module.parameters() if not _is_lazy(parameter)),
@@ -300,6 +305,69 @@ def _on_evaluation_end(original: Any) -> Any:
         return result
 
     return update_eval_epoch_metrics
+
+
+_arguments: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()  # plain ones that modules were made with
+_cli_has_recorded = False
+
+
+def _keep_arguments(name: str, module: ModuleType) -> None:
+    """Remember what the script makes its modules with: not every module calls `save_hyperparameters`."""
+    owner: Any = getattr(module, name)
+    if "__new__" in vars(owner):
+        return
+
+    def new(cls: Any, *arguments: Any, **named: Any) -> Any:
+        make = super(owner, cls).__new__
+        made = make(cls) if make is object.__new__ else make(cls, *arguments, **named)
+        if arguments or named:
+            _remember(made, arguments, named)
+        return made
+
+    owner.__new__ = new
+
+
+@guarded("lightning")
+def _remember(made: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    import inspect
+
+    bound = inspect.signature(type(made).__init__).bind_partial(made, *arguments, **named)
+    bound.apply_defaults()
+    plain = {key: value for key, value in list(bound.arguments.items())[1:] if isinstance(value, (bool, int, float, str))}
+    more = {key: value for key, value in bound.kwargs.items() if isinstance(value, (bool, int, float, str))}
+    _arguments[made] = {**plain, **more}
+
+
+def _patch_cli(module: ModuleType) -> None:
+    """LightningCLI: everything that was decided, by command line, file or default."""
+    cli: Any = module.LightningCLI
+    original = cli.instantiate_classes
+
+    @functools.wraps(original)
+    def instantiate_classes(self: Any) -> Any:
+        _record_cli(self)
+        return original(self)
+
+    cli.instantiate_classes = instantiate_classes
+
+
+@guarded("lightning")
+def _record_cli(cli: Any) -> None:
+    global _cli_has_recorded
+    config = cli.config
+    if getattr(cli, "subcommand", None):
+        config = config[cli.subcommand]
+    found = config.as_dict() if hasattr(config, "as_dict") else dict(config)
+    for name in ("config", "ckpt_path", "verbose", "weights_only"):
+        found.pop(name, None)
+    record(_without_none(found))
+    _cli_has_recorded = True
+
+
+def _without_none(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value for key, value in found.items() if value is not None and value != []
+    }
 
 
 def _forward(original: Any) -> Any:

@@ -111,12 +111,12 @@ function Audit() {
     <Panel title="Audit log" note="Every change, newest first" flush>
       {query.error ? <Failure error={query.error} retry={() => void query.refetch()} /> : (
         <table className={css.rows}>
-          <thead><tr><th>When</th><th>Who</th><th>Did</th><th>What</th><th>Project</th><th>Detail</th></tr></thead>
+          <thead><tr><th>When</th><th>Who</th><th>Did</th><th>What</th><th>Project</th><th className={css.detail}>Detail</th></tr></thead>
           <tbody>
             {entries.map((entry) => (
               <tr key={entry.id}>
-                <td title={fullTime(entry.created_at)}><Ago at={entry.created_at} /></td><td>{entry.who}</td><td>{entry.action}</td><td>{entry.kind} <code>{entry.name}</code></td><td>{entry.project ?? "–"}</td>
-                <td><code className="dim">{Object.keys(entry.detail).length ? JSON.stringify(entry.detail).slice(0, 120) : ""}</code></td>
+                <td title={fullTime(entry.created_at)}><Ago at={entry.created_at} /></td><td>{entry.who}</td><td>{entry.action.replaceAll("_", " ")}</td><td>{entry.kind} <code>{entry.name}</code></td><td>{entry.project ?? "–"}</td>
+                <td className={css.detail}>{Object.entries(entry.detail).map(([name, each]) => <span key={name}>{name} <code>{typeof each === "string" ? each.slice(0, 80) : JSON.stringify(each).slice(0, 80)}</code></span>)}</td>
               </tr>
             ))}
           </tbody>

@@ -71,9 +71,10 @@ def export_mlflow_(
     project: Project = "",
     experiment: Annotated[list[str] | None, typer.Option(help="All runs of this experiment; may be given more than once.")] = None,
     no_artifacts: NoArtifacts = False,
+    no_models: Annotated[bool, typer.Option("--no-models", help="Leave the model registry behind.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy runs with parameters, tags, every point and their files into an MLflow."""
+    """Copy runs with parameters, tags, every point, their files and registered models into an MLflow. Repeating it takes what is new."""
     from narf.client.mlflow_transfer import as_dict, export_mlflow
 
     with connect() as connection:
@@ -84,9 +85,13 @@ def export_mlflow_(
             runs=runs or [],
             experiments=experiment or [],
             artifacts=not no_artifacts,
+            models=not no_models,
             progress=output.say,
         )
     if as_json:
         output.print_json(as_dict(moved))
     else:
-        print(f"{moved.runs} runs of {moved.experiments} experiments: {moved.points:,} points, {moved.artifacts} files.")
+        print(
+            f"{moved.runs} runs of {moved.experiments} experiments went over ({moved.known} were there), "
+            f"{moved.points:,} points, {moved.artifacts} files, {moved.models} models."
+        )

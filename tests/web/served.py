@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 CURVE = """
 import argparse, math, time
@@ -75,6 +76,10 @@ class Served:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+        # Zygotes outlive the control plane, which would find them again; here nobody comes back.
+        for left in psutil.process_iter(["cmdline"]):
+            if any(part.startswith(f"{self.home}/run/zygote") for part in left.info["cmdline"] or ()):
+                left.kill()
 
     @property
     def url(self) -> str:

@@ -43,6 +43,25 @@ def test_a_deployed_model_gets_a_replica_and_then_all_traffic(served):
     assert workload["kind"] == "replica" and not workload["preemptible"]
 
 
+def test_an_endpoint_comes_of_its_model_versions_and_these_of_their_runs(served):
+    def graph(kind: str, id: str, direction: str) -> set[tuple[str, str]]:
+        where = {"kind": kind, "id": id, "direction": direction}
+        found = served.http.get("/api/v1/projects/default/lineage", params=where)
+        assert found.status_code == 200, found.text
+        return {(edge["source"], edge["target"]) for edge in found.json()["edges"]}
+
+    first = served.register("lupin", alias="champion")
+    deploy(served, "lupin@champion")
+    served.settle("lupin")
+    second = served.register("lupin", alias="champion")
+    served.settle("lupin")
+    runs = {v: served.http.get(f"/api/v1/projects/default/models/lupin/versions/{v}").json()["run_id"] for v in (first, second)}
+    edges = {(f"run:{run}", f"model_version:default/lupin@{v}") for v, run in runs.items()}
+    edges |= {(f"model_version:default/lupin@{v}", "endpoint:default/lupin") for v in runs}
+    assert graph("endpoint", "default/lupin", "up") == edges
+    assert graph("run", runs[first], "down") == {edge for edge in edges if runs[first] in edge[0] or edge[0].endswith(f"@{first}")}
+
+
 def test_an_endpoint_waits_for_its_package(served):
     version = served.register("slow", package=False)
     deploy(served, f"slow/{version}")

@@ -41,8 +41,8 @@ class NodeKind(StrEnum):
     SOURCE = "source"
     DATASET_VERSION = "dataset_version"  # id: "project/digits@v3"
     RUN = "run"  # id: the run's id
-    MODEL_VERSION = "model_version"  # id: "project/digits@7" or as the registry names it
-    ENDPOINT = "endpoint"
+    MODEL_VERSION = "model_version"  # id: "project/digits@7"
+    ENDPOINT = "endpoint"  # id: "project/digits"
     FEATURE_VIEW = "feature_view"
 
 
@@ -56,6 +56,10 @@ class Node:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.id}"
+
+
+def model_node(project: str, model: str, version: int) -> Node:
+    return Node(NodeKind.MODEL_VERSION, f"{project}/{model}@{version}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

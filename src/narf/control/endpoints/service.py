@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from narf.control.audit.store import record
+from narf.control.data.lineage import Edge, Node, NodeKind, add_edge, model_node
 from narf.control.database import Database
 from narf.control.endpoints import store
 from narf.control.endpoints.demand import DemandBoard
@@ -135,6 +136,11 @@ class EndpointService:
                 if endpoint.step_began is not None:  # a canary that a newer revision replaces
                     self._end_canary(connection, endpoint, revisions)
                 store.add_revision(connection, revision)
+                here = Node(NodeKind.ENDPOINT, f"{endpoint.project}/{endpoint.name}")
+                served = Edge(
+                    project=endpoint.project, source=model_node(endpoint.project, model, version), target=here, relation="deployed"
+                )
+                add_edge(connection, served, now)
                 store.add_event(connection, endpoint_id, now, "revision", f"Revision {revision.number} ({model}/{version}): {because}.", by)
             return revision
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from narf.control.audit.store import record
+from narf.control.data.lineage import Edge, Node, NodeKind, add_edge, model_node
 from narf.control.database import Database
 from narf.control.models import store
 from narf.control.models.registry import PACKAGED, Model, Registry, Version
@@ -119,6 +120,14 @@ class ModelService:
         )
         with self._database.write() as connection:
             store.put(connection, package)
+            if known.run_id:
+                made = Edge(
+                    project=project,
+                    source=Node(NodeKind.RUN, known.run_id),
+                    target=model_node(project, name, version),
+                    relation="registered",
+                )
+                add_edge(connection, made, now)
             record(connection, now, by, "register", "model", f"{name}/{version}", project=project)
         return package
 

@@ -32,6 +32,7 @@ def elsewhere(tmp_path_factory) -> str:
             client.log_batch(run, [Metric("odd", math.nan, 1, 0)])
             client.log_text(run, f"note {i}", "notes/a b.txt")
             client.set_terminated(run, end_time=1_700_000_060_000)
+    client.log_text(run, "weights", "model/weights")
     client.create_registered_model("risk")
     version = client.create_model_version("risk", f"runs:/{run}/model", run)
     client.set_registered_model_alias("risk", "champion", version.version)
@@ -41,7 +42,7 @@ def elsewhere(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def brought(narf, elsewhere) -> list[dict]:
     first = narf.json("import", "mlflow", elsewhere)
-    assert (first["runs"], first["points"], first["artifacts"], first["models"], first["failed"]) == (4, 16, 4, 1, {})
+    assert (first["runs"], first["points"], first["artifacts"], first["models"], first["failed"]) == (4, 16, 6, 1, {})
     return narf.json("runs")["items"]
 
 

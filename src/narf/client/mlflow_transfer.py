@@ -8,6 +8,7 @@ on, and one that is repeated brings only what is new.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -130,9 +131,8 @@ def _mlflow(address: str, *, create: bool = False) -> Any:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             address = folder.as_uri()
-            import os
-
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow wants to be asked before it reads old folders
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each file says nothing
     return MlflowClient(address, registry_uri=address)
 
 
@@ -250,7 +250,12 @@ def _bring_models(connection: Connection, project: str, source: str, client: Any
                 run = brought[version.run_id]
                 folder = f"registered/{model.name}/{version.version}"
                 with tempfile.TemporaryDirectory() as local:
-                    for path, file in _files(_model_files(client, source, model.name, version.version, local)):
+                    try:
+                        files = list(_files(_model_files(client, source, model.name, version.version, local)))
+                    except (MlflowException, OSError) as error:  # registered, but its files are gone or were never there
+                        moved.failed[f"files of {model.name} {version.version}"] = str(error)[:300]
+                        files = []
+                    for path, file in files:
                         with file.open("rb") as stream:
                             upload_artifact(connection, run, f"{folder}/{path}", _blocks(stream))
                         moved.artifacts += 1
@@ -292,10 +297,13 @@ def _send_models(connection: Connection, project: str, target: str, client: Any,
                 run = sent[version["run_id"]]
                 folder = f"registered/{name}/{version['version']}"
                 with tempfile.TemporaryDirectory() as local:
-                    where = _registry_get(
-                        connection, project, "model-versions/get-download-uri", {"name": name, "version": version["version"]}
-                    )
-                    moved.artifacts += _fetch_proxied(connection, project, where["artifact_uri"], Path(local))
+                    try:
+                        where = _registry_get(
+                            connection, project, "model-versions/get-download-uri", {"name": name, "version": version["version"]}
+                        )
+                        moved.artifacts += _fetch_proxied(connection, project, where["artifact_uri"], Path(local))
+                    except NarfError as error:  # registered, but its files are gone or were never there
+                        moved.failed[f"files of {name} {version['version']}"] = str(error)
                     client.log_artifacts(run, local, folder)
                 uri = f"{client.get_run(run).info.artifact_uri}/{folder}"
                 made = client.create_model_version(

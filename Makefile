@@ -13,7 +13,7 @@ demo: setup  ## the golden path on real data; leaves the platform running
 	@$(VENV)/python scripts/demo.py
 
 down:  ## stop what `make demo` left running
-	@$(VENV)/narf down
+	@$(VENV)/narf down --all
 
 check: setup  ## formatting, lint, types, import rule
 	@$(VENV)/ruff format --check --quiet . && $(VENV)/ruff check --quiet .

@@ -49,7 +49,7 @@ def narf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     terminal = Terminal(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("code"))
     terminal("up")
     yield terminal
-    terminal("down")
+    terminal("down", "--all")
 
 
 @pytest.fixture
@@ -58,4 +58,4 @@ def fresh(tmp_path: Path) -> Iterator[Terminal]:
     (tmp_path / "code").mkdir()
     terminal = Terminal(tmp_path / "home", tmp_path / "code")
     yield terminal
-    terminal("down", code=None)
+    terminal("down", "--all", code=None)

@@ -89,6 +89,17 @@ def test_a_killed_control_plane_finds_what_runs_again_and_misses_no_line(narf: T
     assert narf("logs", running).stdout.split() == ["before", *(str(i) for i in range(100))]
 
 
+def test_all_can_be_paused_with_the_platform_and_goes_on_with_it(fresh: Terminal):
+    fresh.script("long.py", "import time\nprint('attempt', flush=True)\ntime.sleep(600)\n")
+    workload = fresh.json("run", "long.py")["workload_id"]
+    eventually(lambda: "attempt" in fresh("logs", workload).stdout)
+    assert fresh.json("down")["running"] == [f"{workload}.1"]
+    assert fresh.json("down", "--all") == {"id": "local", "stopped": False, "running": [], "paused": 1}
+    fresh("up", "--port", "0")
+    eventually(lambda: (fresh.json("show", workload)["attempt"], fresh.json("show", workload)["state"]) == (2, "running"))
+    fresh("cancel", workload)
+
+
 def test_a_backup_taken_while_up_brings_everything_back(narf: Terminal, fresh: Terminal):
     workload = narf("run", "--follow", "--json", narf.script("saved.py", "print('saved')")).stdout
     workload_id = json.loads(workload)["workload_id"]

@@ -55,8 +55,13 @@ def up_(
         _open(server["url"], server["token"])
 
 
-@down.command(epilog="Example: narf down")
-def down_(as_json: Json = False) -> None:
+@down.command(epilog="Example: narf down --all")
+def down_(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Pause what runs, too: it saves its state, and the next `narf up` goes on with it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Stop the platform. What runs goes on, and is found again by the next `narf up`."""
     with _only_one():
         server = _read_server()
@@ -68,10 +73,30 @@ def down_(as_json: Json = False) -> None:
                 time.sleep(0.05)
             if _is_alive(server["pid"]):
                 os.kill(server["pid"], signal.SIGKILL)
+        jobs = _jobs(pause=everything)
     if as_json:
-        output.print_json({"id": "local", "stopped": stopped})
-    else:
-        print("Narf is down." if stopped else "Narf was not up.")
+        output.print_json({"id": "local", "stopped": stopped, **jobs})
+        return
+    print("Narf is down." if stopped else "Narf was not up.")
+    if jobs["paused"]:
+        print(f"{_counted(jobs['paused'])} paused; narf up goes on with what was running.")
+    if jobs["running"]:
+        print(f"{_counted(len(jobs['running']))} still running; narf down --all pauses that too.")
+
+
+def _jobs(*, pause: bool) -> dict[str, Any]:
+    """What runs on this machine, by job id, and how many were paused."""
+    command = [sys.executable, "-m", "narf.backends.local.pausing", str(home()), *(["--pause"] if pause else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise Unavailable(f"What runs here could not be looked at: {done.stderr.strip()[-300:]}") from None
+    return answer
+
+
+def _counted(jobs: int) -> str:
+    return "1 job is" if jobs == 1 else f"{jobs} jobs are"
 
 
 @status.command(epilog="Example: narf status --json")

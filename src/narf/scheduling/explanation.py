@@ -78,9 +78,10 @@ def _sentence(waiting: Waiting, holders: tuple[Holder, ...]) -> str:
     if waiting.reason is Reason.STOPPING:
         return "What it needs is being freed: others were asked to leave for it."
     who = _who(holders, waiting.resource)
+    verb = "is" if waiting.resource == "memory" or waiting.available == 1 else "are"
     if waiting.reason is Reason.FRAGMENTED:
-        return f"It asks for {asked}; {free} is free, but not together on the nodes that it needs.{who}"
-    return f"It asks for {asked}, and {free} is free.{who}"
+        return f"It asks for {asked}; {free} {verb} free, but not together on the nodes that it needs.{who}"
+    return f"It asks for {asked}, and {free} {verb} free.{who}"
 
 
 def _who(holders: tuple[Holder, ...], resource: str) -> str:

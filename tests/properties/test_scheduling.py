@@ -41,7 +41,7 @@ def cases(draw: st.DrawFn) -> Case:
     nodes = [
         Node(
             name=f"n{i}", cpu=draw(st.sampled_from([4, 16])), memory_bytes=64, gpus=draw(st.sampled_from([0, 2, 4, 8])),
-            flavor=draw(st.sampled_from(["a", "b"])), schedulable=draw(st.sampled_from([True, True, True, False])),
+            flavor=draw(st.sampled_from(["a", "b"])), cluster=draw(st.sampled_from(["", "", "x"])), schedulable=draw(st.sampled_from([True, True, True, False])),
         )
         for i in range(draw(st.integers(1, 5)))
     ]  # fmt: skip
@@ -165,6 +165,7 @@ def test_a_gang_is_whole_and_where_it_may_be(case: Case, policy: Policy) -> None
     for admit in [*answer.admits, *answer.holds]:
         request = by_id[admit.workload]
         assert len(admit.placed) == request.replicas
+        assert len({node_of[placed.node].cluster for placed in admit.placed}) == 1
         for placed in admit.placed:
             assert node_of[placed.node].schedulable
             assert request.resources.flavor in ("", node_of[placed.node].flavor)

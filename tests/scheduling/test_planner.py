@@ -147,3 +147,12 @@ def test_projects_are_served_by_allocation_over_share() -> None:
     requests += [ask("x", queue="p", waited=500), ask("y", queue="q", waited=10), ask("z", queue="q", waited=5)]
     answer = decide([node()], [Queue(name="p"), Queue(name="q")], requests)
     assert [a.workload for a in answer.admits] == ["y", "z"]
+
+
+def test_a_gang_is_not_laid_over_two_clusters() -> None:
+    nodes = [node(f"{cluster}/{n}", cluster=cluster) for cluster in ("here", "there") for n in range(2)]
+    busy = running("busy", "here/0", (0, 1, 2, 3))
+    answer = decide(nodes, [], [busy, ask("gang", 4.0, replicas=3)])
+    assert answer.admits == [] and answer.waiting["gang"].reason is Reason.NEVER_FITS
+    (admit,) = decide(nodes, [], [busy, ask("pair", 4.0, replicas=2)]).admits
+    assert {placed.node for placed in admit.placed} == {"there/0", "there/1"}

@@ -10,7 +10,7 @@ from narf.scheduling.decisions import Plan, Reason, Waiting
 from narf.scheduling.forward import StartForecast
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import Policy
-from narf.scheduling.room import allowed_nodes, whole_cluster
+from narf.scheduling.room import allowed_nodes, apart, whole_cluster
 from narf.scheduling.snapshot import WHOLE, Snapshot
 
 MOST_HOLDERS = 5
@@ -196,7 +196,7 @@ def _largest(snapshot: Snapshot, w: int) -> str:
     """The most replicas, and else the most GPUs, of its kind that an empty cluster takes."""
     empty, allowed_N = whole_cluster(snapshot), allowed_nodes(snapshot, w, [])
     each = int(snapshot.gpu_W[w])
-    fits = int(empty.fits(w, allowed_N).sum())
+    fits = max(int(empty.fits(w, set_N).sum()) for set_N in apart(snapshot, w, allowed_N))
     if fits:
         return f"{fits} replicas of {amount_of('gpu', each / WHOLE)} each" if each else f"{fits} replicas"
     if each > WHOLE:

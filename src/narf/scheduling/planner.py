@@ -15,7 +15,7 @@ from narf.scheduling.fragmentation import mix_of
 from narf.scheduling.order import STARVED, order
 from narf.scheduling.policy import Policy
 from narf.scheduling.reservation import Reservations
-from narf.scheduling.room import Laid, Room, allowed_nodes, whole_cluster
+from narf.scheduling.room import Laid, Room, allowed_nodes, apart, whole_cluster
 from narf.scheduling.shares import Shares
 from narf.scheduling.snapshot import WHOLE, Bools, Snapshot
 from narf.scheduling.victims import Victims
@@ -141,25 +141,26 @@ class _Pass:
         if borrowed and not self.snapshot.preemptible_W[w] and self.shares.any_quota[0 if amounts[0] else 1]:
             self.verdicts[w] = Verdict(Reason.OVER_QUOTA, queue=queue)
             return
-        allowed_N = self._allowed_nodes(w, queue)
-        kind = (*self.kind[w], *self._closed(w, queue))
-        if kind not in self._full_now:
-            laid = self.room.lay(w, self.reservations.open_to(w, allowed_N))
-            if laid is not None:
-                self._admit(w, laid, borrowed=borrowed)
-                return
-            if not self.reservations.made or self.room.lay(w, allowed_N) is None:
-                self._full_now.add(kind)  # full even without the reservations
-        if self._never_fits(w, queue, allowed_N):
+        places = self._places(w, queue)
+        for kind, allowed_N in places:
+            if kind not in self._full_now:
+                laid = self.room.lay(w, self.reservations.open_to(w, allowed_N))
+                if laid is not None:
+                    self._admit(w, laid, borrowed=borrowed)
+                    return
+                if not self.reservations.made or self.room.lay(w, allowed_N) is None:
+                    self._full_now.add(kind)  # full even without the reservations
+        if self._never_fits(w, queue):
             return
-        if self.later is not self.room and kind not in self._full_later:
-            if self._hold_what_leaves(w, allowed_N):
-                return
-            if not self.reservations.made or self.later.lay(w, allowed_N) is None:
-                self._full_later.add(kind)
-        if self._take_back(w, queue, allowed_N):
+        for kind, allowed_N in places if self.later is not self.room else ():
+            if kind not in self._full_later:
+                if self._hold_what_leaves(w, allowed_N):
+                    return
+                if not self.reservations.made or self.later.lay(w, allowed_N) is None:
+                    self._full_later.add(kind)
+        if any(self._take_back(w, queue, allowed_N) for _, allowed_N in places):
             return
-        self._wait(w, queue, allowed_N)
+        self._wait(w, queue)
 
     def _admit(self, w: int, laid: Laid, *, borrowed: bool) -> None:
         self.decisions.append(Admit(workload=self.snapshot.ids[w], placed=self.room.placed(w, laid), borrowed=borrowed))
@@ -250,18 +251,28 @@ class _Pass:
         self._full_later.clear()
         return True
 
-    def _wait(self, w: int, queue: int, allowed_N: Bools) -> None:
-        full = (*self.kind[w], *self._closed(w, queue)) in self._full_now
-        blocker = None if full else self.reservations.blocker(w, self.room, allowed_N)
-        if blocker is not None:
-            self.verdicts[w] = Verdict(Reason.RESERVED, blocker=blocker)
-            return
+    def _places(self, w: int, queue: int) -> list[tuple[tuple[int, ...], Bools]]:
+        """The sets of nodes that `w` may be laid on, one of which it needs, each with the name that what is full is kept by."""
+        kind = (*self.kind[w], *self._closed(w, queue))
+        sets = apart(self.snapshot, w, self._allowed_nodes(w, queue))
+        return [(kind, sets[0])] if len(sets) == 1 else [((*kind, -1 - cluster), set_N) for cluster, set_N in enumerate(sets)]
+
+    def _wait(self, w: int, queue: int) -> None:
+        places = self._places(w, queue)
+        for kind, set_N in places:
+            blocker = None if kind in self._full_now else self.reservations.blocker(w, self.room, set_N)
+            if blocker is not None:
+                self.verdicts[w] = Verdict(Reason.RESERVED, blocker=blocker)
+                return
+        allowed_N = self._allowed_nodes(w, queue)
         asked = self.order.gpus_W[w] if self.kind[w][1] else self.kind[w][3] * self.kind[w][2]
         free = self._free(w, allowed_N)
         self.verdicts[w] = Verdict(Reason.FRAGMENTED if free >= asked else Reason.NO_CAPACITY, available=free)
         starved = int(self.order.levels_W[w]) == STARVED
         if starved or not self.policy.preemption:
-            self.reservations.reserve(w, self.later, allowed_N)
+            for _, set_N in places:
+                if self.reservations.reserve(w, self.later, set_N):
+                    break
         else:
             self._no_room.add((*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])))
 
@@ -273,12 +284,12 @@ class _Pass:
             self._free_of[key] = int(np.maximum(free_N[allowed_N], 0).sum())
         return self._free_of[key]
 
-    def _never_fits(self, w: int, queue: int, allowed_N: Bools) -> bool:
+    def _never_fits(self, w: int, queue: int) -> bool:
         """Whether it could not start on an empty cluster either, be it for its size or for the limit on a flavor."""
         closed = self._closed(w, queue)
         key = (*self.kind[w], *closed)
         if key not in self._never:
-            self._never[key] = not self._fits_empty(w, allowed_N)
+            self._never[key] = not self._fits_empty(w, self._allowed_nodes(w, queue))
         if not self._never[key]:
             return False
         open_N = allowed_nodes(self.snapshot, w, [])
@@ -293,7 +304,8 @@ class _Pass:
         if self._empty is None:
             self._empty = whole_cluster(self.snapshot)
         replicas = self.kind[w][2]
-        return bool(int(np.minimum(self._empty.fits(w, allowed_N), replicas).sum()) >= replicas)
+        sets = apart(self.snapshot, w, allowed_N)
+        return any(int(np.minimum(self._empty.fits(w, set_N), replicas).sum()) >= replicas for set_N in sets)
 
     def _closed(self, w: int, queue: int) -> tuple[int, ...]:
         amounts = self.amounts[w]

@@ -14,7 +14,10 @@ from narf.domain.workload import Resources
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A machine and its whole size. One that cannot be used now (drained, lost) is not `schedulable`."""
+    """A machine and its whole size. One that cannot be used now (drained, lost) is not `schedulable`.
+
+    cluster: what it is connected with. A gang is never laid over two clusters: its replicas could not reach each other.
+    """
 
     name: str
     cpu: float
@@ -24,6 +27,7 @@ class Node:
     flavor: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     schedulable: bool = True
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,10 +53,10 @@ class Reservations:
             return None
         return self.made[0].workload
 
-    def reserve(self, w: int, room: Room, allowed_N: Bools) -> None:
-        """Reserve for `w` the nodes that are expected to be free for it first."""
+    def reserve(self, w: int, room: Room, allowed_N: Bools) -> bool:
+        """Reserve for `w` the nodes that are expected to be free for it first; whether that could be."""
         if len(self.made) >= self.policy.reservations:
-            return
+            return False
         snapshot = self.snapshot
         replicas = int(snapshot.replicas_W[w])
         free_at_N, takes_N = self._free_at(w, room)
@@ -64,12 +64,13 @@ class Reservations:
             takes_N = np.where(reservation.nodes_N, 0, takes_N)
         usable = np.flatnonzero(allowed_N & (takes_N > 0) & np.isfinite(free_at_N))
         if int(np.minimum(takes_N[usable], replicas).sum()) < replicas:
-            return
+            return False
         usable = usable[np.lexsort((usable, free_at_N[usable]))]
         count = int(np.searchsorted(np.cumsum(np.minimum(takes_N[usable], replicas)), replicas)) + 1
         nodes_N = np.zeros(len(allowed_N), dtype=np.bool_)
         nodes_N[usable[:count]] = True
         self.made.append(Reservation(w, float(free_at_N[usable[count - 1]]), nodes_N))
+        return True
 
     def _free_at(self, w: int, room: Room) -> tuple[Floats, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
         """For each node when it can take as many replicas of `w` as it ever could, and how many those are."""

@@ -35,6 +35,7 @@ class Snapshot:
 
     node_names: tuple[str, ...]
     flavors: tuple[str, ...]
+    node_cluster_N: Ints  # a number each; a gang stays inside one
     node_flavor_N: Ints
     node_cpu_N: Ints
     node_memory_N: Ints
@@ -105,11 +106,13 @@ def snapshot_of(nodes: Iterable[Node], queues: Iterable[Queue], requests: Iterab
     constraint_index = {constraint: k for k, constraint in enumerate(constraints)}
     queue_index = {queue.name: q for q, queue in enumerate(queues)}
     columns = _ResourceColumns(flavors)
+    clusters = sorted({node.cluster for node in nodes})
     placed, slices = _placements(nodes, requests)
     unknown = float("nan")
     return Snapshot(
         node_names=tuple(node.name for node in nodes),
         flavors=flavors,
+        node_cluster_N=_ints(clusters.index(node.cluster) for node in nodes),
         node_flavor_N=_ints(flavors.index(node.flavor) if node.flavor else -1 for node in nodes),
         node_cpu_N=_ints(round(node.cpu * WHOLE) for node in nodes),
         node_memory_N=_ints(node.memory_bytes for node in nodes),

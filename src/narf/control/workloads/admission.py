@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -124,7 +125,12 @@ class AdmissionReconciler:
         requests = self._requests(alive, placed, held)
         for number, (project, resources, replicas) in enumerate(submitted, start=1):
             requests.append(Request(id=f"new-{number}", queue=project, resources=resources, replicas=replicas, submitted_at=at))
-        return snapshot_of([*(_node(backend, node) for backend, node in self._cluster.nodes()), *nodes], queues, requests)
+        there = [_node(backend, node) for backend, node in self._cluster.nodes()]
+        sizes: Counter[str] = Counter()
+        for node in there:
+            sizes[node.cluster] += 1 + node.gpus
+        largest = max(sizes, key=lambda cluster: (sizes[cluster], cluster), default="")
+        return snapshot_of([*there, *(replace(node, cluster=largest) for node in nodes)], queues, requests)
 
     def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> bool:
         changed: list[Workload] = []
@@ -172,6 +178,7 @@ class AdmissionReconciler:
 def _node(backend: str, node: BackendNode) -> Node:
     return Node(
         name=f"{backend}/{node.name}",
+        cluster=backend,
         cpu=node.cpu,
         memory_bytes=node.memory_bytes,
         gpus=node.gpus,

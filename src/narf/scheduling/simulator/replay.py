@@ -317,7 +317,7 @@ class _Replay:
         checkpointed = started + (now - started) // every * every if every else np.where(np.isnan(started), started, now)
         slice_workload = np.array(gw, dtype=np.int64)
         return Snapshot(
-            node_names=base.node_names, flavors=base.flavors, node_flavor_N=base.node_flavor_N, node_cpu_N=base.node_cpu_N,
+            node_names=base.node_names, node_cluster_N=base.node_cluster_N, flavors=base.flavors, node_flavor_N=base.node_flavor_N, node_cpu_N=base.node_cpu_N,
             node_memory_N=base.node_memory_N, node_gpus_N=base.node_gpus_N, node_gpu_memory_N=base.node_gpu_memory_N,
             schedulable_N=self.schedulable.copy(), queue_names=base.queue_names, queue_parent_Q=base.queue_parent_Q,
             quota_QR=base.quota_QR, limit_QR=base.limit_QR, weight_Q=base.weight_Q, usage_Q=base.usage_Q,

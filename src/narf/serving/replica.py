@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from narf.domain.errors import NarfError
+from narf.serving import garbage
 from narf.serving.application import ReplicaApplication
 from narf.serving.batching import Policy
 from narf.serving.http.server import HttpServer, Limits
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NarfError as error:
         print(f"narf: {error}", file=sys.stderr)  # noqa: T201 - this is a program
         return 1
+    garbage.settle()
     # The loop, busy refusing, must not keep a model's thread waiting for the interpreter longer than its work takes.
     sys.setswitchinterval(0.0005)
     run(_serve(models, options))

@@ -18,6 +18,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+from narf.serving import garbage
 from narf.serving.gateway.application import GatewayApplication
 from narf.serving.gateway.callers import Callers
 from narf.serving.gateway.control import ControlLine
@@ -40,6 +41,7 @@ def main() -> int:
     logging.basicConfig(level=os.environ.get("NARF_LOG_LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not os.environ.get("NARF_URL"):
         parser.error("NARF_URL, the address of the control plane, is not set")
+    garbage.settle()
     try:
         import uvloop
     except ImportError:

@@ -2,7 +2,7 @@
 
     python benchmarks/serving.py                       ours and the bare application
     python benchmarks/serving.py --peers FOLDER        and each peer that has a virtual environment FOLDER/peer_NAME
-                                                       (litserve, bentoml, mlserver, mlflow)
+                                                       (litserve, bentoml, mlserver, ray; mlflow is ours)
 
 The model is an MLP 64-256-10. Every server answers the same request with the same numbers, which is checked first. The load is
 wrk's, on this machine, at 1, 16 and 64 connections. Ours runs with ids, records and drift; the gateway with authorisation.
@@ -87,6 +87,29 @@ class Mlp(MLModel):
         x = NumpyCodec.decode_input(payload.inputs[0]).astype(np.float32)
         y = self.session.run(None, {{"input": x}})[0]
         return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("output", y)])
+"""
+
+
+RAY_SERVE = """
+import time
+import numpy as np, onnxruntime as ort, ray
+from ray import serve
+
+@serve.deployment(num_replicas=1)
+class Mlp:
+    def __init__(self):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = ort.InferenceSession({model!r}, options)
+    async def __call__(self, request):
+        body = await request.json()
+        return {{"outputs": self.session.run(None, {{"input": np.array(body["inputs"], dtype=np.float32)}})[0].tolist()}}
+
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+serve.start(http_options={{"host": "127.0.0.1", "port": {port}}})
+serve.run(Mlp.bind(), route_prefix="/predict")
+while True:
+    time.sleep(60)
 """
 
 
@@ -300,7 +323,7 @@ def gateway(folder: Path, port: int = 18613) -> Iterator[Target]:
 
 
 def peers(folder: Path) -> Iterator[Callable[[Path], Any]]:
-    known = {"litserve": litserve, "bentoml": bentoml, "mlserver": mlserver, "mlflow": mlflow}
+    known = {"litserve": litserve, "bentoml": bentoml, "mlserver": mlserver, "mlflow": mlflow, "ray": rayserve}
     for name, start in known.items():
         python = folder.absolute() / f"peer_{name}" / "bin" / "python"
         if name == "mlflow" and not python.exists():
@@ -378,6 +401,14 @@ def mlflow(folder: Path, python: str, port: int = 18617) -> Iterator[Target]:
             ),
             (group,),
         )
+
+
+@contextmanager
+def rayserve(folder: Path, python: str, port: int = 18618) -> Iterator[Target]:
+    (folder / "rayserve.py").write_text(RAY_SERVE.format(model=str(folder / "package" / "model.onnx"), port=port))
+    with process([python, "rayserve.py"], f"http://127.0.0.1:{port}/-/healthz", folder, RAY_AUTH_MODE="disabled") as group:
+        time.sleep(1)
+        yield Target("Ray Serve", f"http://127.0.0.1:{port}/predict", PLAIN_BODY, {}, lambda answer: answer["outputs"][0], (group,))
 
 
 def ask(target: Target) -> Any:

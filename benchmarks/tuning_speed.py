@@ -73,8 +73,10 @@ ALONE = FIT + textwrap.dedent("""
     for _ in range(8): fit(1e-3, 32)
     print((time.perf_counter() - began) / 8 * 1000)
 """)
-RAY = FIT + textwrap.dedent("""
+# Ray sends a class of the main script by value, and its globals with it; so the fit is a module that its workers import.
+RAY = textwrap.dedent("""
     import sys, os
+    from digits_fit import fit, load
     from ray import tune
     import ray
     class Trial(tune.Trainable):
@@ -179,6 +181,7 @@ def main() -> int:
         folder.mkdir()
         (folder / "train.py").write_text(SCRIPT)
         save_digits(folder / "digits.npz")
+        (Path(room) / "digits_fit.py").write_text(FIT)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("NARF_", "MLFLOW_", "RAY_"))}
         environment |= {"NARF_HOME": f"{room}/home", "NARF_PORT": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         environment["DIGITS"] = str(folder / "digits.npz")
@@ -196,7 +199,7 @@ def main() -> int:
             ray_engine = None if "--without-ray-engine" in sys.argv else narf_tune(folder, environment, "--name", "ray", "--engine", "ray")
         finally:
             subprocess.run([*NARF, "down"], env=environment, capture_output=True, timeout=60, check=False)
-        ray_whole, ray_search = peer("ray_tune", RAY, Path(room), environment)
+        ray_whole, ray_search = peer("ray_tune", RAY, Path(room), environment | {"PYTHONPATH": room})
         progress(f"Ray Tune by hand: {ray_whole:.1f} s (search {ray_search / 1000:.2f} s)")
         optuna_whole, optuna_search = peer("optuna_forks", OPTUNA, Path(room), environment)
     search = study["spent_seconds"] * 1000

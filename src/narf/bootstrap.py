@@ -179,6 +179,7 @@ def build(settings: Settings, url: str) -> Platform:
         lambda _workload: wake(),
         lambda workload: live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state}),
         data.workload_changed,
+        shared.workload_changed,
     ]
     on_ended: list[Callable[[Workload], None]] = [notifications.ended, durations.ended]
 

@@ -127,6 +127,32 @@ def test_the_past_is_kept_with_its_reasons(client: TestClient, small: Platform) 
     assert rows[0]["until_at"] == rows[1]["from_at"]
 
 
+def test_the_wait_of_a_cancelled_workload_ends(client: TestClient, small: Platform) -> None:
+    submit(client, 2)
+    step(small)
+    waiting = submit(client)
+    step(small)
+    assert client.post(f"/api/v1/workloads/{waiting}/cancel").status_code == 200
+    (row,) = client.get(f"/api/v1/workloads/{waiting}/decisions").json()["items"]
+    assert row["kind"] == "waiting" and row["until_at"] is not None
+
+
+def test_what_somebody_changed_meanwhile_is_not_told_as_admitted(client: TestClient, small: Platform) -> None:
+    workload = submit(client)
+    reconciler = next(loop._reconciler for loop in small.loops if loop._reconciler.name == "admission")
+    load = reconciler.load
+
+    def and_then_cancelled():  # type: ignore[no-untyped-def]
+        loaded = load()
+        client.post(f"/api/v1/workloads/{workload}/cancel")
+        return loaded
+
+    reconciler.load = and_then_cancelled
+    reconciler.pass_once(datetime.now(UTC))
+    assert client.get(f"/api/v1/workloads/{workload}").json()["state"] == "cancelled"
+    assert client.get(f"/api/v1/workloads/{workload}/decisions").json()["items"] == []
+
+
 def test_the_cluster_shows_who_holds_which_gpu(client: TestClient, small: Platform) -> None:
     workload = submit(client, 0.5)
     step(small)

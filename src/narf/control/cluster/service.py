@@ -56,6 +56,7 @@ class ClusterService:
         self, database: Database, admission: AdmissionReconciler, now: Callable[[], datetime], recordings: Path | None = None
     ) -> None:
         self._database, self._admission, self._now, self._recordings = database, admission, now, recordings
+        self._recorded = 0
         self._lock = threading.Lock()
         with database.read() as connection:
             self._waits = store.open_waits(connection)
@@ -245,27 +246,43 @@ class ClusterService:
 
     # --- what is told by the reconciler
 
-    def decided(self, snapshot: Snapshot, answer: Plan, now: datetime) -> None:
+    def decided(self, snapshot: Snapshot, answer: Plan, applied: frozenset[str], now: datetime) -> None:
         """Keeps what changed: reasons, admissions and preemptions, past use, and the snapshot itself if anything was decided."""
         with self._lock:
-            rows = self._changes(answer, now)
+            rows, left = self._changes(answer, applied, now)
             with self._database.write() as connection:
+                store.end_waits(connection, [*left, *(row.workload for row in rows)], now)
                 store.add_decided(connection, rows)
                 self._meter(connection, snapshot, now)
             if self._recordings is not None and not answer.is_empty:
                 self._record(snapshot, answer, now)
 
-    def _changes(self, answer: Plan, now: datetime) -> list[Decided]:
+    def workload_changed(self, workload: Workload) -> None:
+        """One that was cancelled while it waited: no plan will speak of it again."""
+        if workload.state.is_finished:
+            with self._lock:
+                if self._waits.pop(workload.id, None) is not None:
+                    with self._database.write() as connection:
+                        store.end_waits(connection, [workload.id], self._now())
+
+    def _changes(self, answer: Plan, applied: frozenset[str], now: datetime) -> tuple[list[Decided], list[str]]:
+        """What to add to the history, and who left the queue without an admission."""
         rows = []
         for admit in answer.admits:
+            if admit.workload not in applied:
+                continue
             self._waits.pop(admit.workload, None)
             detail = {"nodes": [placed.node for placed in admit.placed], "borrowed": admit.borrowed}
             rows.append(Decided(workload=admit.workload, kind="admitted", reason="admitted", from_at=now, detail=detail))
         for preempt in answer.preempts:
+            if preempt.workload not in applied:
+                continue
             detail = {"beneficiary": preempt.beneficiary, "lost_seconds": preempt.lost_seconds}
             rows.append(Decided(workload=preempt.workload, kind="preempted", reason=preempt.reason, from_at=now, detail=detail))
-        for workload in set(self._waits) - set(answer.waiting):
-            del self._waits[workload]  # cancelled; its row is ended when it is asked for
+        still = {*answer.waiting, *(admit.workload for admit in answer.admits)}
+        left = sorted(set(self._waits) - still)  # cancelled
+        for workload in left:
+            del self._waits[workload]
         for workload, waiting in answer.waiting.items():
             if self._waits.get(workload) != waiting.reason.value:
                 self._waits[workload] = waiting.reason.value
@@ -274,7 +291,7 @@ class ClusterService:
                     "queue": waiting.queue, "blocker": waiting.blocker,
                 }  # fmt: skip
                 rows.append(Decided(workload=workload, kind="waiting", reason=waiting.reason.value, from_at=now, detail=detail))
-        return rows
+        return rows, left
 
     def _meter(self, connection: Connection, snapshot: Snapshot, now: datetime) -> None:
         """Adds what runs to the past use of its queue, with the half-life; at most once a minute."""
@@ -298,7 +315,8 @@ class ClusterService:
     def _record(self, snapshot: Snapshot, answer: Plan, now: datetime) -> None:
         assert self._recordings is not None
         self._recordings.mkdir(parents=True, exist_ok=True)
-        path = self._recordings / f"{now:%Y%m%dT%H%M%S.%f}.npz"
+        self._recorded += 1  # two plans may be of one moment
+        path = self._recordings / f"{now:%Y%m%dT%H%M%S.%f}-{self._recorded % 10_000:04}.npz"
         path.write_bytes(record(snapshot, self._admission.policy, now.timestamp(), answer.decisions))
         kept = sorted(self._recordings.glob("*.npz"))
         for old in kept[:-MOST_RECORDINGS]:

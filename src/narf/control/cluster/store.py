@@ -43,6 +43,8 @@ scheduling_decisions = Table(
     Index("ix_scheduling_decisions_workload", "workload_id", "id"),
 )
 
+_AT_ONCE = 500  # parameters of one statement
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueQuota:
@@ -101,17 +103,24 @@ def set_usage(connection: Connection, queue: str, gpu_seconds: float, at: dateti
         connection.execute(insert(queue_usage).values(queue=queue, gpu_seconds=gpu_seconds, at=at))
 
 
+def end_waits(connection: Connection, workloads: Sequence[str], at: datetime) -> None:
+    """Ends the wait that each of these is in, if it is in one."""
+    for first in range(0, len(workloads), _AT_ONCE):
+        waits = scheduling_decisions.c.workload_id.in_(workloads[first : first + _AT_ONCE])
+        connection.execute(update(scheduling_decisions).where(waits & scheduling_decisions.c.until_at.is_(None)).values(until_at=at))
+
+
 def add_decided(connection: Connection, rows: Sequence[Decided]) -> None:
-    """Adds these, and ends the wait that each workload was in."""
-    for row in rows:
-        open_rows = (scheduling_decisions.c.workload_id == row.workload) & scheduling_decisions.c.until_at.is_(None)
-        connection.execute(update(scheduling_decisions).where(open_rows).values(until_at=row.from_at))
-        connection.execute(
-            insert(scheduling_decisions).values(
-                workload_id=row.workload, kind=row.kind, reason=row.reason, from_at=row.from_at,
-                until_at=None if row.kind == "waiting" else row.from_at, detail=json.dumps(dict(row.detail)),
-            )
-        )  # fmt: skip
+    if not rows:
+        return
+    values = [
+        {
+            "workload_id": row.workload, "kind": row.kind, "reason": row.reason, "from_at": row.from_at,
+            "until_at": None if row.kind == "waiting" else row.from_at, "detail": json.dumps(dict(row.detail)),
+        }
+        for row in rows
+    ]  # fmt: skip
+    connection.execute(insert(scheduling_decisions), values)
 
 
 def decided_of(connection: Connection, workload: str) -> list[Decided]:

@@ -50,7 +50,8 @@ class Cluster:
 
 
 class AdmissionReconciler:
-    """`queues` gives the queues with quota and limits; `decided` is told of every plan, for the explanations kept."""
+    """`queues` gives the queues with quota and limits; `decided` is told of every plan and of the workloads that it
+    changed, for the explanations kept: what somebody changed meanwhile is decided anew by the next."""
 
     name = "admission"
 
@@ -62,7 +63,7 @@ class AdmissionReconciler:
         *,
         policy: Policy = DEFAULT_POLICY,
         forecast: Callable[[Workload], Forecast | None] = lambda _workload: None,
-        decided: Callable[[Snapshot, Plan, datetime], None] = lambda _snapshot, _plan, _now: None,
+        decided: Callable[[Snapshot, Plan, frozenset[str], datetime], None] = lambda _snapshot, _plan, _applied, _now: None,
         changed: Callable[[Workload], None] = lambda _workload: None,
     ) -> None:
         self._database, self._cluster = database, cluster
@@ -81,8 +82,9 @@ class AdmissionReconciler:
         found, snapshot = waiting
         decided = plan(snapshot, self._policy, now.timestamp())
         self.latest = (snapshot, decided)
-        self.decided(snapshot, decided, now)
-        return self._apply(found, decided, now)
+        changed = self._apply(found, decided, now)
+        self.decided(snapshot, decided, frozenset(workload.id for workload in changed), now)
+        return bool(changed)
 
     @property
     def policy(self) -> Policy:
@@ -132,7 +134,8 @@ class AdmissionReconciler:
         largest = max(sizes, key=lambda cluster: (sizes[cluster], cluster), default="")
         return snapshot_of([*there, *(replace(node, cluster=largest) for node in nodes)], queues, requests)
 
-    def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> bool:
+    def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> list[Workload]:
+        """What was admitted and preempted. A workload that somebody changed since it was loaded is left to the next pass."""
         changed: list[Workload] = []
         holds: dict[str, tuple[Replica, ...]] = {}
         for decision in decided.decisions:
@@ -148,7 +151,7 @@ class AdmissionReconciler:
                 store.replace_holds(connection, holds)
         for workload in changed:
             self.changed(workload)
-        return bool(changed)
+        return changed
 
     def _admit(self, workload: Workload, decision: Admit, now: datetime) -> list[Workload]:
         backend = decision.placed[0].node.split("/", 1)[0]

@@ -10,7 +10,7 @@ first use.
     with narf.run("baseline"): ...              a run outside the platform, also in a notebook
     narf.checkpoint(...)                        resume a plain PyTorch loop in two lines
     narf.dataset, narf.add_dataset              a dataset version by name; a new one of a frame or folder
-    narf.tune, narf.deploy                      the platform's other services
+    narf.tune, narf.deploy, narf.find_runs      the platform's other services
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _HOMES = {
     "dataset": "narf.data.sdk",
     "add_dataset": "narf.data.sdk",
     "tune": "narf.client.tuning",
-    "deploy": "narf.client.sdk",
-    "runs": "narf.client.sdk",
+    "deploy": "narf.client.endpoints",
+    "find_runs": "narf.client.runs",
 }
 __all__ = ["artifact", "checkpoint", "figure", "image", "log", "params", "run", "table"]
 
@@ -54,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({"__version__", *_HOMES})

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Annotated, Any
 
 import typer
 
 from narf.cli import output
-from narf.client.connection import Connection, connect, default_project
-from narf.domain.errors import BadInput, NarfError
+from narf.client.connection import connect, default_project
+from narf.client.endpoints import wait_until_serving
+from narf.domain.errors import BadInput
 
 deploy = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
-_LOOK_SECONDS = 0.2
 
 
 @deploy.command(epilog="Example: narf deploy digits@champion --replicas 0..4 --canary 10,50")
@@ -52,44 +51,12 @@ def deploy_(
             f"/api/v1/projects/{project or default_project()}/endpoints", {k: v for k, v in body.items() if v is not None}
         )
         if wait:
-            endpoint = wait_until_serving(connection, endpoint, quiet=as_json)
+            endpoint = wait_until_serving(connection, endpoint, say=(lambda _text: None) if as_json else output.say)
     if as_json:
         output.print_json(endpoint)
         return
     print(f"{endpoint['name']} is {endpoint['state']}: {endpoint['url']}")
     output.say(f"try it: narf predict {endpoint['name']} --input FILE      look: narf endpoints show {endpoint['name']}")
-
-
-def wait_until_serving(connection: Connection, endpoint: dict[str, Any], *, quiet: bool = False, seconds: float = 300.0) -> dict[str, Any]:
-    """The endpoint once its newest revision has traffic, a canary's first share included.
-
-    Raises:
-        NarfError: it failed, or did not get there in time.
-    """
-    # What was asked for may be served already: then there is no newer one.
-    newest = max(r["number"] for r in endpoint["revisions"] if r["role"] in ("new", "active"))
-    until, said = time.monotonic() + seconds, ""
-    while time.monotonic() < until:
-        endpoint = connection.get(f"/api/v1/endpoints/{endpoint['id']}")
-        revision = next(r for r in endpoint["revisions"] if r["number"] == newest)
-        if revision["role"] == "active":
-            return endpoint
-        if revision["role"] in ("failed", "retired"):
-            raise NarfError(
-                f"Revision {newest} of {endpoint['name']!r} {revision['role']}: {revision['reason']}.",
-                remedy=f"See: narf endpoints show {endpoint['name']}",
-                code="deployment_failed",
-            )
-        word = "starting a replica" if revision["replicas"] else "waiting for its package or for room"
-        if word != said and not quiet:
-            output.say(f"revision {newest}: {word} ...")
-            said = word
-        time.sleep(_LOOK_SECONDS)
-    raise NarfError(
-        f"Revision {newest} of {endpoint['name']!r} is not ready after {seconds:g} s.",
-        remedy=f"See: narf endpoints show {endpoint['name']}",
-        code="not_ready",
-    )
 
 
 def _range(text: str) -> tuple[int | None, int | None]:

@@ -10,6 +10,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from narf.client import endpoints as client_endpoints
+from narf.client.connection import Connection
+from narf.domain.errors import NarfError
 from narf.serving.drift import Sketch, reference_from_json
 from narf.serving.identity import Identities
 
@@ -41,6 +44,19 @@ def test_a_deployed_model_gets_a_replica_and_then_all_traffic(served):
     assert [len(r["replicas"]) for r in served.table("iris")["revisions"]] == [1]
     workload = served.http.get(f"/api/v1/workloads/{found['replicas'][0]['workload_id']}").json()
     assert workload["kind"] == "replica" and not workload["preemptible"]
+
+
+def test_a_model_is_deployed_from_python(served):
+    line = Connection("http://testserver")
+    line._http = served.http
+    served.register("orchid", alias="champion")
+    endpoint = client_endpoints.deploy("orchid@champion", replicas=(0, 2), wait=False, connection=line)
+    assert endpoint.name == "orchid" and endpoint.url.endswith("/endpoints/orchid")
+    assert (endpoint.facts["least"], endpoint.facts["most"]) == (0, 2)
+    served.settle("orchid")
+    assert client_endpoints.wait_until_serving(line, dict(endpoint.facts))["state"] == "ready"
+    with pytest.raises(NarfError, match="There is no model 'nothing'"):
+        client_endpoints.deploy("nothing@champion", connection=line)
 
 
 def test_an_endpoint_comes_of_its_model_versions_and_these_of_their_runs(served):

@@ -55,7 +55,7 @@ def test_a_model_is_deployed_from_python(served):
     assert (endpoint.facts["least"], endpoint.facts["most"]) == (0, 2)
     served.settle("orchid")
     assert client_endpoints.wait_until_serving(line, dict(endpoint.facts))["state"] == "ready"
-    with pytest.raises(NarfError, match="There is no model 'nothing'"):
+    with pytest.raises(NarfError, match="There is no model alias 'nothing@champion'"):
         client_endpoints.deploy("nothing@champion", connection=line)
 
 

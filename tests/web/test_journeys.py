@@ -277,6 +277,14 @@ def test_an_address_that_leads_nowhere_helps(page: Page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("There is no workload")
 
 
+def test_the_link_that_mlflows_client_prints_leads_to_the_run(page: Page, served: Served) -> None:
+    run = served.ask("POST", "/projects/default/runs", json={"name": "printed"})["id"]
+    page.goto("about:blank")
+    page.goto(f"{served.url}/#/experiments/0/runs/{run}")
+    expect(page.get_by_role("heading", name="printed")).to_be_visible()
+    assert page.url.endswith(f"/p/default/runs/{run}")
+
+
 def test_the_keyboard_alone_reaches_everything(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     page.keyboard.press("Control+k")

@@ -1,6 +1,6 @@
 /** Every address of the console. Each page is a bundle of its own, loaded when its link is about to be followed. */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
-import { Problem, whenSignedOut } from "./api/client";
+import { get, Problem, seg, whenSignedOut } from "./api/client";
 import { client } from "./api/query";
 import { meQuery } from "./api/session";
 import { Shell } from "./shell/Shell";
@@ -39,7 +39,22 @@ const page = <P extends string>(path: P, load: () => Promise<Record<string, unkn
     component: lazyRouteComponent(load as any, name as never),
   });
 
-const home = createRoute({ getParentRoute: () => root, path: "/", beforeLoad: () => { throw redirect({ to: "/home" }); } });
+/** MLflow's client prints links of the form TRACKING_URI/#/experiments/0/runs/ID: they lead to the run's page here. */
+const home = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  beforeLoad: async ({ location }) => {
+    const run = /^\/?experiments\/\d+\/runs\/([0-9a-f]{32})/.exec(location.hash)?.[1];
+    if (run === undefined) throw redirect({ to: "/home" });
+    try {
+      const { project } = await get<{ project: string }>(`/api/v1/runs/${run}`);
+      throw redirect({ href: `/p/${seg(project)}/runs/${run}` });
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) throw redirect({ to: "/login", search: { next: location.href } });
+      throw error;
+    }
+  },
+});
 
 const tree = root.addChildren([
   home,

@@ -160,7 +160,7 @@ class _Pass:
                     self._full_later.add(kind)
         if any(self._take_back(w, queue, allowed_N) for _, allowed_N in places):
             return
-        self._wait(w, queue)
+        self._wait(w, queue, places)
 
     def _admit(self, w: int, laid: Laid, *, borrowed: bool) -> None:
         self.decisions.append(Admit(workload=self.snapshot.ids[w], placed=self.room.placed(w, laid), borrowed=borrowed))
@@ -198,18 +198,34 @@ class _Pass:
             return
         victims = self._victims()
         place = {w: position for position, w in enumerate(self.order.pending.tolist())}
+        kept: list[tuple[int, Laid]] = []
         for w in sorted(holders.tolist(), key=lambda w: place[w]):
             laid, queue = victims.laid(w), int(snapshot.queue_W[w])
             allowed_N = self._allowed_nodes(w, queue)
-            if len(laid) != snapshot.replicas_W[w] or not all(allowed_N[node] for node, _ in laid):
-                continue
-            if self.shares.over_limit(queue, self.amounts[w], with_stopping=False) is not None:
-                continue
-            limited = self.shares.over_limit(queue, self.amounts[w], with_stopping=True) is not None
-            if not limited and self._is_free(self.room, w, laid):
-                self._admit(w, laid, borrowed=self.shares.over_quota(queue, self.amounts[w]))
-            elif self._is_free(self.later, w, laid):
-                self._hold(w, laid)
+            if len(laid) == snapshot.replicas_W[w] and all(allowed_N[node] for node, _ in laid):
+                kept.append((w, laid))
+        # What must go on waiting takes its part first, as in the plan that made the holds: else a small one would start on what
+        # another is counting on, and the next plan would decide otherwise than this one. Each that waits may make others wait.
+        while waits := next((held for held in kept if not self._may_start(*held)), None):
+            kept.remove(waits)
+            self._keep_waiting(*waits)
+        for w, laid in kept:
+            if self._may_start(w, laid):
+                self._admit(w, laid, borrowed=self.shares.over_quota(int(snapshot.queue_W[w]), self.amounts[w]))
+            else:
+                self._keep_waiting(w, laid)
+
+    def _may_start(self, w: int, laid: Laid) -> bool:
+        """Whether what is held for `w` is free, and no limit is in its way."""
+        return self.shares.over_limit(int(self.snapshot.queue_W[w]), self.amounts[w], with_stopping=True) is None and self._is_free(
+            self.room, w, laid
+        )
+
+    def _keep_waiting(self, w: int, laid: Laid) -> None:
+        """Hold it on, if it will be free once all have left who were asked to, and its limit allows it then."""
+        over = self.shares.over_limit(int(self.snapshot.queue_W[w]), self.amounts[w], with_stopping=False)
+        if over is None and self._is_free(self.later, w, laid):
+            self._hold(w, laid)
 
     def _is_free(self, room: Room, w: int, laid: Laid) -> bool:
         room.take(w, laid)
@@ -257,8 +273,7 @@ class _Pass:
         sets = apart(self.snapshot, w, self._allowed_nodes(w, queue))
         return [(kind, sets[0])] if len(sets) == 1 else [((*kind, -1 - cluster), set_N) for cluster, set_N in enumerate(sets)]
 
-    def _wait(self, w: int, queue: int) -> None:
-        places = self._places(w, queue)
+    def _wait(self, w: int, queue: int, places: list[tuple[tuple[int, ...], Bools]]) -> None:
         for kind, set_N in places:
             blocker = None if kind in self._full_now else self.reservations.blocker(w, self.room, set_N)
             if blocker is not None:

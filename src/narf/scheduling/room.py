@@ -158,10 +158,10 @@ def allowed_nodes(snapshot: Snapshot, workload: int, closed_flavors: list[int]) 
 
 def apart(snapshot: Snapshot, workload: int, allowed_N: Bools) -> list[Bools]:
     """The sets of nodes that `workload` may be laid on, one of which it needs: for a gang, those of each cluster."""
-    clusters = int(snapshot.node_cluster_N.max(initial=0)) + 1
-    if clusters == 1 or snapshot.replicas_W[workload] == 1:
+    if snapshot.replicas_W[workload] == 1:
         return [allowed_N]
-    return [allowed_N & (snapshot.node_cluster_N == cluster) for cluster in range(clusters)]
+    clusters = int(snapshot.node_cluster_N.max(initial=0)) + 1
+    return [allowed_N] if clusters == 1 else [allowed_N & (snapshot.node_cluster_N == cluster) for cluster in range(clusters)]
 
 
 def whole_cluster(snapshot: Snapshot) -> Room:

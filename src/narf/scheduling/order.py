@@ -55,18 +55,21 @@ def _levels(snapshot: Snapshot, policy: Policy, gpus_W: Ints, attained_W: Floats
 
 
 def _starved(snapshot: Snapshot, policy: Policy, gpus_W: Ints, running_W: Bools, run_W: Floats, waited_W: Floats) -> Bools:
-    """Those that count as starving: of the waiting as many, the longest first, as their part of the capacity allows; of
-    the running those that were, until they have run for the least time."""
+    """Those that count as starving: the longest waiting first, as many as their part of the capacity allows.
+
+    Who was started goes on counting, in its turn, until it has run for the least time: so that starting somebody does not
+    change who else starves.
+    """
     bound_W = np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W)
-    over_W: Bools = waited_W >= bound_W
-    starved_W: Bools = over_W & running_W & (run_W < policy.min_run_seconds)
-    waiting = np.flatnonzero(over_W & ~running_W)
-    if not len(waiting):
+    over_W: Bools = (waited_W >= bound_W) & ~(running_W & (run_W >= policy.min_run_seconds))
+    starved_W: Bools = np.zeros(len(over_W), dtype=np.bool_)
+    over = np.flatnonzero(over_W)
+    if not len(over):
         return starved_W
-    waiting = waiting[np.lexsort((snapshot.tie_W[waiting], snapshot.queued_W[waiting]))]
+    over = over[np.lexsort((snapshot.tie_W[over], snapshot.queued_W[over]))]
     budget = policy.starved_share * float(snapshot.node_gpus_N[snapshot.schedulable_N].sum()) * WHOLE
-    boosted = float(gpus_W[starved_W].sum())
-    for w, gpus in zip(waiting.tolist(), gpus_W[waiting].tolist(), strict=True):
+    boosted = 0.0
+    for w, gpus in zip(over.tolist(), gpus_W[over].tolist(), strict=True):
         if boosted > 0 and boosted + gpus > budget:
             continue
         boosted += gpus

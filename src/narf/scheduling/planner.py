@@ -10,6 +10,7 @@ import heapq
 
 import numpy as np
 
+from narf.scheduling.alike import Alike
 from narf.scheduling.decisions import Admit, Decision, Hold, Plan, Preempt, Reason
 from narf.scheduling.fragmentation import mix_of
 from narf.scheduling.order import STARVED, order
@@ -49,54 +50,52 @@ class _Pass:
         self.done: set[int] = set()
         self.holding: dict[int, Laid] = {}
         self._allowed: dict[tuple[int, int, int, tuple[int, ...]], Bools] = {}
-        self._no_room: set[tuple[int, ...]] = set()  # kinds that fit nowhere any more
-        self._full_now: set[tuple[int, ...]] = set()  # kinds for which nothing is free; that only changes for the worse
-        self._full_later: set[tuple[int, ...]] = set()  # the same when all have left who were asked to
-        self._attempts = policy.attempts
-        self._free_of: dict[tuple[int, ...], int] = {}
-        self._never: dict[tuple[int, ...], bool] = {}
+        self._places_of: dict[tuple[int, tuple[int, ...]], list[tuple[int, Bools]]] = {}
+        self._places_named = 0
+        self._full_now: set[int] = set()  # places where nothing is free; that only changes for the worse
+        self._full_later: set[int] = set()  # the same when all have left who were asked to
+        self._no_room: set[int] = set()  # groups that may take from nobody either, until the next victim leaves
+        self._answered: set[int] = set()  # sorts for which nothing more can be done in this round
+        self._attempts = policy.attempts if policy.preemption or policy.reclaim else 0
+        self._never: dict[tuple[int, tuple[int, ...]], bool] = {}
         self._empty: Room | None = None
-        self._kinds()
+        self.alike = Alike(snapshot, self.order, self.shares)
+        self.amounts: list[list[int]] = self.shares.amounts_WR.tolist()
 
     def run(self) -> Plan:
         self._keep_holds()
-        for _ in range(4):
-            before = len(self.decisions)
+        for _ in range(8):
+            before = len(self.decisions) + len(self.holding)
             self._visit_all()
-            if len(self.decisions) == before:
+            if len(self.decisions) + len(self.holding) == before:
                 break
             # Room that was made for one may serve another, and what one was given may put its queue above another's
             # share; so look again, but not for ever. Reservations are made anew: who reserves first is a matter of
             # shares, and those have changed, so the next plan would make others.
             self._no_room.clear()
+            self._answered.clear()
             self.reservations.begin_again()
         holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in self.holding.items()]
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
+        self._say_what_is_free(waiting)
         table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
         never = (w for w in waiting if w in self.verdicts and self.verdicts[w].reason in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES))
         return Plan(decisions=(*self.decisions, *holds), waiting=table, never_fit=tuple(self.snapshot.ids[w] for w in never))
 
-    def _kinds(self) -> None:
-        """Columns of what waits, as Python values: the loop below touches each at most a few times."""
-        snapshot, pending = self.snapshot, self.order.pending
-        columns = (snapshot.constraint_W, snapshot.gpu_W, snapshot.replicas_W, snapshot.cpu_W, snapshot.memory_W, snapshot.gpu_memory_W)
-        self.kind = dict(zip(pending.tolist(), zip(*(column[pending].tolist() for column in columns), strict=True), strict=True))
-        self.amounts = dict(zip(pending.tolist(), self.shares.amounts_WR[pending].tolist(), strict=True))
-        self.queues: dict[int, list[int]] = {}
-        for w, queue in zip(pending.tolist(), snapshot.queue_W[pending].tolist(), strict=True):
-            self.queues.setdefault(queue, []).append(w)
-
     def _ranked(self) -> dict[int, tuple[float, ...]]:
-        return {q: self.shares.rank(q, [0] * len(self.shares.resources)) for q in self.queues}
+        return {q: self.shares.rank(q, [0] * len(self.shares.resources)) for q in self.alike.queues}
 
     def _visit_all(self) -> None:
         """Every waiting workload once, the next queue by share each time, in each queue in its order."""
-        position = dict.fromkeys(self.queues, 0)
+        position = dict.fromkeys(self.alike.queues, 0)
         heap: list[tuple[tuple[float, ...], float, int, int, int]] = []
-        for queue in self.queues:
+        for queue in self.alike.queues:
             self._push(heap, queue, position)
         while heap:
             key, _, _, w, queue = heapq.heappop(heap)
+            if self._is_hopeless(w):
+                self._push(heap, queue, position)
+                continue
             fresh = self.shares.rank(queue, self.amounts[w])
             if fresh > key and heap and fresh > heap[0][0]:
                 heapq.heappush(heap, (fresh, float(self.order.levels_W[w]), int(self.snapshot.tie_W[w]), w, queue))
@@ -106,30 +105,20 @@ class _Pass:
             self._push(heap, queue, position)
 
     def _push(self, heap: list[tuple[tuple[float, ...], float, int, int, int]], queue: int, position: dict[int, int]) -> None:
-        """The next workload of `queue` that has a chance."""
-        waiting, place = self.queues[queue], position[queue]
+        """The next workload of `queue` that has a chance; the others have had their answer from one like them."""
+        waiting, place = self.alike.queues[queue], position[queue]
+        sort, group, answered, no_room = self.alike.sort, self.alike.group, self._answered, self._no_room
         while place < len(waiting):
             w = waiting[place]
-            if w not in self.done and w not in self.holding and not self._is_hopeless(w, queue):
+            if sort[w] not in answered and group[w] not in no_room and w not in self.done and w not in self.holding:
                 rank = self.shares.rank(queue, self.amounts[w])
                 heapq.heappush(heap, (rank, float(self.order.levels_W[w]), int(self.snapshot.tie_W[w]), w, queue))
                 break
             place += 1
         position[queue] = place
 
-    def _is_hopeless(self, w: int, queue: int) -> bool:
-        """Its kind fits nowhere and may take from nobody: said without trying again."""
-        if (*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])) in self._no_room:
-            self.verdicts.setdefault(w, Verdict(Reason.NO_CAPACITY))
-            return True
-        if self._attempts or (self.snapshot.flavors and not any(self.amounts[w][3:])):
-            return False
-        # Nothing more is taken back in this plan, so that what fits nowhere has its answer.
-        kind = self.kind[w]
-        if kind in self._full_now and (self.later is self.room or kind in self._full_later):
-            self.verdicts.setdefault(w, Verdict(Reason.NO_CAPACITY))
-            return True
-        return False
+    def _is_hopeless(self, w: int) -> bool:
+        return self.alike.sort[w] in self._answered or self.alike.group[w] in self._no_room
 
     def _visit(self, w: int, queue: int) -> None:
         amounts = self.amounts[w]
@@ -142,22 +131,22 @@ class _Pass:
             self.verdicts[w] = Verdict(Reason.OVER_QUOTA, queue=queue)
             return
         places = self._places(w, queue)
-        for kind, allowed_N in places:
-            if kind not in self._full_now:
+        for place, allowed_N in places:
+            if place not in self._full_now:
                 laid = self.room.lay(w, self.reservations.open_to(w, allowed_N))
                 if laid is not None:
                     self._admit(w, laid, borrowed=borrowed)
                     return
                 if not self.reservations.made or self.room.lay(w, allowed_N) is None:
-                    self._full_now.add(kind)  # full even without the reservations
+                    self._full_now.add(place)  # full even without the reservations
         if self._never_fits(w, queue):
             return
-        for kind, allowed_N in places if self.later is not self.room else ():
-            if kind not in self._full_later:
+        for place, allowed_N in places if self.later is not self.room else ():
+            if place not in self._full_later:
                 if self._hold_what_leaves(w, allowed_N):
                     return
                 if not self.reservations.made or self.later.lay(w, allowed_N) is None:
-                    self._full_later.add(kind)
+                    self._full_later.add(place)
         if any(self._take_back(w, queue, allowed_N) for _, allowed_N in places):
             return
         self._wait(w, queue, places)
@@ -170,6 +159,8 @@ class _Pass:
             self.later.take(w, laid)
         self.shares.add(int(self.snapshot.queue_W[w]), self._amounts_at(w, laid))
         self.done.add(w)
+        if self.victims is not None:
+            self.victims.started(w)
 
     def _amounts_at(self, w: int, laid: Laid) -> list[int]:
         """What `w` takes there: a workload that accepts any flavor is counted for the one that it gets."""
@@ -179,7 +170,7 @@ class _Pass:
             for node, gpus in laid:
                 flavor = int(self.snapshot.node_flavor_N[node])
                 if flavor >= 0:
-                    amounts[3 + flavor] += len(gpus) * min(self.kind[w][1], WHOLE)
+                    amounts[3 + flavor] += len(gpus) * min(int(self.snapshot.gpu_W[w]), WHOLE)
         return amounts
 
     def _hold(self, w: int, laid: Laid) -> None:
@@ -241,14 +232,14 @@ class _Pass:
         return laid is not None
 
     def _take_back(self, w: int, queue: int, allowed_N: Bools) -> bool:
-        if not (self.policy.preemption or self.policy.reclaim):
+        if not self._attempts:
             return False
         victims = self._victims()
-        if not self._attempts or not victims.may_take(w):
+        if not victims.may_take(w):
             return False
         self._attempts -= 1
         taken = victims.find(w, self.later, allowed_N)
-        if taken is None:
+        if taken is None or not taken.victims:  # free as it is: then a reservation keeps it, and it must wait
             return False
         if self.later is self.room:
             self.later = Room(self.snapshot, None, self.room.cpu_N.copy(), self.room.memory_N.copy(), self.room.gpu_NG.copy())
@@ -267,42 +258,55 @@ class _Pass:
         self._full_later.clear()
         return True
 
-    def _places(self, w: int, queue: int) -> list[tuple[tuple[int, ...], Bools]]:
-        """The sets of nodes that `w` may be laid on, one of which it needs, each with the name that what is full is kept by."""
-        kind = (*self.kind[w], *self._closed(w, queue))
-        sets = apart(self.snapshot, w, self._allowed_nodes(w, queue))
-        return [(kind, sets[0])] if len(sets) == 1 else [((*kind, -1 - cluster), set_N) for cluster, set_N in enumerate(sets)]
+    def _places(self, w: int, queue: int) -> list[tuple[int, Bools]]:
+        """The sets of nodes that `w` may be laid on, one of which it needs, each with a number of its own."""
+        key = (self.alike.kind[w], self._closed(w, queue))
+        if key not in self._places_of:
+            sets = apart(self.snapshot, w, self._allowed_nodes(w, queue))
+            self._places_of[key] = list(enumerate(sets, start=self._places_named))
+            self._places_named += len(sets)
+        return self._places_of[key]
 
-    def _wait(self, w: int, queue: int, places: list[tuple[tuple[int, ...], Bools]]) -> None:
-        for kind, set_N in places:
-            blocker = None if kind in self._full_now else self.reservations.blocker(w, self.room, set_N)
+    def _wait(self, w: int, queue: int, places: list[tuple[int, Bools]]) -> None:
+        """It waits: behind a reservation, or because too little is free, which is said when all is decided."""
+        self.verdicts.pop(w, None)
+        for place, set_N in places:
+            blocker = None if place in self._full_now else self.reservations.blocker(w, self.room, set_N)
             if blocker is not None:
                 self.verdicts[w] = Verdict(Reason.RESERVED, blocker=blocker)
                 return
-        allowed_N = self._allowed_nodes(w, queue)
-        asked = self.order.gpus_W[w] if self.kind[w][1] else self.kind[w][3] * self.kind[w][2]
-        free = self._free(w, allowed_N)
-        self.verdicts[w] = Verdict(Reason.FRAGMENTED if free >= asked else Reason.NO_CAPACITY, available=free)
-        starved = int(self.order.levels_W[w]) == STARVED
-        if starved or not self.policy.preemption:
+        if int(self.order.levels_W[w]) == STARVED or not self.policy.preemption:
             for _, set_N in places:
                 if self.reservations.reserve(w, self.later, set_N):
-                    break
-        else:
-            self._no_room.add((*self.kind[w], queue, int(self.order.levels_W[w]), int(self.snapshot.priority_W[w])))
+                    return
+            if not self.reservations.are_all_made:
+                return
+        elif self._attempts:
+            self._no_room.add(self.alike.group[w])
+            return
+        is_full = all(p in self._full_now and (self.later is self.room or p in self._full_later) for p, _ in places)
+        if not self._attempts and is_full and not self._closed(w, queue):
+            self._answered.add(self.alike.sort[w])
 
-    def _free(self, w: int, allowed_N: Bools) -> int:
-        """What is free on its nodes, GPUs or else CPUs; the same for all of a kind while nothing more is taken."""
-        key = (self.kind[w][0], int(self.kind[w][1] > 0), len(self.done), len(self.holding))
-        if key not in self._free_of:
-            free_N = self.room.free_N if self.kind[w][1] else self.room.cpu_N
-            self._free_of[key] = int(np.maximum(free_N[allowed_N], 0).sum())
-        return self._free_of[key]
+    def _say_what_is_free(self, waiting: list[int]) -> None:
+        """The reason of each that waits for room: too little is free, or enough but not in the right places."""
+        found: dict[int, Verdict] = {}
+        for w in waiting:
+            if w in self.verdicts:
+                continue
+            sort = self.alike.sort[w]
+            if sort not in found:
+                by_gpu = self.snapshot.gpu_W[w] > 0
+                asked = self.amounts[w][0 if by_gpu else 1]
+                free_N = self.room.free_N if by_gpu else self.room.cpu_N
+                free = int(np.maximum(free_N[self._allowed_nodes(w, int(self.snapshot.queue_W[w]))], 0).sum())
+                found[sort] = Verdict(Reason.FRAGMENTED if free >= asked else Reason.NO_CAPACITY, available=free)
+            self.verdicts[w] = found[sort]
 
     def _never_fits(self, w: int, queue: int) -> bool:
         """Whether it could not start on an empty cluster either, be it for its size or for the limit on a flavor."""
         closed = self._closed(w, queue)
-        key = (*self.kind[w], *closed)
+        key = (self.alike.kind[w], closed)
         if key not in self._never:
             self._never[key] = not self._fits_empty(w, self._allowed_nodes(w, queue))
         if not self._never[key]:
@@ -318,20 +322,22 @@ class _Pass:
     def _fits_empty(self, w: int, allowed_N: Bools) -> bool:
         if self._empty is None:
             self._empty = whole_cluster(self.snapshot)
-        replicas = self.kind[w][2]
+        replicas = int(self.snapshot.replicas_W[w])
         sets = apart(self.snapshot, w, allowed_N)
         return any(int(np.minimum(self._empty.fits(w, set_N), replicas).sum()) >= replicas for set_N in sets)
 
     def _closed(self, w: int, queue: int) -> tuple[int, ...]:
+        if not self.shares.flavor_limited[queue]:
+            return ()
         amounts = self.amounts[w]
-        if not self.snapshot.flavors or not amounts[0] or any(amounts[3:]):
+        if not amounts[0] or any(amounts[3:]):
             return ()  # one that names its flavor was measured against that limit already
         return self.shares.closed_flavors(queue, amounts[0])
 
     def _allowed_nodes(self, w: int, queue: int) -> Bools:
         closed = self._closed(w, queue)
-        constraint, gpu, _, _, _, gpu_memory = self.kind[w]
-        key = (constraint, min(gpu, WHOLE), gpu_memory, closed)
+        snapshot = self.snapshot
+        key = (int(snapshot.constraint_W[w]), min(int(snapshot.gpu_W[w]), WHOLE), int(snapshot.gpu_memory_W[w]), closed)
         if key not in self._allowed:
             self._allowed[key] = allowed_nodes(self.snapshot, w, list(closed))
         return self._allowed[key]
@@ -339,4 +345,6 @@ class _Pass:
     def _victims(self) -> Victims:
         if self.victims is None:
             self.victims = Victims(self.snapshot, self.order, self.shares, self.policy, self.now)
+            for w in self.done:
+                self.victims.started(w)
         return self.victims

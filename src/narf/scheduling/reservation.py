@@ -35,6 +35,11 @@ class Reservations:
         """Forget what is reserved, to be made anew with what has been admitted since."""
         self.made.clear()
 
+    @property
+    def are_all_made(self) -> bool:
+        """Whether the policy allows no more."""
+        return len(self.made) >= self.policy.reservations
+
     def started(self, w: int, laid: Laid) -> None:
         """`w` was admitted in this plan: what it holds will be free again, as that of any other that runs."""
         gpu = int(self.snapshot.gpu_W[w])
@@ -55,7 +60,7 @@ class Reservations:
 
     def reserve(self, w: int, room: Room, allowed_N: Bools) -> bool:
         """Reserve for `w` the nodes that are expected to be free for it first; whether that could be."""
-        if len(self.made) >= self.policy.reservations:
+        if self.are_all_made:
             return False
         snapshot = self.snapshot
         replicas = int(snapshot.replicas_W[w])
@@ -96,11 +101,11 @@ class Reservations:
             source_n, amount = np.concatenate((source_n, own_n)), np.concatenate((amount, own_amount))
             ends = np.concatenate((ends, self.now + self._left_W(np.zeros(len(snapshot.ids)))[own_w]))
         rows = np.lexsort((ends, source_n))
-        freed = free_N.copy()
-        for node, amount_freed, end in zip(source_n[rows].tolist(), amount[rows].tolist(), ends[rows].tolist(), strict=True):
-            freed[node] += amount_freed
-            if free_at_N[node] == np.inf and freed[node] >= takes_N[node] * unit:
-                free_at_N[node] = end
+        source_n, ends, freed = source_n[rows], ends[rows], np.cumsum(amount[rows])
+        before = np.concatenate(([0], freed))[np.searchsorted(source_n, source_n)]  # by the nodes in front
+        enough = free_N[source_n] + freed - before >= takes_N[source_n] * unit
+        reached = np.flatnonzero(enough & np.isinf(free_at_N[source_n]))[::-1]
+        free_at_N[source_n[reached]] = ends[reached]  # the first of each node is written last
         return free_at_N, takes_N
 
     def _ends_W(self) -> Floats:

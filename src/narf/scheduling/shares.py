@@ -25,23 +25,33 @@ class Shares:
         self.capacity_R = _capacity(snapshot)
         parents = snapshot.queue_parent_Q.tolist()
         self.chains = [_chain(parents, q) for q in range(len(parents))]  # from the queue itself to the root
+        # Each queue beside each of its chain, itself among them.
+        self._above = np.array([above for chain in self.chains for above in chain], dtype=np.int64)
+        self._below = np.repeat(np.arange(len(self.chains)), [len(chain) for chain in self.chains])
         running, stopping = snapshot.phase_W == 1, snapshot.phase_W == 2
-        self.held = self._totals(running).tolist()
+        self.held_QR = self._totals(running)
+        self.held = self.held_QR.tolist()
         self.stopping = self._totals(stopping).tolist()
         demand_QR = self._totals(np.ones(len(running), dtype=np.bool_))
-        self.fair = _fair(snapshot, self.capacity_R, demand_QR).tolist()
+        self.fair_Q = _fair(snapshot, self.capacity_R, demand_QR)
+        self.fair = self.fair_Q.tolist()
         self.quota = snapshot.quota_QR.tolist()
         self.limit = snapshot.limit_QR.tolist()
         self._capacity = [max(1, amount) for amount in self.capacity_R.tolist()]
         self.has_gpu_quota = [any(amount > 0 for r, amount in enumerate(row) if r == 0 or r > 2) for row in self.quota]
         self.any_quota = [bool(column.any()) for column in snapshot.quota_QR.T] or [False] * 3
         self._limited = [any(amount < UNLIMITED for amount in row) for row in self.limit]
+        by_flavor = [any(amount < UNLIMITED for amount in row[3:]) for row in self.limit]
+        self.flavor_limited = [any(by_flavor[q] for q in chain) for chain in self.chains]
+        self._ratio: list[float | None] = [None] * len(parents)  # of what each holds now, where it is known
 
     def add(self, queue: int, amounts: list[int], sign: int = 1) -> None:
         for q in self.chains[queue]:
+            self._ratio[q] = None
             row = self.held[q]
             for r, amount in enumerate(amounts):
                 row[r] += sign * amount
+            self.held_QR[q] = row
 
     def over_limit(self, queue: int, amounts: list[int], *, with_stopping: bool) -> tuple[int, int] | None:
         """The queue and resource whose limit `amounts` more would break; the queue itself before those above it."""
@@ -86,14 +96,18 @@ class Shares:
         return False
 
     def dominant(self, amounts: list[int]) -> float:
-        return float(max(amounts[r] / self._capacity[r] for r in range(3)))
+        gpu, cpu, memory = self._capacity[:3]
+        return float(max(amounts[0] / gpu, amounts[1] / cpu, amounts[2] / memory))
 
     def ratio(self, queue: int, amounts: list[int] | None = None, sign: int = 1) -> float:
         """Allocation over fair share, after `amounts` more (or, with `sign` -1, less)."""
-        row = self.held[queue]
         if amounts is not None:
-            row = [held + sign * amount for held, amount in zip(row, amounts, strict=True)]
-        return self.dominant(row) / max(float(self.fair[queue]), EPSILON)
+            row = [held + sign * amount for held, amount in zip(self.held[queue], amounts, strict=True)]
+            return self.dominant(row) / float(max(self.fair[queue], EPSILON))
+        known = self._ratio[queue]
+        if known is None:
+            known = self._ratio[queue] = self.dominant(self.held[queue]) / float(max(self.fair[queue], EPSILON))
+        return known
 
     def rank(self, queue: int, amounts: list[int]) -> tuple[float, ...]:
         """Which queue is next: in quota before over quota, then the least allocation over share; from the root down."""
@@ -118,9 +132,7 @@ class Shares:
         if (snapshot.queue_parent_Q < 0).all():
             return own_QR
         total_QR = np.zeros_like(own_QR)
-        for q, chain in enumerate(self.chains):
-            for above in chain:
-                total_QR[above] += own_QR[q]
+        np.add.at(total_QR, self._above, own_QR[self._below])
         return total_QR
 
 

@@ -6,6 +6,7 @@ stays above the one who gets, and inside a queue from lower priority, or from a 
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,18 +44,24 @@ class Victims:
         level_W = np.maximum(order.levels_W, 0)
         self._cost_W = (60.0 + self.lost_W) * np.maximum(self._gpus_W, 0.1) / (1.0 + level_W)
         self._gone = np.zeros(len(snapshot.ids), dtype=np.bool_)
-        self._borrowed: Bools | None = None
+        self._new = np.zeros(len(snapshot.ids), dtype=np.bool_)  # started by this plan
+        self._since_W = np.where(np.isnan(snapshot.started_W), now, snapshot.started_W)
+        self._borrowed = np.zeros(len(snapshot.ids), dtype=np.bool_)
+        self._firm_of: dict[int, list[int]] | None = None  # of each queue what runs, the firmest first
+        self._unsettled: set[int] = set()
         self._largest = max(1, int(snapshot.node_gpus_N.max(initial=1)))
         self._top_ratio: float | None = None
+        self._children: dict[int, Ints] = {}
         self._same: dict[int, tuple[int, int]] = {}  # of each queue: the lowest priority and the highest level that run
         queues, priorities, levels = snapshot.queue_W[self.rows], snapshot.priority_W[self.rows], order.levels_W[self.rows]
         for queue, priority, level in zip(queues.tolist(), priorities.tolist(), levels.tolist(), strict=True):
             lowest, highest = self._same.get(queue, (priority, level))
             self._same[queue] = (min(lowest, priority), max(highest, level))
         self._many_queues = len(shares.chains) > 1
-        rank = np.lexsort((snapshot.tie_W, self._cost_W, -level_W))
-        self._preference_W = np.empty(len(rank), dtype=np.int64)
-        self._preference_W[rank] = np.arange(len(rank))
+        self._rank_W = np.lexsort((snapshot.tie_W, self._cost_W, -level_W))  # those to take first first
+        self._preference_W = np.empty(len(self._rank_W), dtype=np.int64)
+        self._preference_W[self._rank_W] = np.arange(len(self._rank_W))
+        self._frees: dict[bool, tuple[Ints, Ints, Floats]] = {}
         self._slices_of = _RowsOf(snapshot.slice_workload_G, len(snapshot.ids))
         self._placed_of = _RowsOf(snapshot.placed_workload_A, len(snapshot.ids))
 
@@ -68,7 +75,7 @@ class Victims:
         if not len(rows):
             return None
         snapshot = self.snapshot
-        freed_N = self._freed(rows, len(snapshot.node_names), int(snapshot.gpu_W[w]))
+        freed_N = self._freed(rows, int(snapshot.gpu_W[w]))
         chosen = self._cheapest(w, later, allowed_N, rows, freed_N)
         if chosen is None:
             return None
@@ -80,9 +87,23 @@ class Victims:
         return Taken(taken, laid) if self._acceptable(w, taken) else None
 
     def remove(self, w: int) -> None:
+        """`w` is asked to leave."""
         self._gone[w] = True
-        self._top_ratio = None
         self.rows = self.rows[self.rows != w]
+        self._changed(w)
+        if self._firm_of is not None:
+            self._firm_of[int(self.snapshot.queue_W[w])].remove(w)
+
+    def started(self, w: int) -> None:
+        """`w` starts: what it holds may make others of its queue borrowers."""
+        self._new[w] = True
+        self._changed(w)
+        if self._firm_of is not None:
+            insort(self._firm_of.setdefault(int(self.snapshot.queue_W[w]), []), w, key=self._firmness)
+
+    def _changed(self, w: int) -> None:
+        self._top_ratio = None
+        self._unsettled.add(int(self.snapshot.queue_W[w]))
 
     def laid(self, w: int) -> Laid:
         """Where running workload `w` is."""
@@ -155,51 +176,69 @@ class Victims:
         queues_V = snapshot.queue_W[rows]
         for us, above in zip(ancestors, [*ancestors[1:], -1], strict=True):
             mine = shares.ratio(us, amounts)
-            they_Q = np.array([_child_of(chain, above) for chain in shares.chains])
-            they_V = they_Q[queues_V]
+            they_V = self._children_of(above)[queues_V]
             meets_V = borrowed_V & (they_V >= 0) & (they_V != us)
             if not meets_V.any():
                 continue
-            held_VR = np.array(shares.held, dtype=np.float64)[they_V[meets_V], :3] - shares.amounts_WR[rows[meets_V], :3]
-            fair_V = np.maximum(np.array(shares.fair)[they_V[meets_V]], 1e-9)
+            held_VR = shares.held_QR[they_V[meets_V], :3] - shares.amounts_WR[rows[meets_V], :3]
+            fair_V = np.maximum(shares.fair_Q[they_V[meets_V]], 1e-9)
             after_V = (held_VR / np.maximum(shares.capacity_R[:3], 1)).max(axis=1) / fair_V
             reason_V[np.flatnonzero(meets_V)[after_V > mine + 1e-9]] = 1
 
+    def _children_of(self, above: int) -> Ints:
+        """For each queue the one of its chain directly below `above`."""
+        if above not in self._children:
+            self._children[above] = np.array([_child_of(chain, above) for chain in self.shares.chains])
+        return self._children[above]
+
     def _borrowed_W(self) -> Bools:
         """What runs beyond its queue's quota: in each queue all but the first that fit into it, the firmest first."""
-        if self._borrowed is not None:
-            return self._borrowed
-        snapshot, shares = self.snapshot, self.shares
-        borrowed_W = np.zeros(len(snapshot.ids), dtype=np.bool_)
-        running = np.flatnonzero((snapshot.phase_W == 1) & ~self._gone)
-        keys = (snapshot.tie_W, snapshot.started_W, -snapshot.priority_W, snapshot.preemptible_W)
-        running = running[np.lexsort(tuple(key[running] for key in keys))]
-        held: dict[int, list[int]] = {}
-        for w, queue in zip(running.tolist(), snapshot.queue_W[running].tolist(), strict=True):
-            row = held.setdefault(queue, [0] * len(shares.resources))
-            amounts = shares.amounts_WR[w].tolist()
-            if _beyond(row, amounts, shares.quota[queue], shares.any_quota):
-                borrowed_W[w] = True
-            else:
-                held[queue] = [a + b for a, b in zip(row, amounts, strict=True)]
-        self._borrowed = borrowed_W
-        return borrowed_W
+        if self._firm_of is None:
+            snapshot = self.snapshot
+            running = np.flatnonzero(((snapshot.phase_W == 1) & ~self._gone) | self._new)
+            keys = (snapshot.tie_W, self._since_W, -snapshot.priority_W, snapshot.preemptible_W)
+            running = running[np.lexsort(tuple(key[running] for key in keys))]
+            self._firm_of = {}
+            for w, queue in zip(running.tolist(), snapshot.queue_W[running].tolist(), strict=True):
+                self._firm_of.setdefault(queue, []).append(w)
+            self._unsettled.update(self._firm_of)
+        for queue in self._unsettled:
+            self._settle(queue, self._firm_of.get(queue, []))
+        self._unsettled.clear()
+        return self._borrowed
 
-    def _freed(self, rows: Ints, nodes: int, gpu: int) -> tuple[Ints, Ints, Floats]:
-        """For each victim on each of its nodes: (victim, node, amount freed there), the victims to take first first."""
+    def _settle(self, queue: int, running: list[int]) -> None:
+        """Say of all that run in `queue`, the firmest first, which of them is borrowed."""
+        quota, any_quota = self.shares.quota[queue], self.shares.any_quota
+        held = [0] * len(quota)
+        for w, amounts in zip(running, self.shares.amounts_WR[running].tolist(), strict=True):
+            self._borrowed[w] = is_beyond = _beyond(held, amounts, quota, any_quota)
+            if not is_beyond:
+                held = [a + b for a, b in zip(held, amounts, strict=True)]
+
+    def _firmness(self, w: int) -> tuple[bool, int, float, int]:
         snapshot = self.snapshot
-        if gpu:
-            source_w, source_n, amount = snapshot.slice_workload_G, snapshot.slice_node_G, snapshot.slice_amount_G
-        else:
-            source_w, source_n = snapshot.placed_workload_A, snapshot.placed_node_A
-            amount = snapshot.cpu_W[source_w]
-        chosen_W = np.zeros(len(snapshot.ids), dtype=np.bool_)
+        return bool(snapshot.preemptible_W[w]), -int(snapshot.priority_W[w]), float(self._since_W[w]), int(snapshot.tie_W[w])
+
+    def _freed(self, rows: Ints, gpu: int) -> tuple[Ints, Ints, Floats]:
+        """For each of `rows` on each of its nodes: (victim, node, amount freed there); by node, those to take first first."""
+        by_gpu = gpu > 0
+        if by_gpu not in self._frees:
+            snapshot = self.snapshot
+            if by_gpu:
+                source_w, source_n, amount = snapshot.slice_workload_G, snapshot.slice_node_G, snapshot.slice_amount_G
+            else:
+                source_w, source_n = snapshot.placed_workload_A, snapshot.placed_node_A
+                amount = snapshot.cpu_W[source_w]
+            workloads = max(1, len(self._rank_W))
+            pairs, inverse = np.unique(source_n * workloads + self._preference_W[source_w], return_inverse=True)
+            amounts: Floats = np.bincount(inverse, weights=amount.astype(np.float64), minlength=len(pairs)).astype(np.float64)
+            self._frees[by_gpu] = (self._rank_W[pairs % workloads], pairs // workloads, amounts)
+        who, where, amounts = self._frees[by_gpu]
+        chosen_W = np.zeros(len(self.snapshot.ids), dtype=np.bool_)
         chosen_W[rows] = True
-        mine = np.flatnonzero(chosen_W[source_w])
-        pair = source_w[mine] * nodes + source_n[mine]
-        pairs, inverse = np.unique(pair, return_inverse=True)
-        amounts: Floats = np.bincount(inverse, weights=amount[mine].astype(np.float64), minlength=len(pairs)).astype(np.float64)
-        return pairs // nodes, pairs % nodes, amounts
+        mine = chosen_W[who]
+        return who[mine], where[mine], amounts[mine]
 
     def _cheapest(self, w: int, later: Room, allowed_N: Bools, rows: Ints, freed: tuple[Ints, Ints, Floats]) -> list[int] | None:
         """Victims on the nodes where room for all replicas of `w` costs least; generous, to be cut down afterwards."""
@@ -210,8 +249,6 @@ class Victims:
         size_N = (snapshot.node_gpus_N * WHOLE if gpu else snapshot.node_cpu_N) // unit
         want_N = np.where(allowed_N, np.minimum(size_N, replicas), 0) * float(unit)
         who, where, amount = freed
-        sort = np.lexsort((self._preference_W[who], where))
-        who, where, amount = who[sort], where[sort], amount[sort]
         total = np.cumsum(amount)
         first = np.searchsorted(where, where)  # the first row of the same node
         before = total - amount - (total[first] - amount[first])

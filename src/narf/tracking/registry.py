@@ -6,9 +6,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from mlflow.store.model_registry import sqlalchemy_store
+from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.tracking import MlflowClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from narf.tracking.store import NarfTrackingStore, database_of
 
@@ -25,6 +26,13 @@ class NarfRegistryStore(WorkspaceAwareSqlAlchemyStore):  # type: ignore[misc]
     @classmethod
     def _get_or_create_engine(cls, db_uri: str) -> Engine:
         return NarfTrackingStore._get_or_create_engine(db_uri)
+
+    def all_aliases(self) -> dict[tuple[str, str, str], int]:
+        """(workspace, model, alias) -> version, of all workspaces: MLflow's own calls ask for one at a time."""
+        alias = SqlRegisteredModelAlias
+        with self.ManagedSessionMaker(read_only=True) as session:
+            rows = session.execute(select(alias.workspace, alias.name, alias.alias, alias.version)).all()
+        return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
 
     def create_model_version(self, *arguments: Any, **named: Any) -> Any:
         token = _beside.set(self._tracking)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
+import time
 import zlib
 from datetime import timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from narf.client import endpoints as client_endpoints
 from narf.client.connection import Connection
+from narf.control.endpoints.routing import Routing
 from narf.domain.errors import NarfError
 from narf.serving.drift import Sketch, reference_from_json
 from narf.serving.identity import Identities
@@ -334,3 +339,50 @@ def test_the_table_is_answered_when_it_changes(served):
     served.register("fresh")
     deploy(served, "fresh")
     assert served.http.get("/api/v1/gateway/table", params={"known": known, "wait": 5}).json()["version"] != known
+
+
+def test_the_wait_for_another_table_ends_as_soon_as_it_changes(served):
+    routing = Routing(served.platform.workloads._database)
+
+    async def wait_for_a_change() -> float:
+        began = time.monotonic()
+        asyncio.get_running_loop().call_later(0.05, lambda: threading.Thread(target=routing.changed).start())
+        await routing.wait(routing.count, 30)
+        return time.monotonic() - began
+
+    assert asyncio.run(wait_for_a_change()) < 5
+    asyncio.run(asyncio.wait_for(routing.wait(routing.count - 1, 30), 5))  # it changed before the wait began
+    asyncio.run(asyncio.wait_for(routing.wait(routing.count, 0.01), 5))  # nothing changes
+
+
+def test_endpoints_at_rest_are_looked_at_together_whatever_their_number(served):
+    def queries_of_a_pass() -> int:
+        seen: list[str] = []
+
+        def hear(*said: object) -> None:
+            seen.append(str(said[2]))
+
+        engines = {served.platform.workloads._database.engine, registry_engine}
+        for engine in engines:
+            event.listen(engine, "before_cursor_execute", hear)
+        served.now += timedelta(seconds=2.5)  # aliases are looked at, too
+        assert served.reconciler.pass_once(served.now) is False
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", hear)
+        return len(seen)
+
+    registry_engine = served.reconciler._models.registry._registry.engine
+    served.register("poppy", alias="champion")
+    deploy(served, "poppy@champion", name="poppy-0")
+    served.settle("poppy-0")
+    alone = queries_of_a_pass()
+    for number in range(1, 6):
+        deploy(served, "poppy@champion", name=f"poppy-{number}", least=number % 2)
+        served.settle(f"poppy-{number}")
+    assert [served.endpoint(f"poppy-{number}")["ready"] for number in range(6)] == [1] * 6
+    assert queries_of_a_pass() == alone
+    served.now += timedelta(minutes=10)
+    for number in range(6):
+        served.settle(f"poppy-{number}")
+    assert [served.endpoint(f"poppy-{number}")["ready"] for number in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert queries_of_a_pass() == alone

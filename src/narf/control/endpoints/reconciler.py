@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import narf.serving.entry
 from narf.control.database import Database
@@ -20,13 +21,14 @@ from narf.control.models.service import ModelService
 from narf.control.models.store import PackageState
 from narf.control.workloads.service import Submission, WorkloadService
 from narf.domain.errors import NarfError, NotFound
-from narf.domain.workload import Program, Resources, Workload, WorkloadKind
+from narf.domain.workload import Program, Resources, WorkloadKind
 from narf.serving.gateway.table import LATENCY_BOUNDS
 
 _log = logging.getLogger(__name__)
 _ENTRY = str(Path(narf.serving.entry.__path__[0]) / "serve.py")
 _ALIAS_SECONDS = 2.0
 _PRIORITY = 50  # people wait for an answer
+_Of = TypeVar("_Of", Revision, Replica)
 
 
 class EndpointReconciler:
@@ -56,15 +58,18 @@ class EndpointReconciler:
     def pass_once(self, now: datetime) -> bool:
         with self._database.read() as connection:
             endpoints = store.list_endpoints(connection)
+            revisions = _by_endpoint(store.revisions_of(connection, [endpoint.id for endpoint in endpoints]))
             replicas = store.list_replicas(connection)
-        looked = self._looked_at_aliases
-        follow = looked is None or not timedelta() <= now - looked < timedelta(seconds=_ALIAS_SECONDS)  # clocks can be set back
-        if follow:
-            self._looked_at_aliases = now
+        going_on = self._workloads.unfinished([replica.workload_id for replica in replicas])
+        moved = self._moved_aliases(endpoints, revisions, now)
         self._is_moving, did = False, False
+        of_endpoint = _by_endpoint(replicas)
         for endpoint in endpoints:
             try:
-                mine = [replica for replica in replicas if replica.endpoint_id == endpoint.id]
+                mine = of_endpoint[endpoint.id]
+                follow = endpoint.id in moved
+                if not follow and self._rests(endpoint, revisions[endpoint.id], mine, going_on, now):
+                    continue
                 if self._reconcile(endpoint, mine, now, follow=follow):
                     did = True
                     self.told(endpoint)
@@ -80,11 +85,40 @@ class EndpointReconciler:
             self.changed()
         return did
 
+    def _moved_aliases(self, endpoints: Sequence[Endpoint], revisions: Mapping[str, Sequence[Revision]], now: datetime) -> set[str]:
+        """Endpoints whose alias names another version than their newest revision. All of them are asked for at once, now and then."""
+        looked = self._looked_at_aliases
+        following = [endpoint for endpoint in endpoints if endpoint.alias]
+        if not following or (looked is not None and timedelta() <= now - looked < timedelta(seconds=_ALIAS_SECONDS)):
+            return set()
+        self._looked_at_aliases = now
+        named = self._models.registry.aliases()
+        moved = set()
+        for endpoint in following:
+            version = named.get((endpoint.project, endpoint.model, endpoint.alias))
+            newest = revisions[endpoint.id][-1:]
+            if version is not None and not (newest and newest[0].version == version):
+                moved.add(endpoint.id)
+        return moved
+
+    def _rests(
+        self, endpoint: Endpoint, revisions: Sequence[Revision], replicas: Sequence[Replica], going_on: Set[str], now: datetime
+    ) -> bool:
+        """Nothing is to be done for it. Most endpoints are like this most of the time, so it is told without another query."""
+        if endpoint.step_began is not None or any(revision.role is Role.NEW for revision in revisions):
+            return False
+        if any(replica.state is not ReplicaState.READY or replica.workload_id not in going_on for replica in replicas):
+            return False
+        if not endpoint.trouble and any(r.role is Role.ACTIVE and r.failures >= MOST_FAILURES for r in revisions):
+            return False
+        wanted = self._wanted(endpoint, now)
+        return not plan.replica_actions(_planned(revisions), [_planned_replica(r) for r in replicas], wanted, now)
+
     def _reconcile(self, endpoint: Endpoint, replicas: list[Replica], now: datetime, *, follow: bool) -> bool:
         did = False
         replicas, lost = self._without_ended(endpoint, replicas, now)
         did |= lost
-        if follow and endpoint.alias:
+        if follow:
             did |= self._follow(endpoint)
         wanted = self._wanted(endpoint, now)
         with self._endpoints.lock:
@@ -320,8 +354,12 @@ class EndpointReconciler:
                 store.remove_replica(connection, replica.workload_id)
 
 
-def is_replica_of_endpoint(workload: Workload) -> bool:
-    return workload.kind is WorkloadKind.REPLICA
+def _by_endpoint(items: Iterable[_Of]) -> defaultdict[str, list[_Of]]:
+    """By endpoint, in the order they come."""
+    groups: defaultdict[str, list[_Of]] = defaultdict(list)
+    for item in items:
+        groups[item.endpoint_id].append(item)
+    return groups
 
 
 def _policy(value: dict[str, Any]) -> rollout.Policy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import urllib.error
 import urllib.request
@@ -60,7 +59,6 @@ RULES: Rules = {
     ("POST", "/api/v1/gateway/reports"): ADMIN,
     ("GET", "/api/v1/gateway/caller"): Rule(Scope.SIGNED_IN, workload_may=True),
 }
-_LOOK_SECONDS = 0.02
 _READ_SECONDS = 1.0  # another process may have changed the table
 
 
@@ -180,8 +178,7 @@ def router(
             value = await to_thread.run_sync(routing.table)
             if value["version"] != known or time.monotonic() >= until:
                 return value
-            while routing.count == count and time.monotonic() < min(until, read_at + _READ_SECONDS):
-                await asyncio.sleep(_LOOK_SECONDS)
+            await routing.wait(count, min(until, read_at + _READ_SECONDS) - time.monotonic())
 
     @routes.post("/gateway/reports")
     def reports(body: GatewayReport) -> dict[str, Any]:

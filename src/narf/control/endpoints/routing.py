@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
+import threading
 from typing import Any
 
 from narf.control.database import Database
@@ -12,14 +15,35 @@ from narf.control.endpoints.plan import ReplicaState, Role
 
 
 class Routing:
-    """`changed` says that the table may be another; `count` lets followers notice without reading the database."""
+    """`changed`, from any thread, says that the table may be another; who waits for that is woken without reading the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.count = 0
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._lock = threading.Lock()
 
     def changed(self) -> None:
-        self.count += 1
+        with self._lock:
+            self.count += 1
+            waiting = list(self._waiting)
+        for loop, event in waiting:
+            with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
+                loop.call_soon_threadsafe(event.set)
+
+    async def wait(self, count: int, seconds: float) -> None:
+        """Until `changed` was called since `count` was read, `seconds` at most."""
+        place = (asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            if self.count != count:
+                return
+            self._waiting.add(place)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(place[1].wait(), seconds)
+        finally:
+            with self._lock:
+                self._waiting.discard(place)
 
     def table(self) -> dict[str, Any]:
         """Endpoints with the ready replicas of each revision. Its version is a digest of what it says."""

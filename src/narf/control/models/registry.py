@@ -82,6 +82,11 @@ class Registry:
                 raise
             return _version(entity, dict(self._registry.get_registered_model(name).aliases))
 
+    def aliases(self) -> dict[tuple[str, str, str], int]:
+        """(project, model, alias) -> version, of all projects in one look."""
+        named: dict[tuple[str, str, str], int] = self._registry.all_aliases()
+        return named
+
     def create(
         self,
         project: str,

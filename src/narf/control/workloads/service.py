@@ -142,6 +142,13 @@ class WorkloadService:
             raise NotFound("workload", workload_id)
         return workload
 
+    def unfinished(self, workload_ids: Sequence[str]) -> set[str]:
+        """Those of these that have not ended."""
+        if not workload_ids:
+            return set()
+        with self._database.read() as connection:
+            return store.unfinished(connection, workload_ids)
+
     def of_run(self, run_id: str) -> Workload | None:
         """The workload that recorded this run, the newest if several did."""
         with self._database.read() as connection:

@@ -185,6 +185,12 @@ def in_states(connection: Connection, states: Sequence[WorkloadState], *, parent
     return [_workload(dict(row)) for row in connection.execute(query).mappings()]
 
 
+def unfinished(connection: Connection, workload_ids: Sequence[str]) -> set[str]:
+    open_states = [state.value for state in WorkloadState if not state.is_finished]
+    query = select(workloads.c.id).where(workloads.c.id.in_(workload_ids), workloads.c.state.in_(open_states))
+    return set(connection.execute(query).scalars())
+
+
 def of_parent(connection: Connection, parent: str) -> list[Workload]:
     query = select(workloads).where(workloads.c.parent == parent).order_by(workloads.c.created_at, workloads.c.id)
     return [_workload(dict(row)) for row in connection.execute(query).mappings()]

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from sqlalchemy import select, update
+from mlflow.utils.name_utils import _generate_random_name as generate_random_name
+from mlflow.utils.uri import append_to_uri_path
+from mlflow.utils.validation import _validate_batch_log_data as validate_batch_log_data
+from sqlalchemy import insert, select, update
 
 from narf.domain.errors import BadInput, Conflict, NarfError, NotFound, Unavailable
 from narf.tracking import compaction, metrics, spool, tables
@@ -126,17 +130,47 @@ class Tracking:
         created_at: int | None = None,
     ) -> str:
         """A new run, its id. Its state is SCHEDULED until it starts. `created_at` in milliseconds since 1970, by default now."""
-        experiment_id = self.experiment(project, experiment)
         named = ({"mlflow.user": user} if user else {}) | {key: str(value) for key, value in (tags or {}).items()}
-        all_tags = [RunTag(key, value) for key, value in named.items()]
-        with in_project(project), _narf_errors("experiment", experiment):
-            run = self.store.create_run(experiment_id, user, _now() if created_at is None else created_at, all_tags, name or None)
-            run_id = str(run.info.run_id)
-            self.store.update_run_info(run_id, RunStatus.SCHEDULED, None, None)
+        name = name or named.get("mlflow.runName") or generate_random_name()
+        named["mlflow.runName"] = name
+        run_id = uuid.uuid4().hex
+        with _narf_errors("experiment", experiment):
+            experiment_id, place = self._open_experiment(project, experiment)
             many = [Param(key, str(value)) for key, value in (params or {}).items()]
-            for at in range(0, len(many), 100):
-                self.store.log_batch(run_id, [], many[at : at + 100], [])
+            _, many, checked = validate_batch_log_data([], many, [RunTag(key, value) for key, value in named.items()])
+            row = {
+                "run_uuid": run_id,
+                "name": name[:250],
+                "source_type": "UNKNOWN",
+                "source_name": "",
+                "entry_point_name": "",
+                "user_id": user,
+                "status": "SCHEDULED",
+                "start_time": _now() if created_at is None else created_at,
+                "source_version": "",
+                "lifecycle_stage": "active",
+                "artifact_uri": append_to_uri_path(place, run_id, "artifacts"),
+                "experiment_id": int(experiment_id),
+            }
+            # What MLflow's own calls would write in five transactions and twenty queries: a study makes a run for each trial.
+            with self.store.writing() as connection:
+                connection.execute(insert(tables.runs), row)
+                for table, pairs in ((tables.tags, checked), (tables.params, many)):
+                    if pairs:
+                        connection.execute(insert(table), [{"run_uuid": run_id, "key": one.key, "value": one.value} for one in pairs])
         return run_id
+
+    def _open_experiment(self, project: str, name: str) -> tuple[str, str]:
+        """The id of an active experiment, as `experiment` finds or makes it, and where the artifacts of its runs lie."""
+        e = tables.experiments.c
+        named = (e.workspace == project, e.name == (name or DEFAULT_EXPERIMENT), e.lifecycle_stage == "active")
+        with self.store.engine.connect() as connection:
+            row = connection.execute(select(e.experiment_id, e.artifact_location).where(*named)).first()
+        if row is not None and row.artifact_location:
+            return str(row.experiment_id), str(row.artifact_location)
+        experiment_id = self.experiment(project, name)
+        with in_project(project):
+            return experiment_id, str(self.store.get_experiment(experiment_id).artifact_location)
 
     def start_run(self, run_id: str) -> None:
         """It runs (again). Safe to repeat."""

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -71,6 +71,7 @@ from narf.control.tracking.service import RunRecords, RunService
 from narf.control.web import Console
 from narf.control.workloads import routes as workload_routes
 from narf.control.workloads.admission import AdmissionReconciler, Cluster
+from narf.control.workloads.concern import concerned
 from narf.control.workloads.jobs import JobMaker
 from narf.control.workloads.notify import Desktop, Email, Notifications, Notifier, Webhook
 from narf.control.workloads.progress import ProgressReconciler
@@ -133,19 +134,20 @@ def build(settings: Settings, url: str) -> Platform:
 
     loops: dict[str, ReconcilerLoop] = {}
 
-    def wake() -> None:
-        """A workload, model or endpoint has changed: those that decide from them look at once."""
-        for name in {"admission", "progress", "studies", "packaging", "endpoints"} & loops.keys():
+    def wake(names: Collection[str] = ("packaging", "endpoints")) -> None:
+        """A workload, or by default a model or endpoint, has changed: those that decide from it look at once."""
+        for name in loops.keys() & set(names):
             loops[name].wake()
 
+    job_changed = partial(wake, ("progress",))
     local = LocalBackend(
-        home, simulate_gpus=settings.simulate_gpus, on_change=wake, preload=PRELOAD if settings.preload is None else settings.preload
+        home, simulate_gpus=settings.simulate_gpus, on_change=job_changed, preload=PRELOAD if settings.preload is None else settings.preload
     )
     backends: dict[str, Backend] = {"local": local}
     if settings.ray_address:
         from narf.backends.ray.backend import RayBackend  # with Ray's own imports, only where there is a cluster
 
-        backends["ray"] = RayBackend(home, settings.ray_address, on_change=wake)
+        backends["ray"] = RayBackend(home, settings.ray_address, on_change=job_changed)
     stores = open_stores(settings.mlflow_database, settings.artifacts, projects.exists)
     tracked = RunService(Tracking(stores))
     runs = RunRecords(tracked.tracking)
@@ -169,14 +171,15 @@ def build(settings: Settings, url: str) -> Platform:
     admission.checkpointed = tracked.tracking.checkpointed
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"), experiment_of=runs.experiment_of)
     jobs.extra = resume_from(home / "checkpoints")
-    progress = ProgressReconciler(database, backends, runs, jobs)
+    # The backends tell of what happens; looking without being told is for what they could not tell.
+    progress = ProgressReconciler(database, backends, runs, jobs, busy_seconds=0.5)
     notifications = Notifications(_notifiers(settings, url))
     policy = parse_policy(settings.retention)
     retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now, policy)
 
     # Who hears of every change of a workload, and of its end; called in the thread that made the change.
     on_changed: list[Callable[[Workload], None]] = [
-        lambda _workload: wake(),
+        lambda workload: wake(concerned(workload)),
         lambda workload: live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state}),
         data.workload_changed,
         shared.workload_changed,
@@ -218,6 +221,7 @@ def build(settings: Settings, url: str) -> Platform:
         wake=wake,
         now=now,
         told=database.changed,
+        waits=admission.waiting,
     )
     live.tails["endpoints/{endpoint}"] = MarkTail("endpoint", served.watching.answered)
     workloads.changed = admission.changed = progress.changed = changed

@@ -4,7 +4,8 @@
 
 A platform with a home of its own; one scikit-learn model, registered once; endpoints of `--replicas 0..1` that go to sleep after some
 idle seconds. Printed: the first answer of each (a cold start), a second one (warm), the proportional memory of all replicas while
-they are up, and CPU and memory once they sleep.
+they are up, and CPU and memory once they sleep. With the usual twentieth of a core, two cores have room for 40 at once; with `--cpu 0.1`
+for 20, and calls to more wait until one that rests was put to sleep.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ mlflow.sklearn.log_model(LogisticRegression(max_iter=500).fit(x, y), name="model
 """
 ROW = [[5.1, 3.5, 1.4, 0.2]]
 IDLE_SECONDS = 20
-SMALL = {"cpu": 0.05}  # with the usual quarter of a core eight would be up at once on two, and the others wait for one to sleep
 
 
 def command(*words: str, folder: Path) -> Any:
@@ -73,7 +73,8 @@ def cpu_seconds(pid: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=int, default=30)
-    count = parser.parse_args().endpoints
+    parser.add_argument("--cpu", type=float, help="what a replica asks for")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="narf-many-", ignore_cleanup_errors=True) as room:
         folder, home = Path(room) / "code", Path(room) / "home"
         folder.mkdir()
@@ -83,19 +84,17 @@ def main() -> None:
         try:
             run = command("run", "train.py", "--follow", folder=folder)["run_id"]
             command("models", "register", run, "--name", "iris", "--alias", "champion", folder=folder)
-            measure(home, count)
+            measure(home, options.endpoints, {} if options.cpu is None else {"resources": {"cpu": options.cpu}})
         finally:
             command("down", "--all", folder=folder)
 
 
-def measure(home: Path, count: int) -> None:
+def measure(home: Path, count: int, more: dict[str, Any]) -> None:
     control = json.loads((home / "run" / "server.json").read_text())["pid"]
     with connect() as line:
         names = [f"iris-{number}" for number in range(count)]
         made = [
-            narf.deploy(
-                "iris@champion", name=name, replicas=(0, 1), idle_seconds=IDLE_SECONDS, resources=SMALL, wait=False, connection=line
-            )
+            narf.deploy("iris@champion", name=name, replicas=(0, 1), idle_seconds=IDLE_SECONDS, wait=False, connection=line, **more)
             for name in names
         ]
         cold, warm = [], []

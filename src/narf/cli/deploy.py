@@ -25,7 +25,10 @@ def deploy_(
     canary: Annotated[str, typer.Option(help="Percents of traffic to go through, e.g. 10 or 10,50; 0 for all at once.")] = "",
     concurrency: Annotated[float | None, typer.Option(min=0.1, help="Requests at once that a replica is meant to have.")] = None,
     idle: Annotated[float | None, typer.Option(min=1, help="Seconds without a request after which it scales down to its least.")] = None,
-    cpu: Annotated[float | None, typer.Option(min=0.01, help="CPUs of each replica.")] = None,
+    cpu: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="CPUs of each replica; 0.05 for a new endpoint."),
+    ] = None,
     memory: Annotated[str, typer.Option(help="Memory of each replica, e.g. 2Gi.")] = "",
     gpu: Annotated[float | None, typer.Option(min=0, help="GPUs of each replica; below 1, a part of one.")] = None,
     webhook: Annotated[str | None, typer.Option(help="URL that is told of rollbacks, failures and drift.")] = None,
@@ -80,8 +83,10 @@ def _steps(text: str) -> list[int] | None:
 
 
 def _resources(cpu: float | None, memory: str, gpu: float | None) -> dict[str, Any] | None:
-    if cpu is None and not memory and gpu is None:
-        return None
-    from narf.cli.run import parse_size
+    """What was given; the platform knows the rest. None: nothing was, it stays as it is."""
+    asked: dict[str, Any] = {"cpu": cpu, "gpu": gpu}
+    if memory:
+        from narf.cli.run import parse_size
 
-    return {"cpu": cpu or 0.25, "memory_bytes": parse_size(memory) if memory else 0, "gpu": gpu or 0.0}
+        asked["memory_bytes"] = parse_size(memory)
+    return {name: value for name, value in asked.items() if value is not None} or None

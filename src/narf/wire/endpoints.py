@@ -10,6 +10,10 @@ from pydantic import BaseModel, Field
 _Count = Annotated[int, Field(ge=0, le=1 << 50)]
 _Histogram = Annotated[list[_Count], Field(min_length=16, max_length=16)]
 
+# What a replica asks for unless told: most models are small and wait most of their time, and a twentieth of a core is room to be there,
+# not the most that it may use.
+REPLICA_CPU = 0.05
+
 
 class RolloutIn(BaseModel):
     least_requests: Annotated[int, Field(ge=1, le=10**9)] | None = None
@@ -21,7 +25,7 @@ class RolloutIn(BaseModel):
 
 
 class ReplicaResources(BaseModel):
-    cpu: Annotated[float, Field(gt=0, le=4096)] = 0.25
+    cpu: Annotated[float, Field(gt=0, le=4096)] = REPLICA_CPU
     memory_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
     gpu: Annotated[float, Field(ge=0, le=4096)] = 0.0
 

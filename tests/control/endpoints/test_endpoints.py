@@ -18,6 +18,7 @@ from narf.client import endpoints as client_endpoints
 from narf.client.connection import Connection
 from narf.control.endpoints.routing import Routing
 from narf.domain.errors import NarfError
+from narf.scheduling.decisions import Reason, Waiting
 from narf.serving.drift import Sketch, reference_from_json
 from narf.serving.identity import Identities
 
@@ -386,3 +387,53 @@ def test_endpoints_at_rest_are_looked_at_together_whatever_their_number(served):
         served.settle(f"poppy-{number}")
     assert [served.endpoint(f"poppy-{number}")["ready"] for number in range(6)] == [0, 1, 0, 1, 0, 1]
     assert queries_of_a_pass() == alone
+
+
+def waits_for(served, reason, *, resource="cpu"):
+    """Every replica that starts waits, because of `reason`."""
+    served.reconciler.waits = lambda workload: Waiting(workload=workload, reason=reason, position=1, resource=resource)
+
+
+def test_an_endpoint_that_rests_makes_room_for_one_that_is_called(served):
+    served.register("tulip")
+    for name in ("longest", "later", "called"):
+        deploy(served, "tulip", name=name, least=0, most=1, idle_seconds=300)
+        served.settle(name)
+    deploy(served, "tulip", name="always", least=1, most=1)
+    served.settle("always")
+    served.now += timedelta(minutes=10)
+    served.settle("called")
+    for name in ("longest", "later"):
+        served.report(name, concurrency=1, waiting=1)
+        served.settle(name)
+    served.report("later", concurrency=1)
+    served.now += timedelta(seconds=20)
+    ready = {name: served.endpoint(name)["ready"] for name in ("longest", "later", "always", "called")}
+    assert ready == {"longest": 1, "later": 1, "always": 1, "called": 0}
+    served.report("called", concurrency=1, waiting=1)
+    waits_for(served, Reason.NO_CAPACITY)
+    served.look(0.1)
+    states = {name: [r["state"] for r in served.endpoint(name)["replicas"]] for name in ready}
+    assert states == {"longest": ["draining"], "later": ["ready"], "always": ["ready"], "called": ["starting"]}
+    event = served.endpoint("longest")["events"][0]
+    assert (event["kind"], event["sentence"].partition(": ")[2]) == ("sleep", "endpoint 'called' waits for room.")
+    served.look(2)  # one made room: nobody else has to
+    assert [r["state"] for r in served.endpoint("later")["replicas"]] == ["ready"]
+    waits_for(served, Reason.STOPPING)
+    served.settle("called")
+    assert served.settle("longest")["ready"] == 0 and served.endpoint("called")["ready"] == 1
+    served.report("longest", concurrency=1, waiting=1)  # who sleeps is woken by the next request
+    served.look(0.1)
+    assert "starting" in [r["state"] for r in served.endpoint("longest")["replicas"]]
+
+
+@pytest.mark.parametrize("reason", [Reason.NEVER_FITS, Reason.NO_NODE_MATCHES, Reason.STOPPING])
+def test_nobody_is_put_to_sleep_where_that_helps_nobody(served, reason):
+    served.register("daisy")
+    deploy(served, "daisy", name="resting", least=0, most=1)
+    served.settle("resting")
+    served.now += timedelta(seconds=60)
+    deploy(served, "daisy", name="hopeless")
+    waits_for(served, reason)
+    served.look(0.1)
+    assert [r["state"] for r in served.endpoint("resting")["replicas"]] == ["ready"]

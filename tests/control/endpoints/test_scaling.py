@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from narf.control.endpoints.scaling import STABLE, Demand, Limits, shares, wanted_replicas
+from narf.control.endpoints.scaling import REST, STABLE, Demand, Idler, Limits, shares, wanted_replicas, who_sleeps
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 limits = st.integers(0, 5).flatmap(
@@ -59,3 +59,28 @@ def test_shares_add_up_and_each_weight_gets_one(total, weights):
         assert sum(split) == max(total, len(carrying))
     else:
         assert sum(split) == 0
+
+
+idlers = st.builds(
+    Idler,
+    endpoint=st.uuids().map(str),
+    project=st.sampled_from(["ours", "theirs"]),
+    cpu=st.sampled_from([0.1, 2.0]),
+    memory_bytes=st.sampled_from([0, 1 << 30]),
+    gpu=st.sampled_from([0.0, 1.0]),
+    last_used=st.integers(0, 100).map(lambda seconds: NOW - timedelta(seconds=seconds)),
+)
+
+
+@given(st.lists(idlers, max_size=6), st.sampled_from(["cpu", "memory", "gpu", "gpu:a100"]), st.booleans())
+def test_who_is_put_to_sleep_rests_has_what_is_needed_and_is_the_projects_own_if_any_is(resting, resource, in_project):
+    chosen = who_sleeps(resting, "ours", resource, NOW, in_project=in_project)
+    holds = {"cpu": lambda i: i.cpu, "memory": lambda i: i.memory_bytes, "gpu": lambda i: i.gpu}[resource.partition(":")[0]]
+    helping = [i for i in resting if holds(i) > 0 and NOW - i.last_used >= REST]
+    ours = [i for i in helping if i.project == "ours"]
+    if chosen is None:
+        assert not ours and (in_project or not helping)
+    else:
+        group = ours or helping
+        assert chosen in group and chosen.last_used == min(i.last_used for i in group)
+        assert chosen.project == "ours" or not in_project

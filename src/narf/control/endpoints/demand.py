@@ -23,6 +23,7 @@ class _Endpoint:
     history: deque[Demand] = field(default_factory=deque)
     answers: deque[tuple[datetime, str, Answers]] = field(default_factory=deque)
     last_used: datetime | None = None
+    slept_at: datetime | None = None
     ejected: set[str] = field(default_factory=set)
 
 
@@ -61,6 +62,16 @@ class DemandBoard:
         with self._lock:
             board = self._endpoints.get(endpoint_id)
             return board.last_used if board else None
+
+    def put_to_sleep(self, endpoint_id: str, now: datetime) -> None:
+        """What was asked until now no longer counts: it needs no replica until the next request."""
+        with self._lock:
+            self._endpoints.setdefault(endpoint_id, _Endpoint()).slept_at = now
+
+    def slept_at(self, endpoint_id: str) -> datetime | None:
+        with self._lock:
+            board = self._endpoints.get(endpoint_id)
+            return board.slept_at if board else None
 
     def answers(self, endpoint_id: str, revision_id: str, since: datetime) -> Answers:
         """What a revision answered since then."""

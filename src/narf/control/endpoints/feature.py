@@ -26,6 +26,7 @@ from narf.control.models.registry import Registry
 from narf.control.models.service import ModelService, PackagingReconciler, RunFiles
 from narf.control.workloads.service import WorkloadService
 from narf.domain.errors import NotSignedIn
+from narf.scheduling.decisions import Waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,10 @@ def inference(
     wake: Callable[[], None],
     now: Callable[[], datetime],
     told: Callable[[str, str, str], None] = lambda _project, _kind, _name: None,
+    waits: Callable[[str], Waiting | None] = lambda _workload: None,
 ) -> Inference:
-    """registry, tracking: MLflow's stores. wake: have all reconcilers look at once. told: hears what the reconciler moves."""
+    """registry, tracking: MLflow's stores. wake: have all reconcilers look at once. told: hears what the reconciler moves.
+    waits: why a workload waits to be admitted, None when it does not."""
     models = ModelService(database, Registry(registry, tracking, in_project), runs, workloads, home / "packages", url, now)
     demand, alerts, routing = DemandBoard(), Alerts(), Routing(database)
     endpoints = EndpointService(database, models, demand, now)
@@ -74,6 +77,7 @@ def inference(
 
     endpoints.changed = models.changed = changed
     reconciler = EndpointReconciler(database, endpoints, models, workloads, alerts, url, routing.changed)
+    reconciler.waits = waits
     reconciler.told = lambda endpoint: told(endpoint.project, "endpoint", endpoint.name)
     router = endpoint_routes.router(endpoints, watching, routing, lambda: keeper.address, token, wake)
     return Inference(

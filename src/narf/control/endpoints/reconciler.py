@@ -14,7 +14,7 @@ from narf.control.database import Database
 from narf.control.endpoints import plan, rollout, store
 from narf.control.endpoints.alerts import Alerts
 from narf.control.endpoints.plan import MOST_FAILURES, Drain, ReplicaState, Role, Start, Stop
-from narf.control.endpoints.scaling import Limits, wanted_replicas
+from narf.control.endpoints.scaling import Idler, Limits, wanted_replicas, who_sleeps
 from narf.control.endpoints.service import EndpointService
 from narf.control.endpoints.store import Endpoint, Replica, Revision
 from narf.control.models.service import ModelService
@@ -22,12 +22,17 @@ from narf.control.models.store import PackageState
 from narf.control.workloads.service import Submission, WorkloadService
 from narf.domain.errors import NarfError, NotFound
 from narf.domain.workload import Program, Resources, WorkloadKind
+from narf.scheduling.decisions import Reason, Waiting
 from narf.serving.gateway.table import LATENCY_BOUNDS
 
 _log = logging.getLogger(__name__)
 _ENTRY = str(Path(narf.serving.entry.__path__[0]) / "serve.py")
 _ALIAS_SECONDS = 2.0
 _PRIORITY = 50  # people wait for an answer
+# What room made by others can mend; of these, where only the project's own can make it.
+_ROOM = (Reason.NO_CAPACITY, Reason.FRAGMENTED, Reason.RESERVED, Reason.LIMIT, Reason.OVER_QUOTA)
+_LIMITS = (Reason.LIMIT, Reason.OVER_QUOTA)
+_ROOM_SECONDS = plan.DRAIN + timedelta(seconds=2)  # until what was put to sleep has gone
 _Of = TypeVar("_Of", Revision, Replica)
 
 
@@ -50,6 +55,8 @@ class EndpointReconciler:
         self._alerts, self._url, self.changed = alerts, url, changed
         self.told: Callable[[Endpoint], None] = lambda _endpoint: None  # hears of each endpoint that a pass has moved
         self._looked_at_aliases: datetime | None = None
+        self.waits: Callable[[str], Waiting | None] = lambda _workload: None  # why a workload waits, when it does
+        self._made_room: dict[str, datetime] = {}  # for which workload, and when
         self._is_moving = False
 
     def next_look_seconds(self) -> float:
@@ -76,6 +83,7 @@ class EndpointReconciler:
             except NarfError:
                 # One endpoint's trouble (a package gone, a queue closed) must not hold up the others.
                 _log.exception("endpoint %s could not be reconciled", endpoint.name)
+        did |= self._make_room(endpoints, revisions, of_endpoint, now)
         known = {endpoint.id for endpoint in endpoints}
         for replica in replicas:
             if replica.endpoint_id not in known:
@@ -140,7 +148,66 @@ class EndpointReconciler:
             with self._database.write() as connection:
                 store.change_endpoint(connection, endpoint.id, last_used=last_used)
         limits = Limits(least=endpoint.least, most=endpoint.most, target=endpoint.target, idle=timedelta(seconds=endpoint.idle_seconds))
-        return wanted_replicas(self._endpoints.demand.history(endpoint.id), limits, now, last_used=last_used)
+        history = self._endpoints.demand.history(endpoint.id)
+        if (slept_at := self._endpoints.demand.slept_at(endpoint.id)) is not None:
+            history = [demand for demand in history if demand.at > slept_at]
+            last_used = last_used if last_used is not None and last_used > slept_at else None
+        return wanted_replicas(history, limits, now, last_used=last_used)
+
+    def _make_room(
+        self,
+        endpoints: Sequence[Endpoint],
+        revisions: Mapping[str, Sequence[Revision]],
+        replicas: Mapping[str, Sequence[Replica]],
+        now: datetime,
+    ) -> bool:
+        """For each replica that waits for room, one endpoint that rests is put to sleep before its time, if there is one."""
+        waiting: list[tuple[Endpoint, str, Waiting]] = []
+        for endpoint in endpoints:
+            for replica in replicas[endpoint.id]:
+                if replica.state is ReplicaState.STARTING and (why := self.waits(replica.workload_id)) and why.reason in _ROOM:
+                    waiting.append((endpoint, replica.workload_id, why))
+        self._made_room = {workload: at for workload, at in self._made_room.items() if now - at < _ROOM_SECONDS}
+        waiting = [item for item in waiting if item[1] not in self._made_room]
+        if not waiting:
+            return False
+        idlers = {
+            idler.endpoint: (endpoint, idler)
+            for endpoint in endpoints
+            if (idler := self._idler(endpoint, revisions[endpoint.id], replicas[endpoint.id])) is not None
+        }
+        did = False
+        for endpoint, workload_id, why in waiting:
+            in_project = why.reason in _LIMITS
+            idler = who_sleeps([idler for _, idler in idlers.values()], endpoint.project, why.resource, now, in_project=in_project)
+            if idler is None:
+                continue
+            resting, _ = idlers.pop(idler.endpoint)
+            self._made_room[workload_id] = now
+            self._endpoints.demand.put_to_sleep(resting.id, now)
+            rested = (now - idler.last_used).total_seconds()
+            whose = f"endpoint {endpoint.name!r}" if endpoint.project == resting.project else "another endpoint"
+            with self._database.write() as connection:
+                sentence = f"Put to sleep after {rested:.0f} s without a request: {whose} waits for room."
+                store.add_event(connection, resting.id, now, "sleep", sentence, "platform")
+            did = True
+        return did
+
+    def _idler(self, endpoint: Endpoint, revisions: Sequence[Revision], replicas: Sequence[Replica]) -> Idler | None:
+        """The endpoint as one that may sleep; None: it may not, has nothing to give, or something moves."""
+        moves = endpoint.step_began is not None or any(revision.role is Role.NEW for revision in revisions)
+        if endpoint.least or not replicas or moves or any(replica.state is not ReplicaState.READY for replica in replicas):
+            return None
+        ready_at = max(replica.since for replica in replicas)
+        used = [ready_at, endpoint.last_used, self._endpoints.demand.last_used(endpoint.id)]
+        return Idler(
+            endpoint=endpoint.id,
+            project=endpoint.project,
+            cpu=endpoint.resources["cpu"],
+            memory_bytes=endpoint.resources["memory_bytes"],
+            gpu=endpoint.resources["gpu"],
+            last_used=max(at for at in used if at is not None),
+        )
 
     def _without_ended(self, endpoint: Endpoint, replicas: list[Replica], now: datetime) -> tuple[list[Replica], bool]:
         """Those whose workloads go on; the others are forgotten, and those that never became ready count against their revision."""

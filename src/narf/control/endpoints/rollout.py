@@ -60,7 +60,7 @@ def next_move(policy: Policy, step: int, began: datetime, new: Answers, old: Ans
     shown = f"{new.requests} requests, {new.errors} errors"
     if step + 1 < len(policy.steps):
         return Verdict(Move.ADVANCE, f"{shown}: on to {policy.steps[step + 1]} %.")
-    return Verdict(Move.PROMOTE, f"{shown}: all traffic.")
+    return Verdict(Move.PROMOTE, shown)
 
 
 def _worse(policy: Policy, new: Answers, old: Answers, bounds: Sequence[float]) -> str:

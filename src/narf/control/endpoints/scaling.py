@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 STABLE = timedelta(seconds=30)  # a peak counts for this long, so that a pause between two bursts takes nothing away
 
+REST = timedelta(seconds=5)  # without a request for so long, an endpoint may be put to sleep for another that needs its room
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -42,6 +44,35 @@ def wanted_replicas(history: Sequence[Demand], limits: Limits, now: datetime, *,
     if last_used is not None and now - last_used < limits.idle:
         wanted = max(wanted, 1)
     return min(max(wanted, limits.least), limits.most)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idler:
+    """An endpoint that may sleep, what one replica of it holds, and when it was last used."""
+
+    endpoint: str
+    project: str
+    cpu: float
+    memory_bytes: int
+    gpu: float
+    last_used: datetime
+
+
+def who_sleeps(idlers: Sequence[Idler], project: str, resource: str, now: datetime, *, in_project: bool) -> Idler | None:
+    """Whose replicas go now, so that a replica of `project`, which waits for `resource`, finds room. None: nobody rests long enough.
+
+    resource: "gpu", "gpu:<flavor>", "cpu" or "memory"; only who holds some of it helps. in_project: it waits for a limit of its project,
+    so that only the project's own can make room. The project's own go first, then who was not used for the longest.
+    """
+    kind = resource.partition(":")[0]
+    helping = [
+        idler
+        for idler in idlers
+        if now - idler.last_used >= REST
+        and (idler.project == project or not in_project)
+        and {"gpu": idler.gpu, "memory": idler.memory_bytes}.get(kind, idler.cpu) > 0
+    ]
+    return min(helping, key=lambda idler: (idler.project != project, idler.last_used, idler.endpoint), default=None)
 
 
 def shares(total: int, weights: Sequence[float]) -> list[int]:

@@ -20,8 +20,9 @@ from narf.control.models.store import PackageState
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.names import check_name, new_id
+from narf.wire.endpoints import REPLICA_CPU
 
-DEFAULT_RESOURCES = {"cpu": 0.25, "memory_bytes": 0, "gpu": 0.0}
+DEFAULT_RESOURCES = {"cpu": REPLICA_CPU, "memory_bytes": 0, "gpu": 0.0}
 _MOST_REPLICAS = 1000
 
 

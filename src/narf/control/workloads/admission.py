@@ -15,7 +15,7 @@ from narf.control.database import Database
 from narf.control.workloads import store
 from narf.control.workloads.store import Attempt
 from narf.domain.workload import EndReason, Resources, Workload, WorkloadState
-from narf.scheduling.decisions import Admit, Hold, Plan, Preempt
+from narf.scheduling.decisions import Admit, Hold, Plan, Preempt, Waiting
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import DEFAULT_POLICY, Policy
 from narf.scheduling.requests import Forecast, Node, Phase, Placed, Queue, Request
@@ -85,6 +85,10 @@ class AdmissionReconciler:
         changed = self._apply(found, decided, now)
         self.decided(snapshot, decided, frozenset(workload.id for workload in changed), now)
         return bool(changed)
+
+    def waiting(self, workload_id: str) -> Waiting | None:
+        """Why it waited when the last plan was made; None: it did not."""
+        return None if self.latest is None else self.latest[1].waiting.get(workload_id)
 
     @property
     def policy(self) -> Policy:

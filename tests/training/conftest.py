@@ -99,6 +99,8 @@ class ControlPlane:
             return handler.answer(fault, {"title": "fault", "detail": "a fault of the test"})
         split = urllib.parse.urlsplit(handler.path)
         self.requests.append(("POST", handler.path))
+        if match := re.fullmatch(r"/api/v1/runs/([^/]+)/shipments", split.path):
+            return self.handle_shipment(handler, match[1], body, fault)
         match = re.fullmatch(r"/api/v1/runs/([^/]+)/spools/([0-9a-f]{16})/(events|points)", split.path)
         assert match, handler.path
         if self.forbidden:
@@ -123,6 +125,41 @@ class ControlPlane:
             handler.connection.shutdown(2)
             return None
         return handler.answer(200, {"offset": len(stored)})
+
+    def handle_shipment(self, handler, run: str, body: bytes, fault: object) -> None:  # type: ignore[no-untyped-def]
+        """All parts or none: each is answered as if it came alone, on what would be stored."""
+        head, _, data = body.partition(b"\n")
+        before = {name: bytearray(content) for name, content in self.files.items()}
+        offsets, answers = [], []
+
+        class Alone:
+            close_connection = False
+
+            def answer(self, status: int, body: dict[str, object]) -> None:
+                answers.append((status, body))
+
+        artifacts = {}
+        for part in json.loads(head)["parts"]:
+            piece, data = data[: part["size"]], data[part["size"] :]
+            if part["kind"] == "artifact":
+                artifacts[run, part["path"]] = piece
+                continue
+            alone = Alone()
+            alone.path = f"/api/v1/runs/{run}/spools/{part['spool']}/{part['kind']}?offset={part['offset']}"  # type: ignore[attr-defined]
+            faults, self.faults = self.faults, []
+            self.handle_block(alone, piece)
+            self.faults = faults
+            self.requests.pop()
+            if answers[-1][0] != 200:
+                self.files = before
+                return handler.answer(*answers[-1])
+            offsets.append(answers[-1][1]["offset"])
+        self.artifacts |= artifacts
+        if fault == "drop after storing":
+            handler.close_connection = True
+            handler.connection.shutdown(2)
+            return None
+        return handler.answer(200, {"offsets": offsets})
 
     def handle_mlflow(self, handler, body: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
         """What `narf.run` asks of MLflow's API. Faults are for it as for blocks."""

@@ -206,7 +206,7 @@ def test_one_spool_that_is_refused_does_not_hold_up_the_others(control_plane, sp
 
 def test_a_refusal_for_good_is_told_and_does_not_hold_up_the_end(control_plane, spool):
     Recorder(spool).log({"loss": 1.0}, 0)
-    control_plane.faults = [403]
+    control_plane.faults = [403, 403]  # together, and alone
     shipper = Shipper(spool, control_plane.url, "", "r")
     assert shipper.ship_all(soon(2))
     assert any("403 a fault of the test" in problem for problem in shipper.problems)
@@ -278,3 +278,50 @@ for step in range(10**9):
         steps = [step for step, value in arrived[f"m{index}"] if value == float(step)]
         assert steps[: accepted + 1] == list(range(accepted + 1))
         assert accepted + 1 <= len(steps) <= accepted + 2, "the one more may have been written but not yet told"
+
+
+def test_what_a_short_program_leaves_goes_in_one_request(control_plane, spool):
+    recorder = Recorder(spool)
+    recorder.log({"loss": 1.0}, 0)
+    recorder.artifact_bytes(b"hello", "notes/a.txt")
+    recorder.artifact_bytes(b"", "notes/empty.txt")
+    recorder.end()
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    assert shipper.ship_all(soon())
+    assert control_plane.requests == [("POST", "/api/v1/runs/r/shipments")]
+    assert control_plane.artifacts == {("r", "notes/a.txt"): b"hello", ("r", "notes/empty.txt"): b""}
+    assert not os.listdir(os.path.join(spool, "artifacts"))
+    again = Shipper(spool, control_plane.url, "", "r")
+    assert again.ship_all(soon()) and len(control_plane.requests) == 1, "what was sent together is remembered"
+
+
+def test_a_large_artifact_goes_alone_and_those_after_it_in_their_order(control_plane, spool):
+    recorder = Recorder(spool)
+    recorder.log({"loss": 1.0}, 0)
+    for name, size in (("first", 10), ("large", 200_000), ("last", 10)):
+        recorder.artifact_bytes(name[:1].encode() * size, name)
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert [path for _, path in control_plane.requests] == [
+        "/api/v1/runs/r/shipments",
+        "/api/v1/runs/r/artifacts/large",
+        "/api/v1/runs/r/artifacts/last",
+    ]
+    assert control_plane.artifacts["r", "large"] == b"l" * 200_000
+
+
+def test_a_server_that_knows_no_shipments_gets_the_files_one_by_one(control_plane, spool):
+    recorder = Recorder(spool)
+    recorder.log({"loss": 1.0}, 0)
+    recorder.artifact_bytes(b"hello", "a.txt")
+    control_plane.faults = [404]
+    shipper = Shipper(spool, control_plane.url, "", "r")
+    assert shipper.ship_all(soon()) and shipper.problems == []
+    assert control_plane.points("r") == {"loss": [(0, 1.0)]} and control_plane.artifacts == {("r", "a.txt"): b"hello"}
+
+
+def test_a_shipment_whose_answer_was_lost_is_stored_once(control_plane, spool):
+    recorder = Recorder(spool)
+    recorder.log({"loss": 1.0}, 0)
+    control_plane.faults = ["drop after storing"]
+    assert Shipper(spool, control_plane.url, "", "r").ship_all(soon())
+    assert control_plane.points("r") == {"loss": [(0, 1.0)]}

@@ -27,6 +27,7 @@ from narf.tracking.metrics import Summary
 from narf.tracking.points import Points
 from narf.tracking.series import Series
 from narf.tracking.server import Stores
+from narf.tracking.shipment import SpoolPart
 from narf.tracking.workspaces import in_project
 
 DEFAULT_EXPERIMENT = "Default"
@@ -265,6 +266,11 @@ class Tracking:
         with _narf_errors("run", run_id), self.store.writing_run(run_id, anywhere=True, durable=True) as connection:
             stored, _ = spool.ingest(connection, run_id, spool_id, stream, offset, data)
         return stored
+
+    def ingest_all(self, run_id: str, parts: Sequence[SpoolPart]) -> list[int]:
+        """The same for several in one transaction: all are stored, or none. The offset after each."""
+        with _narf_errors("run", run_id), self.store.writing_run(run_id, anywhere=True, durable=True) as connection:
+            return [spool.ingest(connection, run_id, part.spool, part.stream, part.offset, part.data)[0] for part in parts]
 
     def offsets(self, run_id: str) -> dict[tuple[str, str], int]:
         with self.store.engine.connect() as connection:

@@ -15,7 +15,7 @@ import ssl
 import sys
 import time
 import urllib.parse
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     from narf.training.salvage import damage, passed_over, whole_length
@@ -26,9 +26,21 @@ except ImportError:  # run by its path, in an interpreter that knows nothing of 
     from narf.training.spool import RECORD_BYTES, read_events
 
 BLOCK_BYTES = 1 << 20  # of one request; a multiple of the record size
+_TOGETHER_BYTES = 256 << 10  # of what is sent in one request
+_SMALL_ARTIFACT_BYTES = 64 << 10
 _TIMEOUT_SECONDS = 10.0
 _LONGEST_WAIT_SECONDS = 15.0
 _MOST_REFUSALS = 5  # of one artifact by the server's own fault (5xx) before it is left for the end
+
+
+class _Part(NamedTuple):
+    """A piece of a shipment: what the server is told of it, and what is remembered once it has it."""
+
+    described: dict[str, Any]
+    data: bytes
+    name: str  # in `shipped.json`, with `end` as its offset
+    end: int
+    file: str = ""  # to be deleted then
 
 
 class ServerAway(Exception):
@@ -58,6 +70,7 @@ class Shipper:
         self._retry_at = 0.0
         self._wait = 0.25
         self._refusals: dict[str, int] = {}
+        self._is_refused_together = False
 
     def ship_once(self) -> bool:
         """One look at the spool: send what is new. Whether anything was delivered. While the server is away, calls return at once
@@ -92,7 +105,7 @@ class Shipper:
     # -- one pass ------------------------------------------------------------------------------------------------------------
 
     def _ship_all_files(self) -> bool:
-        delivered, complete = False, True
+        delivered, complete = self._ship_together(), True
         for spool_id in self._spool_ids():
             # The points' size is taken first: every key they use was written before, so it is among the events read now.
             points_end = self._size(spool_id, "points")
@@ -105,6 +118,79 @@ class Shipper:
             delivered, complete = delivered or sent, complete and done
         self.is_complete = complete
         return delivered
+
+    def _ship_together(self) -> bool:
+        """Send what is new in one request, if it is little: to a short program, requests are most of what shipping costs.
+
+        Whatever is out of the ordinary (much to send, damage, a refusal) is left to what sends the files one by one, right after this.
+        """
+        parts: list[_Part] = []
+        for spool_id in self._spool_ids() if not self._is_refused_together else ():
+            points_end = self._size(spool_id, "points")  # before the events, as below
+            events = self._whole_part(spool_id, "events", self._size(spool_id, "events"))
+            points = self._whole_part(spool_id, "points", points_end)
+            if events is None or points is None:
+                return False
+            artifacts, offset = self._small_artifacts(spool_id)
+            parts += [part for part in (events, points) if part.data] + artifacts
+            if artifacts:
+                parts.append(_Part({}, b"", f"{spool_id}.artifacts", offset))
+        sent = [part for part in parts if part.described]
+        if len(sent) < 2 or sum(len(part.data) for part in sent) > _TOGETHER_BYTES:
+            return False
+        head = json.dumps({"parts": [{**part.described, "size": len(part.data)} for part in sent]}, separators=(",", ":"))
+        path = f"/api/v1/runs/{urllib.parse.quote(self.run_id, safe='')}/shipments"
+        status, answer = self._request("POST", path, b"\n".join([head.encode(), b"".join(part.data for part in sent)]))
+        if status != 200:
+            self._is_refused_together = True  # it hears of each file why, and an older server knows no shipments
+            return False
+        offsets = iter((_parse(answer) or {}).get("offsets", ()))
+        for part in parts:
+            if part.described.get("kind") in ("events", "points"):
+                stored = next(offsets, None)
+                if not isinstance(stored, int) or stored != part.end:
+                    continue  # more is stored than this shipper remembers: what sends one by one finds out
+            if part.end:
+                self._state[part.name] = part.end
+            if part.file:
+                with contextlib.suppress(OSError):
+                    os.unlink(part.file)
+        self._write_state()
+        return True
+
+    def _whole_part(self, spool_id: str, kind: str, end: int) -> _Part | None:
+        """What is new in a file; None when there is too much, or more to say about it than its bytes."""
+        name = f"{spool_id}.{kind}"
+        offset = int(self._state.get(name, 0))
+        if self._state.get(f"{name}.passed") or end - offset > _TOGETHER_BYTES:
+            return None
+        data = _read(self._path(spool_id, kind), offset, end - offset) if end > offset else b""
+        whole = whole_length(data, kind)
+        if data and (whole == 0 or damage(data[whole:], kind)):
+            return None
+        return _Part({"kind": kind, "spool": spool_id, "offset": offset}, data[:whole], name, offset + whole)
+
+    def _small_artifacts(self, spool_id: str) -> tuple[list[_Part], int]:
+        """The next artifacts that the events name, up to the first that is not small; up to which byte of the events they stand."""
+        offset = int(self._state.get(f"{spool_id}.artifacts", 0))
+        block = _read(self._path(spool_id, "events"), offset, _TOGETHER_BYTES)
+        found: list[_Part] = []
+        for line in block[: read_events(block)[1]].split(b"\n")[:-1] if b'"artifact"' in block else ():
+            event = _parse(line) or {} if b'"artifact"' in line else {}
+            if event.get("type") == "artifact":
+                file = os.path.join(self.spool_dir, str(event.get("file", "")))
+                try:
+                    small = os.path.getsize(file) <= _SMALL_ARTIFACT_BYTES
+                    data = _read(file, 0, _SMALL_ARTIFACT_BYTES) if small else b""
+                except OSError:
+                    break
+                if not small:
+                    break
+                found.append(
+                    _Part({"kind": "artifact", "path": str(event.get("path", ""))}, data, "", 0, file if event.get("delete") else "")
+                )
+            offset += len(line) + 1
+        return found, offset
 
     def _spool_ids(self) -> list[str]:
         try:
@@ -274,6 +360,9 @@ class Shipper:
         if self._state.get(name) == offset:
             return
         self._state[name] = offset
+        self._write_state()
+
+    def _write_state(self) -> None:
         part = self._state_path + ".part"
         try:
             with open(part, "w") as file:

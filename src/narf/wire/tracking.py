@@ -85,6 +85,12 @@ class SpoolOffset(BaseModel):
     offset: int
 
 
+class Shipped(BaseModel):
+    """`offsets`: from where to go on with each part of a spool, in the order of the parts."""
+
+    offsets: list[int]
+
+
 class SpoolOut(BaseModel):
     spool: str
     stream: str

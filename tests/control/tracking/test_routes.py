@@ -222,3 +222,60 @@ def test_every_route_of_mlflow_is_sorted_and_what_is_new_is_refused():
     rules = rules_of(there)
     assert ("POST", "/api/2.0/mlflow/runs/search") in rules and ("POST", "/mlflow/ajax-api/2.0/mlflow/runs/search") in rules
     assert all(path.startswith(("/mlflow", "/api/2.0/mlflow", "/api/3.0/mlflow")) for _, path in rules)
+
+
+def shipment(*parts: tuple[dict[str, object], bytes]) -> bytes:
+    head = {"parts": [{**described, "size": len(data)} for described, data in parts]}
+    return json.dumps(head).encode() + b"\n" + b"".join(data for _, data in parts)
+
+
+def spool_part(kind: str, data: bytes, offset: int = 0) -> tuple[dict[str, object], bytes]:
+    return {"kind": kind, "spool": SPOOL, "offset": offset}, data
+
+
+def test_a_shipment_brings_telemetry_and_artifacts_in_one_request(http, run):
+    named, data = key(0, "loss"), points(10)
+    body = shipment(
+        spool_part("events", named),
+        spool_part("points", data),
+        ({"kind": "artifact", "path": "a/b.txt"}, b"hello\n{}"),
+        spool_part("events", b""),
+    )
+    for content in (body, body):  # sent again, it changes nothing
+        assert http.post(f"/api/v1/runs/{run}/shipments", content=content).json() == {"offsets": [len(named), len(data), len(named)]}
+    (metric,) = http.get(f"/api/v1/runs/{run}/metrics").json()["items"]
+    assert (metric["key"], metric["count"]) == ("loss", 10)
+    assert http.get(f"/api/v1/runs/{run}/artifacts/a/b.txt").content == b"hello\n{}"
+
+
+def test_a_shipment_with_a_bad_part_stores_nothing(http, run):
+    artifact = ({"kind": "artifact", "path": "a.txt"}, b"x")
+    for bad, status in ((spool_part("points", points(1), 64), 409), (spool_part("points", b"\0" * 32), 422)):
+        answer = http.post(f"/api/v1/runs/{run}/shipments", content=shipment(spool_part("events", key(0, "loss")), bad, artifact))
+        assert answer.status_code == status
+    assert http.get(f"/api/v1/runs/{run}/spools").json()["items"] == []
+    assert http.get(f"/api/v1/runs/{run}/artifacts").json()["items"] == []
+    way_out = shipment(({"kind": "artifact", "path": "../../x"}, b"x"))
+    assert http.post(f"/api/v1/runs/{run}/shipments", content=way_out).json()["code"] == "bad_path"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\n",
+        b"[]\n",
+        b'{"parts": []}\n',
+        b'{"parts": [{"kind": "points"}]}\n',
+        b'{"parts": {"a": 1}}\n',
+        b'{"parts": [{"kind": "artifact", "path": "a", "size": 9}]}\nshort',
+        b'{"parts": [{"kind": "artifact", "path": "a", "size": 1}]}\nlonger',
+        b'{"parts": [{"kind": "artifact", "path": "a", "size": -1}]}\n',
+        b'{"parts": [{"kind": "artifact", "path": "a", "size": true}]}\nx',
+        b'{"parts": [{"kind": "other", "path": "a", "size": 0}]}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_what_is_no_shipment_is_refused(http, run, body):
+    answer = http.post(f"/api/v1/runs/{run}/shipments", content=body)
+    assert answer.status_code == 422 and answer.json()["code"] == "bad_shipment"

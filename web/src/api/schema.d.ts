@@ -1884,6 +1884,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run}/shipments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ship All
+         * @description What is new in spools, and small artifacts, in one request: a line of JSON that lists the parts, then their bytes.
+         *
+         *     All parts of spools are stored, or none. If it is refused, send the parts one by one to hear of each.
+         */
+        post: operations["ship_all_api_v1_runs__run__shipments_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/{run}/artifacts": {
         parameters: {
             query?: never;
@@ -4158,7 +4180,7 @@ export interface components {
         ReplicaResources: {
             /**
              * Cpu
-             * @default 0.25
+             * @default 0.05
              */
             cpu: number;
             /**
@@ -4443,6 +4465,14 @@ export interface components {
         ShareIn: {
             /** Share */
             share: number;
+        };
+        /**
+         * Shipped
+         * @description `offsets`: from where to go on with each part of a spool, in the order of the parts.
+         */
+        Shipped: {
+            /** Offsets */
+            offsets: number[];
         };
         /**
          * SignIn
@@ -9354,6 +9384,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SpoolOffset"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    ship_all_api_v1_runs__run__shipments_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Shipped"];
                 };
             };
             /** @description Validation Error */

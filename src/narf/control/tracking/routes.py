@@ -25,6 +25,7 @@ from narf.control.tracking.service import RunService
 from narf.domain.access import Principal, Role
 from narf.domain.errors import BadInput, LimitReached
 from narf.tracking.series import reduce_points, to_bytes
+from narf.tracking.shipment import read_shipment
 from narf.tracking.spool import OffsetMismatch, Stream
 from narf.wire.page import Limit, Page, decode_cursor, encode_cursor
 from narf.wire.tracking import (
@@ -41,6 +42,7 @@ from narf.wire.tracking import (
     RunEventOut,
     RunIn,
     RunOut,
+    Shipped,
     SpoolOffset,
     SpoolOut,
 )
@@ -60,6 +62,7 @@ RULES: Rules = {
     ("GET", "/api/v1/runs/{run}/events"): of("run", Role.VIEWER, workload_may=True),
     ("GET", "/api/v1/runs/{run}/spools"): of("run", Role.VIEWER, workload_may=True),
     ("POST", "/api/v1/runs/{run}/spools/{spool_id}/{stream}"): of("run", Role.DEVELOPER, workload_may=True),
+    ("POST", "/api/v1/runs/{run}/shipments"): of("run", Role.DEVELOPER, workload_may=True),
     ("GET", "/api/v1/runs/{run}/artifacts"): of("run", Role.VIEWER, workload_may=True),
     ("GET", "/api/v1/runs/{run}/artifacts/{path:path}"): of("run", Role.VIEWER, workload_may=True),
     ("PUT", "/api/v1/runs/{run}/artifacts/{path:path}"): of("run", Role.DEVELOPER, workload_may=True),
@@ -255,6 +258,23 @@ def _add_metrics(routes: APIRouter, runs: RunService) -> None:
         except OffsetMismatch as error:
             status, body = problem_of(error)
             return JSONResponse({**body, "offset": error.offset}, status, media_type="application/problem+json")
+
+    @routes.post("/runs/{run}/shipments", response_model=Shipped)
+    async def ship_all(run: str, request: Request, principal: Principal = Depends(caller)) -> Any:
+        """What is new in spools, and small artifacts, in one request: a line of JSON that lists the parts, then their bytes.
+
+        All parts of spools are stored, or none. If it is refused, send the parts one by one to hear of each."""
+        data = await _shipped(request)
+
+        def take() -> list[int]:
+            runs.check_may_write(principal, run)
+            return runs.take_shipment(run, read_shipment(data))
+
+        try:
+            return Shipped(offsets=await to_thread.run_sync(take))
+        except OffsetMismatch as error:
+            status, body = problem_of(error)
+            return JSONResponse(body, status, media_type="application/problem+json")
 
 
 def _add_artifacts(routes: APIRouter, runs: RunService) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from narf.tracking import tables
 from narf.tracking.artifacts import Artifact, Artifacts
 from narf.tracking.compare import Differences, Recorded, compare
 from narf.tracking.series import Series
+from narf.tracking.shipment import ArtifactPart, SpoolPart
 from narf.tracking.spool import Stream
 from narf.tracking.tracking import Tracking
 
@@ -127,6 +129,15 @@ class RunService:
 
     def ingest(self, run_id: str, spool_id: str, stream: Stream, offset: int, data: bytes) -> int:
         return self.tracking.ingest(run_id, spool_id, stream, offset, data)
+
+    def take_shipment(self, run_id: str, parts: Sequence[SpoolPart | ArtifactPart]) -> list[int]:
+        """Events and points in one transaction, then the artifacts; the offset after each part of a spool. Safe to repeat."""
+        stored = self.tracking.ingest_all(run_id, [part for part in parts if isinstance(part, SpoolPart)])
+        artifacts = [part for part in parts if isinstance(part, ArtifactPart)]
+        place = self._uri(run_id) if artifacts else ""
+        for part in artifacts:
+            self.artifacts.put(place, part.path, io.BytesIO(part.data))
+        return stored
 
     # -- artifacts
 

@@ -32,6 +32,8 @@ class Control:
         self.endpoints, self.number, self.reports, self.on_report = [], 0, [], lambda report: None
         self.changed = threading.Condition()
         self.is_gone = False
+        self.knows = threading.Event()  # no table is given before it is set
+        self.knows.set()
         control = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -52,6 +54,7 @@ class Control:
                     caller = CALLERS.get(self.headers["authorization"])
                     self.answer(200 if caller else 401, caller or {})
                     return
+                control.knows.wait(20)
                 known = self.path.partition("known=")[2].partition("&")[0]
                 with control.changed:
                     control.changed.wait_for(lambda: str(control.number) != known, timeout=5)
@@ -106,7 +109,7 @@ def gateway(control, tmp_path):
     """`gateway()` starts the process; `.url` is where."""
     processes = []
 
-    def start(*arguments):
+    def start(*arguments, ready=True):
         announce = tmp_path / f"gateway-{len(processes)}.json"
         environment = {**os.environ, "NARF_URL": control.url, "NARF_TOKEN": "gateway"}
         process = subprocess.Popen(
@@ -120,7 +123,7 @@ def gateway(control, tmp_path):
             time.sleep(0.005)
         client = httpx.Client(base_url=json.loads(announce.read_text())["url"], headers={"authorization": "Bearer dev"}, timeout=30)
         client.process = process
-        while client.get("/readyz").status_code != 200 and time.monotonic() < until:
+        while ready and client.get("/readyz").status_code != 200 and time.monotonic() < until:
             time.sleep(0.005)
         return client
 
@@ -176,6 +179,29 @@ def test_roles_decide_who_may_call(control, gateway, serve, tmp_path, token, sta
     assert answer.status_code == status and (status == 200 or answer.json()["error"])
     missing = httpx.post(f"{client.base_url}/endpoints/missing/predict", json=BODY, headers=headers)
     assert missing.status_code == (401 if status == 401 else 404)
+
+
+def test_a_gateway_that_has_just_started_holds_requests_until_it_knows_the_endpoints(control, gateway, serve, tmp_path):
+    replica = serve(linear(tmp_path / "linear"))
+    control.set((1, [replica.server.url]))
+    control.knows.clear()
+    client = gateway(ready=False)
+    assert client.get("/readyz").status_code == 503
+    statuses = []
+
+    def call(name):
+        with httpx.Client(base_url=client.base_url, headers=client.headers, timeout=30) as own:
+            statuses.append((name, own.post(f"/endpoints/{name}/predict", json=BODY).status_code))
+
+    callers = [threading.Thread(target=call, args=(name,)) for name in ("digits", "digits", "nothing")]
+    for caller in callers:
+        caller.start()
+    callers[0].join(0.3)
+    assert statuses == []
+    control.knows.set()
+    for caller in callers:
+        caller.join(20)
+    assert sorted(statuses) == [("digits", 200), ("digits", 200), ("nothing", 404)]
 
 
 def test_known_tokens_and_replicas_work_on_when_the_control_plane_is_gone(control, gateway, serve, tmp_path):

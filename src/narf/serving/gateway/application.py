@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 
 from narf.serving.gateway.balance import choose_replica, choose_revision, failed, succeeded
@@ -19,6 +20,7 @@ from narf.serving.identity import Identities
 _log = logging.getLogger(__name__)
 _PREFIX = b"/endpoints/"
 _MOST_HELD = 500  # requests of one endpoint that wait for its first replica
+_TABLE_SECONDS = 5.0  # a request waits at most so long for the first table
 _MOST_TRIES = 3
 # What a caller may say to the model; the rest (its token above all) stays here.
 _PASSED = (b"content-type", b"content-encoding", b"inference-header-content-length", b"narf-timeout-ms", b"accept")
@@ -35,12 +37,16 @@ class GatewayApplication:
         self._random = random.Random()
         self.is_draining = False
         self.knows_table = False
+        self._early: deque[tuple[float, Request]] = deque()  # what came, and when, before the first table did
 
     def __call__(self, request: Request) -> None:
         path = request.path
         if path.startswith(_PREFIX):
             name, slash, rest = path[len(_PREFIX) :].partition(b"/")
             endpoint = self.table.endpoints.get(name)
+            if endpoint is None and not self.knows_table:
+                self._hold_early(request)
+                return
             if endpoint is None:
                 self._authorise(request, None, lambda: request.reply(_no_endpoint(name)))
                 return
@@ -69,7 +75,14 @@ class GatewayApplication:
         header = request.headers.get(b"authorization", b"")
         self._callers.check(header, endpoint.project if endpoint else "", decided)
 
-    # -- holding, while there is no replica
+    # -- holding, while there is no table, or no replica
+
+    def _hold_early(self, request: Request) -> None:
+        """A gateway that has just started does not know yet what there is."""
+        if len(self._early) >= _MOST_HELD:
+            request.reply(_no_table())
+        else:
+            self._early.append((time.monotonic(), request))
 
     def hold(self, forward: _Forward) -> None:
         endpoint = forward.endpoint
@@ -94,7 +107,11 @@ class GatewayApplication:
             self._wake(endpoint)
 
     def release(self) -> None:
-        """After the table changed: send on what waited for a replica."""
+        """After the table changed: send on what waited for it, or for a replica."""
+        while self._early:
+            _, request = self._early.popleft()
+            if not request.gone:
+                self(request)
         for endpoint in self.table.endpoints.values():
             held = list(endpoint.held)
             endpoint.held.clear()
@@ -108,7 +125,9 @@ class GatewayApplication:
                 endpoint.held.popleft().reply(_no_endpoint(endpoint.name.encode()))
 
     def expire(self, now: float) -> None:
-        """Give up on what waited too long for a replica."""
+        """Give up on what waited too long."""
+        while self._early and now - self._early[0][0] >= _TABLE_SECONDS:
+            self._early.popleft()[1].reply(_no_table())
         for endpoint in self.table.endpoints.values():
             while endpoint.held and now >= endpoint.held[0].give_up_at:
                 forward = endpoint.held.popleft()
@@ -271,6 +290,16 @@ def _request_bytes(request: Request, path: bytes, prediction_id: bytes) -> bytes
     parts += [b"%s: %s\r\n" % (name, request.headers[name]) for name in _PASSED if name in request.headers]
     parts += [b"\r\n", request.body]
     return b"".join(parts)
+
+
+def _no_table() -> Response:
+    return problem(
+        503,
+        "The gateway has just started and was not told yet which endpoints there are.",
+        remedy="Try again; if it stays so, the platform's control plane does not answer: narf status",
+        code="unavailable",
+        headers={"retry-after": "1"},
+    )
 
 
 def _no_endpoint(name: bytes) -> Response:

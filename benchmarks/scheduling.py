@@ -147,6 +147,9 @@ def venus() -> None:
 def muri(number: int) -> None:
     trace, rows = read_trace(TRACES / "muri" / f"trace{number}.csv.gz"), ROWS["muri_published_mean_jct_s"]
     column = number - 1
+    for kind in ("srtf", "srsf"):
+        ranking = Ranking(kind=kind, repack=True)
+        show(kind, replay_preemptive(trace, 8, 8, ranking, kind).as_json(), f"{rows[kind.upper()][column]:,.0f}")
     best = min(rows["Tiresias_L"][column], rows["Themis"][column])
     figures = replay(trace, machines(8), world=World(coalesce_seconds=30.0)).as_json()
     show("narf", figures, f"Themis {rows['Themis'][column]:,.0f}; ratio {figures['jct']['mean'] / best:.3f}")

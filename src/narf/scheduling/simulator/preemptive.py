@@ -25,13 +25,15 @@ class Ranking:
 
     kind: "srtf" (remaining seconds), "srsf" (remaining GPU-seconds), "las" (levels of attained GPU-seconds, first come
     first served in each). bounds: the starts of the levels. round_seconds: 0 decides at each event, else this often.
-    strict: what does not fit stops the scan.
+    strict: what does not fit stops the scan. repack: at each decision all is laid anew on an empty cluster, in order, and what
+    runs may be moved for it (as in the simulator that Muri's figures come from); else what runs stays where it is.
     """
 
     kind: str
     bounds: tuple[float, ...] = ()
     round_seconds: float = 0.0
     strict: bool = False
+    repack: bool = False
 
 
 def tiresias(bound: float = 18_000.0, round_seconds: float = 60.0) -> Ranking:
@@ -115,12 +117,35 @@ class _Replay:
         if len(self.where) == len(active):
             return  # all run
         order = active[np.lexsort((active, *self._keys(active)))]
+        if self.ranking.repack:
+            self._repack(order)
+            return
         chosen = self._chosen(order)
         for job in [job for job in self.where if job not in chosen]:
             self._stop(job)
         for job in sorted((job for job in chosen if job not in self.where), key=lambda job: -int(self.gpus_J[job])):
             self._start(job)
         self._fill(order)
+
+    def _repack(self, order: Ints) -> None:
+        pool = Pool(self.pool.nodes, self.pool.size)
+        laid: dict[int, Where] = {}
+        for job in order.tolist():
+            where = pool.place(int(self.gpus_J[job]))
+            if where is not None:
+                laid[job] = where
+            elif self.ranking.strict:
+                break
+            if not pool.free_total:
+                break
+        for job in [job for job in self.where if job not in laid]:
+            self._stop(job)
+        self.pool = pool
+        for job, where in laid.items():
+            if job in self.where:
+                self.where[job] = where
+            else:
+                self._begin(job, where)
 
     def _chosen(self, order: Ints) -> set[int]:
         """The first that fit together by count."""
@@ -162,8 +187,11 @@ class _Replay:
 
     def _start(self, job: int) -> bool:
         where = self.pool.place(int(self.gpus_J[job]))
-        if where is None:
-            return False
+        if where is not None:
+            self._begin(job, where)
+        return where is not None
+
+    def _begin(self, job: int, where: Where) -> None:
         restart = self.cost.of(float(self.gpus_J[job])) if self.preempted_J[job] else 0.0
         self.where[job] = where
         self.since_J[job] = self.now + restart
@@ -172,7 +200,6 @@ class _Replay:
             self.first_J[job] = self.now
         self.epoch[job] += 1
         heapq.heappush(self.ends, (self.now + restart + float(self.duration_J[job] - self.done_J[job]), job, self.epoch[job]))
-        return True
 
     def _stop(self, job: int) -> None:
         self.pool.give_back(self.where.pop(job))

@@ -156,3 +156,36 @@ def test_a_gang_is_not_laid_over_two_clusters() -> None:
     assert answer.admits == [] and answer.waiting["gang"].reason is Reason.NEVER_FITS
     (admit,) = decide(nodes, [], [busy, ask("pair", 4.0, replicas=2)]).admits
     assert {placed.node for placed in admit.placed} == {"there/0", "there/1"}
+
+
+def test_quota_borrowed_by_what_this_plan_starts_is_taken_back_in_the_same_plan() -> None:
+    """`high` is firmer than `old`, so that `old` is what its project borrows as soon as `high` has started."""
+    queues = [Queue(name="p", quota={"gpu": 1}), Queue(name="q", quota={"gpu": 2})]
+    requests = [running("old", "a", (0,)), ask("x", 2.0, queue="q")]
+    high = ask("high", priority=5, resources=Resources(gpu=0.25, cpu=0.1, flavor="small"))
+    answer = decide([node(gpus=2), node("b", gpus=1, flavor="small")], queues, [*requests, high])
+    assert [a.workload for a in answer.admits] == ["high"]
+    assert [(p.workload, p.reason) for p in answer.preempts] == [("old", PreemptReason.QUOTA)]
+
+
+def test_the_start_of_one_that_starves_leaves_the_next_in_line_its_reservation() -> None:
+    """The gang has waited longest and reserves; `small` has waited as long as makes one starve, and has started since."""
+    policy = replace(DEFAULT_POLICY, preemption=False, reclaim=False)
+    waiting = [ask("gang", 4.0, waited=200_000), ask("late", 1.0, waited=10)]
+    small = replace(running("small", "a", (0,), ran=60.0), submitted_at=NOW - 100_000, queued_at=NOW - 100_000)
+    answer = decide([node()], [], [small, *waiting], policy)
+    assert answer.is_empty
+    assert (answer.waiting["late"].reason, answer.waiting["late"].blocker) == (Reason.RESERVED, "gang")
+
+
+def test_a_reservation_is_not_stepped_over_by_taking_nothing() -> None:
+    """`quota` may take back what is lent, but finds enough free: that is reserved for the one that starves."""
+    queues = [Queue(name="p", quota={"gpu": 3}), Queue(name="q", quota={"gpu": 3}), Queue(name="r")]
+    gang = ask("gang", 3.0, waited=200_000, resources=Resources(gpu=3, cpu=60), preemptible=False)
+    lent = replace(running("lent", "a", (0,), queue="r"), resources=Resources(gpu=1, cpu=10), preemptible=False)
+    other = running("other", "b", (0,), queue="r")
+    asks = ask("quota", 3.0, queue="q", resources=Resources(gpu=3, cpu=1))
+    answer = decide([node(), node("b", gpus=1)], queues, [lent, other, gang, asks])
+    assert answer.is_empty
+    assert answer.holds == []
+    assert (answer.waiting["quota"].reason, answer.waiting["quota"].blocker) == (Reason.RESERVED, "gang")

@@ -52,6 +52,13 @@ def test_the_published_srtf_of_venus_is_reproduced(venus: Trace) -> None:
     assert found["jct"]["mean"] == pytest.approx(5_056, rel=0.02)
 
 
+@pytest.mark.parametrize(("kind", "published"), [("srtf", 1_370_603), ("srsf", 980_141)])
+def test_the_published_rows_of_muri_are_reproduced(kind: str, published: float) -> None:
+    trace = read_trace(TRACES / "muri" / "trace1.csv.gz")
+    found = replay_preemptive(trace, 8, 8, Ranking(kind=kind, repack=True), kind).as_json()
+    assert found["jct"]["mean"] == pytest.approx(published, rel=0.055)
+
+
 @pytest.mark.parametrize(
     ("file", "count"),
     [

@@ -38,6 +38,16 @@ def array_of(data: Any, datatype: str, name: str) -> Array:
         array = _inferred(data, name)
     if array.dtype.kind == "f" and dtype.kind in "iu":
         array = _whole(data, array)
+    return cast(array, datatype, name)
+
+
+def cast(array: Array, datatype: str, name: str) -> Array:
+    """An array of numbers in `datatype`, with the values it has.
+
+    Raises:
+        BadInput: the datatype does not hold them.
+    """
+    dtype = DTYPES[datatype]
     kind = array.dtype.kind
     if kind == "f" and dtype.kind == "f":
         return _narrowed(array, dtype, name)

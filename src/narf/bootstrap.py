@@ -169,6 +169,7 @@ def build(settings: Settings, url: str) -> Platform:
     durations = Durations(database)
     admission.queues, admission.decided, admission.forecast = shared.queues, shared.decided, durations.forecast
     admission.checkpointed = tracked.tracking.checkpointed
+    workloads.check_fits = shared.check_request
     jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"), experiment_of=runs.experiment_of)
     jobs.extra = resume_from(home / "checkpoints")
     # The backends tell of what happens; looking without being told is for what they could not tell.

@@ -108,8 +108,8 @@ class Resources:
     node_selector: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        def refuse(name: str, sentence: str) -> None:
-            raise BadInput(sentence, field=f"resources.{name}", code="bad_resources")
+        def refuse(name: str, sentence: str, remedy: str = "Ask for an amount in that range.") -> None:
+            raise BadInput(sentence, remedy=remedy, field=f"resources.{name}", code="bad_resources")
 
         if not 0 < self.cpu <= 4096:
             refuse("cpu", f"cpu must be more than 0 and at most 4096, not {self.cpu:g}.")
@@ -117,8 +117,14 @@ class Resources:
             refuse("memory_bytes", f"memory must be between 0 and 1 PiB, not {self.memory_bytes} bytes.")
         if not 0 <= self.gpu <= 4096:
             refuse("gpu", f"gpu must be between 0 and 4096, not {self.gpu:g}.")
+        if 0 < self.gpu < 0.01:
+            refuse("gpu", f"The smallest part of a GPU is 0.01, not {self.gpu:g}.", "Ask for more.")
+        if not 0 <= self.gpu_memory_bytes <= 1 << 50:
+            refuse("gpu_memory_bytes", f"GPU memory must be between 0 and 1 PiB, not {self.gpu_memory_bytes} bytes.")
+        if self.gpu_memory_bytes and not self.gpu:
+            refuse("gpu_memory_bytes", "It asks for GPU memory and for no GPU.", "Ask for a GPU too, or leave the memory out.")
         if self.gpu > 1 and self.gpu != int(self.gpu):
-            refuse("gpu", f"More than one GPU is asked for in whole numbers, not {self.gpu:g}.")
+            refuse("gpu", f"More than one GPU is asked for in whole numbers, not {self.gpu:g}.", "Ask for a whole number.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

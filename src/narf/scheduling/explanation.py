@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,9 +39,18 @@ class Explanation:
 
 
 def explain(
-    snapshot: Snapshot, answer: Plan, policy: Policy, now: float, workload: str, forecast: StartForecast | None = None
+    snapshot: Snapshot,
+    answer: Plan,
+    policy: Policy,
+    now: float,
+    workload: str,
+    forecast: StartForecast | None = None,
+    growing: Sequence[str] = (),
 ) -> Explanation:
-    """The explanation of `workload`, which must be among those that wait in `answer`."""
+    """The explanation of `workload`, which must be among those that wait in `answer`.
+
+    growing: clusters that may get more nodes than the snapshot has.
+    """
     waiting = answer.waiting[workload]
     w = list(snapshot.ids).index(workload)
     holders = _holders(snapshot, w, waiting, now)
@@ -48,6 +58,10 @@ def explain(
     if forecast is not None:
         sentence += f" It is expected to start {_expected(forecast)}."
     remedy = _remedy(snapshot, policy, now, w, waiting)
+    if growing and waiting.reason in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES):
+        clusters = "cluster" if len(growing) == 1 else "clusters"
+        sentence = sentence.replace(", however long it waits.", " now.")
+        remedy = f"It starts if the {clusters} {', '.join(growing)} gets such nodes. {remedy}".strip()
     return Explanation(waiting=waiting, sentence=sentence, remedy=remedy, holders=holders, forecast=forecast)
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from narf.backends.protocol import Node
 from narf.bootstrap import Platform, build
 from narf.control.first_start import prepare
+from narf.control.workloads.admission import Cluster
 from narf.scheduling import plan
 from narf.scheduling.recording import load
 from narf.settings import Settings
+from narf.testing.fake_backend import FakeBackend
 
 
 @pytest.fixture
@@ -107,12 +110,60 @@ def test_the_limit_holds_and_why_says_so(client: TestClient, small: Platform) ->
     assert why["remedy"] == "Wait for its own to end, or ask for a higher limit: narf quota set."
 
 
-def test_why_of_what_never_fits_names_the_largest_that_could(client: TestClient, small: Platform) -> None:
+def test_why_says_that_a_cluster_may_grow_to_what_never_fits_now(client: TestClient, small: Platform) -> None:
+    grows = Cluster({"local": FakeBackend([Node(name="n0", cpu=8, memory_bytes=1 << 34, gpus=2)])}, growing=lambda: ["local"])
+    next(loop for loop in small.loops if loop._reconciler.name == "admission")._reconciler._cluster = grows
     workload = submit(client, 8)
     step(small)
     why = client.get(f"/api/v1/workloads/{workload}/why").json()
     assert why["reason"] == "never_fits"
+    assert "in a shape that no node of this cluster has now." in why["sentence"]
+    assert why["remedy"].startswith("It starts if the cluster local gets such nodes.")
     assert "2 GPUs on one node" in why["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "field", "remedy"),
+    [
+        ({"resources": {"gpu": 8}}, "never_fits", "resources.gpu", "2 GPUs on one node; ask for more as a gang: --nodes."),
+        ({"resources": {"gpu": 1}, "replicas": 3}, "never_fits", "replicas", "2 replicas of that size."),
+        ({"resources": {"cpu": 4000}}, "never_fits", "resources.cpu", "on one node beside the rest."),
+        ({"resources": {"memory_bytes": 1 << 49}}, "never_fits", "resources.memory_bytes", "GiB of memory on one node beside the rest."),
+        ({"resources": {"gpu": 1, "flavor": "nosuch"}}, "unknown_flavor", "resources.flavor", "simulated"),
+        ({"resources": {"node_selector": {"zone": "b"}}}, "no_node_matches", "resources.node_selector", "abels"),
+        ({"resources": {"gpu": -1}}, "bad_resources", "resources.gpu", "range"),
+        ({"resources": {"gpu": 0.001}}, "bad_resources", "resources.gpu", "more"),
+        ({"resources": {"cpu": 1e9}}, "bad_resources", "resources.cpu", "range"),
+        ({"resources": {"gpu_memory_bytes": 1}}, "bad_resources", "resources.gpu_memory_bytes", "GPU"),
+        ({"replicas": 100_000}, "bad_input", "replicas", ""),
+    ],
+)
+def test_what_can_never_start_is_refused_at_once_with_the_largest_that_could(
+    client: TestClient, asked: dict[str, object], code: str, field: str, remedy: str
+) -> None:
+    answer = client.post("/api/v1/projects/default/workloads", json={"name": "w", "command": ["true"], **asked})
+    assert answer.status_code in (400, 422), answer.text
+    body = answer.json()
+    assert (body["code"], body["field"]) == (code, field), body
+    assert remedy in body["remedy"], body
+    assert client.get("/api/v1/projects/default/workloads").json()["items"] == []
+
+
+def test_a_request_above_the_limit_of_its_department_is_refused(client: TestClient) -> None:
+    client.put("/api/v1/quotas/department:default", json={"limit": {"gpu": 1}})
+    body = {"name": "w", "command": ["true"], "resources": {"gpu": 2, "cpu": 0.1}}
+    answer = client.post("/api/v1/projects/default/workloads", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "over_limit")
+    assert answer.json()["detail"] == "It asks for 2 GPUs; 'department:default' may hold 1 GPU at most."
+
+
+def test_what_may_not_borrow_is_refused_above_its_quota(client: TestClient) -> None:
+    client.put("/api/v1/quotas/default", json={"quota": {"gpu": 1}})
+    body = {"name": "w", "command": ["true"], "resources": {"gpu": 2, "cpu": 0.1}, "preemptible": False}
+    answer = client.post("/api/v1/projects/default/workloads", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "over_quota")
+    assert "Mark it preemptible" in answer.json()["remedy"]
+    assert client.post("/api/v1/projects/default/workloads", json=body | {"preemptible": True}).status_code == 201
 
 
 def test_the_past_is_kept_with_its_reasons(client: TestClient, small: Platform) -> None:

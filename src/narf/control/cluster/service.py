@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from narf.control.audit.store import record as audit
 from narf.control.cluster import store
 from narf.control.cluster.store import Decided, QueueQuota
 from narf.control.database import Database
-from narf.control.projects.store import list_projects
+from narf.control.projects.store import department_of, list_projects
 from narf.control.workloads import store as workloads
 from narf.control.workloads.admission import AdmissionReconciler
 from narf.domain.access import Principal
@@ -22,6 +22,7 @@ from narf.domain.errors import BadInput, NotFound
 from narf.domain.workload import Resources, Workload, WorkloadState
 from narf.scheduling.decisions import Plan
 from narf.scheduling.explanation import Explanation, explain
+from narf.scheduling.feasibility import Bounds, check_bounds, check_fits, check_flavor
 from narf.scheduling.forward import StartForecast, forecast_starts
 from narf.scheduling.planner import plan
 from narf.scheduling.recording import record
@@ -172,6 +173,34 @@ class ClusterService:
                     warnings.append(f"The projects of department {name!r} are promised {below:g} {resource}; it has {amount:g}.")
         return warnings
 
+    # --- what is asked
+
+    def check_request(self, project: str, resources: Resources, replicas: int, preemptible: bool) -> None:
+        """Raises BadInput for what could never start here, however long it waited: with the largest that could.
+
+        What a cluster that may grow, or one that is away, might hold is let through; `why` says so.
+        """
+        with self._database.read() as connection:
+            quotas = {quota.queue: quota for quota in store.list_quotas(connection)}
+            department = department_of(connection, project)
+        chain = [project, *([f"{DEPARTMENT}{department}"] if department else [])]
+        bounds = [
+            Bounds(queue=name, quota=quotas[name].quota, limit=quotas[name].limit)
+            if name in quotas
+            else Bounds(queue=name, quota={}, limit={})
+            for name in chain
+        ]
+        resource = "gpu" if resources.gpu else "cpu"
+        quotas_used = any(quota.quota.get(resource) for quota in quotas.values())
+        check_bounds(bounds, resources, replicas, preemptible=preemptible, quotas_used=quotas_used)
+        if self._admission.cluster.may_grow():
+            return
+        nodes, named = self._admission.nodes_of_late(), _flavors(quotas.values())
+        check_flavor(nodes, named, resources.flavor, "resources.flavor")
+        if resources.flavor in named and all(node.flavor != resources.flavor for node in nodes):
+            return  # a quota speaks of it, so its nodes are only away
+        check_fits(nodes, resources, replicas)
+
     # --- what is, and why
 
     def view(self) -> tuple[Snapshot, list[QueueView]]:
@@ -212,7 +241,7 @@ class ClusterService:
         if workload_id not in answer.waiting:
             return alive[workload_id]  # it starts with the next pass
         forecast = self._forecast(snapshot, answer, at, workload_id)
-        return explain(snapshot, answer, policy, at, workload_id, forecast)
+        return explain(snapshot, answer, policy, at, workload_id, forecast, self._admission.cluster.may_grow())
 
     def _forecast(self, snapshot: Snapshot, answer: Plan, at: float, workload_id: str) -> StartForecast | None:
         if len(snapshot.ids) > MOST_FORECAST or workload_id in answer.never_fit:
@@ -326,6 +355,11 @@ class ClusterService:
         loaded = self._admission.load(idle=True)
         assert loaded is not None
         return loaded
+
+
+def _flavors(quotas: Iterable[QueueQuota]) -> set[str]:
+    """The flavors that quotas and limits name."""
+    return {name.removeprefix("gpu:") for quota in quotas for name in (*quota.quota, *quota.limit) if name.startswith("gpu:")}
 
 
 def _add(held: dict[str, float], resources: Resources, replicas: int) -> None:

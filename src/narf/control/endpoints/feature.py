@@ -76,6 +76,7 @@ def inference(
         wake()
 
     endpoints.changed = models.changed = changed
+    endpoints.check_fits = workloads.check_fits
     reconciler = EndpointReconciler(database, endpoints, models, workloads, alerts, url, routing.changed)
     reconciler.waits = waits
     reconciler.told = lambda endpoint: told(endpoint.project, "endpoint", endpoint.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from narf.control.models.store import PackageState
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.names import check_name, new_id
+from narf.domain.workload import Resources
 from narf.wire.endpoints import REPLICA_CPU
 
 DEFAULT_RESOURCES = {"cpu": REPLICA_CPU, "memory_bytes": 0, "gpu": 0.0}
@@ -59,6 +60,8 @@ class EndpointService:
         self._database, self._models, self.demand, self._now = database, models, demand, now
         self.lock = threading.RLock()
         self.changed: Callable[[], None] = lambda: None
+        # (project, resources of a replica, replicas, preemptible): raises BadInput for what could never start
+        self.check_fits: Callable[[str, Resources, int, bool], None] = lambda _project, _resources, _replicas, _preemptible: None
         models.in_use = self._uses
 
     # -- deploy
@@ -83,6 +86,7 @@ class EndpointService:
             if known is not None and known.project != project:
                 raise Conflict(f"The name {name!r} is taken.", remedy="Choose another with --name.", field="name")
             changes = self._changes(asked, known)
+            self._check_replica(project, changes["resources"])
             now = self._now()
             if known is None:
                 known = Endpoint(
@@ -174,6 +178,10 @@ class EndpointService:
             "public": value(asked.public, known and known.public, False),
         }
 
+    def _check_replica(self, project: str, asked: Mapping[str, Any]) -> None:
+        """Raises BadInput: no node could ever hold one."""
+        self.check_fits(project, Resources(cpu=asked["cpu"], memory_bytes=asked["memory_bytes"], gpu=asked["gpu"]), 1, False)
+
     # -- change
 
     def change(self, endpoint_id: str, asked: Deployment, *, alias: str | None, by: str) -> Detail:
@@ -181,6 +189,8 @@ class EndpointService:
         with self.lock:
             endpoint = self.endpoint(endpoint_id)
             changes = self._changes(asked, endpoint)
+            if asked.resources is not None:
+                self._check_replica(endpoint.project, changes["resources"])
             if alias:
                 self._models.resolve(endpoint.project, f"{endpoint.model}@{alias}")
             if alias is not None:

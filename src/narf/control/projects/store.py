@@ -81,6 +81,10 @@ def find_project(connection: Connection, name: str) -> Project | None:
     return Project(**row) if row else None
 
 
+def department_of(connection: Connection, name: str) -> str | None:
+    return connection.execute(select(projects.c.department).where(projects.c.name == name)).scalar()
+
+
 def list_projects(connection: Connection, names: tuple[str, ...] | None, *, after: str = "", limit: int = 500) -> list[Project]:
     """In order of name, those among `names` (None: all)."""
     query = select(projects).where(projects.c.name > after).order_by(projects.c.name).limit(limit)

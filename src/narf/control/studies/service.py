@@ -118,6 +118,7 @@ class StudyService:
         """
         plan = settle(asked.wishes, lambda: self.discover(asked.snapshot, asked.script, asked.wishes.arguments), asked.script)
         check_search(asked.engine, plan.search, plan.space)
+        self._workloads.check_fits(asked.project, asked.resources, 1, True)  # a trial
         name = check_name(asked.name, kind="study") if asked.name else ""
         known = self._named(asked.project, name) if name else None
         if known is not None:

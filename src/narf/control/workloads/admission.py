@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,12 +15,15 @@ from narf.backends.protocol import Node as BackendNode
 from narf.control.database import Database
 from narf.control.workloads import store
 from narf.control.workloads.store import Attempt
+from narf.domain.errors import NarfError
 from narf.domain.workload import EndReason, Resources, Workload, WorkloadState
 from narf.scheduling.decisions import Admit, Hold, Plan, Preempt, Waiting
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import DEFAULT_POLICY, Policy
 from narf.scheduling.requests import Forecast, Node, Phase, Placed, Queue, Request
 from narf.scheduling.snapshot import Snapshot, snapshot_of
+
+_log = logging.getLogger(__name__)
 
 _STATES = (
     WorkloadState.QUEUED,
@@ -29,14 +33,21 @@ _STATES = (
     WorkloadState.PREEMPTING,
 )
 _CAPACITY_SECONDS = 2.0
+_AWAY_SECONDS = 3600.0
 
 
 class Cluster:
-    """The nodes of all backends, asked for at most every two seconds. A node is named "<backend>/<node>"."""
+    """The nodes of all backends, asked for at most every two seconds. A node is named "<backend>/<node>".
 
-    def __init__(self, backends: Mapping[str, Backend]) -> None:
-        self._backends = backends
+    A backend that cannot be asked shows no node and has its sentence in `troubles`; the others go on.
+    `growing` names the clusters that may get more nodes by themselves.
+    """
+
+    def __init__(self, backends: Mapping[str, Backend], growing: Callable[[], Collection[str]] = tuple) -> None:
+        self._backends, self._growing = backends, growing
         self._nodes: list[tuple[str, BackendNode]] = []
+        self._troubles: dict[str, str] = {}
+        self._seen: dict[tuple[str, str], tuple[BackendNode, float]] = {}
         self._read_at = float("-inf")
         self._lock = threading.Lock()
 
@@ -44,9 +55,51 @@ class Cluster:
         """(backend, node), in a stable order."""
         with self._lock:
             if time.monotonic() - self._read_at > _CAPACITY_SECONDS:
-                self._nodes = [(name, node) for name, backend in sorted(self._backends.items()) for node in backend.capacity()]
+                self._nodes, self._troubles = self._ask()
                 self._read_at = time.monotonic()
+                self._seen |= {(name, node.name): (node, self._read_at) for name, node in self._nodes}
             return self._nodes
+
+    def nodes_of_late(self) -> list[tuple[str, BackendNode]]:
+        """Those too that were there within the hour: a node that starts again must not make what is asked impossible."""
+        self.nodes()
+        with self._lock:
+            oldest = time.monotonic() - _AWAY_SECONDS
+            self._seen = {key: (node, at) for key, (node, at) in self._seen.items() if at >= oldest and key[0] in self._backends}
+            return [(name, node) for (name, _), (node, _) in self._seen.items()]
+
+    def troubles(self) -> dict[str, str]:
+        """By backend, why it shows no node now."""
+        self.nodes()
+        with self._lock:
+            return dict(self._troubles)
+
+    def may_grow(self) -> list[str]:
+        """The clusters of which more may come than is seen now: those that grow by themselves, and those that are away."""
+        return sorted({*self.troubles(), *self._growing()})
+
+    def look_again(self) -> None:
+        """A backend came or went: what is known of the nodes is old."""
+        with self._lock:
+            self._read_at = float("-inf")
+
+    def _ask(self) -> tuple[list[tuple[str, BackendNode]], dict[str, str]]:
+        nodes: list[tuple[str, BackendNode]] = []
+        troubles: dict[str, str] = {}
+        for name, backend in sorted(self._backends.items()):
+            try:
+                capacity = backend.capacity()
+            except (NarfError, OSError, ValueError) as error:
+                troubles[name] = f"The cluster {name!r} cannot be asked for its nodes: {error}"
+            else:
+                nodes += [(name, node) for node in capacity]
+                if not capacity:
+                    troubles[name] = f"The cluster {name!r} shows no node now: it cannot be reached, or has none."
+        for name in troubles.keys() - self._troubles.keys():
+            _log.warning("%s", troubles[name])
+        for name in self._troubles.keys() - troubles.keys():
+            _log.info("the cluster %s is back", name)
+        return nodes, troubles
 
 
 class AdmissionReconciler:
@@ -94,6 +147,17 @@ class AdmissionReconciler:
     def policy(self) -> Policy:
         return self._policy
 
+    @property
+    def cluster(self) -> Cluster:
+        return self._cluster
+
+    def nodes(self) -> list[Node]:
+        """Those that can be used now, as the scheduler sees them."""
+        return [_node(backend, node) for backend, node in self._cluster.nodes()]
+
+    def nodes_of_late(self) -> list[Node]:
+        return [_node(backend, node) for backend, node in self._cluster.nodes_of_late()]
+
     def load(self, *, idle: bool = False) -> tuple[dict[str, Workload], Snapshot] | None:
         """Everything that waits or holds capacity; None when nothing waits, unless `idle`."""
         with self._database.read() as connection:
@@ -102,7 +166,7 @@ class AdmissionReconciler:
                 return None
             placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
             held = store.holds_now(connection)
-        nodes = [_node(backend, node) for backend, node in self._cluster.nodes()]
+        nodes = self.nodes()
         requests = self._requests(alive, placed, held)
         return {workload.id: workload for workload in alive}, snapshot_of(nodes, self.queues(), requests)
 
@@ -131,7 +195,7 @@ class AdmissionReconciler:
         requests = self._requests(alive, placed, held)
         for number, (project, resources, replicas) in enumerate(submitted, start=1):
             requests.append(Request(id=f"new-{number}", queue=project, resources=resources, replicas=replicas, submitted_at=at))
-        there = [_node(backend, node) for backend, node in self._cluster.nodes()]
+        there = self.nodes()
         sizes: Counter[str] = Counter()
         for node in there:
             sizes[node.cluster] += 1 + node.gpus

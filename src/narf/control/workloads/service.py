@@ -73,7 +73,10 @@ class Submission:
 
 
 class WorkloadService:
-    """`changed` is called after every change, so that the reconciler looks at once and pages hear of it."""
+    """`changed` is called after every change, so that the reconciler looks at once and pages hear of it.
+
+    `check_fits` (project, resources of a replica, replicas, preemptible) raises BadInput for what could never start.
+    """
 
     def __init__(
         self,
@@ -86,16 +89,19 @@ class WorkloadService:
     ) -> None:
         self._database, self._runs, self._data = database, runs, data
         self._backends, self._now, self.changed = backends, now, changed
+        self.check_fits: Callable[[str, Resources, int, bool], None] = lambda _project, _resources, _replicas, _preemptible: None
 
     def submit(self, asked: Submission) -> Workload:
         """Put it into the queue.
 
         Raises:
-            BadInput: nothing to run, a script outside the snapshot, unknown data.
+            BadInput: nothing to run, a script outside the snapshot, unknown data, more than the cluster could ever give.
         """
         if asked.idempotency_key and (known := self._known(asked.owner, asked.idempotency_key)):
             return known
         _check_program(asked.program)
+        if asked.kind is not WorkloadKind.REPLICA:  # an endpoint was checked when it was made; its replicas wait for a cluster that shrank
+            self.check_fits(asked.project, asked.resources, asked.replicas, asked.preemptible)
         if asked.webhook and urlsplit(asked.webhook).scheme not in ("http", "https"):
             raise BadInput(f"{asked.webhook[:200]!r} is no address to notify.", remedy="It begins with https://", field="webhook")
         program = replace(asked.program, data=tuple(self._data.resolve(asked.project, reference) for reference in asked.program.data))

@@ -136,14 +136,38 @@ def test_a_replica_process_serves_and_ends_gracefully_on_sigterm(tmp_path):
 
 
 def test_a_model_that_hangs_ends_its_replica_so_that_it_is_replaced(tmp_path):
-    process, url = replica(tmp_path, with_processing(tmp_path / "hangs", SLEEPS), "--hang-seconds", "0.5")
+    process, url = replica(tmp_path, with_processing(tmp_path / "hangs", SLEEPS), "--timeout", "0.5", "--hang-seconds", "0.5")
     try:
         answer = httpx.post(f"{url}/predict", json={"inputs": [[60.0, 0, 0, 0]]}, headers={"narf-timeout-ms": "200"})
         assert answer.status_code == 504
-        assert process.wait(10) == 70
+        assert process.wait(10) == 70  # though its caller asked for less time than the endpoint gives
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_long_run_is_no_hang_while_its_caller_waits(tmp_path):
+    process, url = replica(tmp_path, with_processing(tmp_path / "long", SLEEPS), "--timeout", "0.1", "--hang-seconds", "0.2")
+    try:
+        answer = httpx.post(f"{url}/predict", json={"inputs": [[1.5, 0, 0, 0]]}, headers={"narf-timeout-ms": "10000"})
+        assert answer.status_code == 200 and process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_waits_behind_a_model_that_hangs_is_answered_at_its_deadline(serve, tmp_path):
+    client = serve(with_processing(tmp_path / "hangs", SLEEPS), policy=Policy(batch_rows=1))
+    body = {"inputs": [[3.0, 0, 0, 0]]}
+    hanging = threading.Thread(target=lambda: client.post("/predict", json=body, headers={"narf-timeout-ms": "2000"}))
+    hanging.start()
+    until = time.monotonic() + 5
+    while not client.models[0].running_since and time.monotonic() < until:
+        time.sleep(0.005)
+    began = time.monotonic()
+    answer = client.post("/predict", json={"inputs": [[0.0, 0, 0, 0]]}, headers={"narf-timeout-ms": "300"})
+    assert answer.status_code == 504 and time.monotonic() - began < 1.5
+    hanging.join(10)
 
 
 def test_a_broken_package_is_refused_in_a_sentence(tmp_path):

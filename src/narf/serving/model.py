@@ -28,7 +28,8 @@ from narf.serving.tensors import Tensors
 
 _log = logging.getLogger(__name__)
 _INLINE_SECONDS = 0.0005  # a full batch below this does not hold up the loop
-HANG_SECONDS = 60.0
+HANG_SECONDS = 10.0  # beyond the time that requests have: nobody waits any longer for what runs then
+_EXPIRE_SECONDS = 0.1
 
 
 class ModelFailed(NarfError):
@@ -101,7 +102,8 @@ class ServedModel:
         self._queued_rows = 0
         self._is_running = self._is_scheduled = False
         self._running: tuple[Prediction, ...] = ()
-        self.running_since = 0.0  # monotonic; 0: nothing runs. Read by the watchdog's thread
+        # Monotonic; 0: nothing runs. Read by the watchdog's thread.
+        self.running_since = self.running_deadline = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self.name}")
         self._loop: asyncio.AbstractEventLoop | None = None
         shapes = [spec.shape for spec in self.manifest.caller_inputs]
@@ -178,6 +180,7 @@ class ServedModel:
                 return
             inputs = batch[0].inputs if len(batch) == 1 else _stack(batch)
             self._running = tuple(batch)
+            self.running_deadline = max(prediction.deadline for prediction in batch)
             self.running_since = time.monotonic()
             if not self.runs_inline:
                 self._is_running = True
@@ -224,6 +227,13 @@ class ServedModel:
             loop.call_at(loop.time() + max(0.0, deadline - begin), self._expire_running, deadline)
             for deadline in {p.deadline for p in self._running}
         ]
+        waiting = loop.call_later(_EXPIRE_SECONDS, lambda: expire_waiting())
+
+        def expire_waiting() -> None:
+            """What waits behind a model that hangs is told in time, too."""
+            nonlocal waiting
+            self._expire_queued()
+            waiting = loop.call_later(_EXPIRE_SECONDS, expire_waiting)
 
         def work() -> None:
             result = self._compute(inputs)
@@ -231,7 +241,7 @@ class ServedModel:
             loop.call_soon_threadsafe(finished, result, seconds)
 
         def finished(result: Tensors | Exception, seconds: float) -> None:
-            for timer in timers:
+            for timer in (*timers, waiting):
                 timer.cancel()
             self._is_running = False
             self._finish(inputs, result, seconds)
@@ -243,6 +253,16 @@ class ServedModel:
         for prediction in self._running:
             if prediction.deadline <= deadline and not prediction.answered:
                 self._expire(prediction)
+
+    def _expire_queued(self) -> None:
+        now = time.monotonic()
+        if not any(prediction.deadline <= now for prediction in self._queue):
+            return
+        late = [prediction for prediction in self._queue if prediction.deadline <= now]
+        self._queue = [prediction for prediction in self._queue if prediction.deadline > now]
+        self._queued_rows = sum(prediction.rows for prediction in self._queue)
+        for prediction in late:
+            self._expire(prediction)
 
     def _finish(self, inputs: Tensors, result: Tensors | Exception, seconds: float) -> None:
         batch, self._running, self.running_since = self._running, (), 0.0
@@ -313,12 +333,19 @@ def _stack(batch: Sequence[Prediction]) -> Tensors:
 
 
 class Watchdog:
-    """Ends the process when a model hangs: a thread cannot be stopped, a replica can be replaced."""
+    """Ends the process when a model hangs: a thread cannot be stopped, a replica can be replaced.
+
+    A run hangs when it goes on for `grace` seconds after it took `timeout`, and after the last of its requests gave up.
+    """
 
     def __init__(
-        self, models: Callable[[], Sequence[ServedModel]], end: Callable[[ServedModel], None], seconds: float = HANG_SECONDS
+        self,
+        models: Callable[[], Sequence[ServedModel]],
+        end: Callable[[ServedModel], None],
+        timeout: float,
+        grace: float = HANG_SECONDS,
     ) -> None:
-        self._models, self._end, self._seconds = models, end, seconds
+        self._models, self._end, self._timeout, self._grace = models, end, timeout, grace
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -327,9 +354,9 @@ class Watchdog:
         self._stopped.set()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(min(1.0, self._seconds / 4)):
+        while not self._stopped.wait(min(1.0, self._grace / 4)):
             for model in self._models():
-                since = model.running_since
-                if since and time.monotonic() - since > self._seconds:
-                    _log.critical("model %s has not answered for %.0f seconds; this replica ends to be replaced", model.name, self._seconds)
+                since, now = model.running_since, time.monotonic()
+                if since and now > max(since + self._timeout, model.running_deadline) + self._grace:
+                    _log.critical("model %s has not answered for %.0f seconds; this replica ends to be replaced", model.name, now - since)
                     self._end(model)

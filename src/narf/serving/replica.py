@@ -64,7 +64,7 @@ async def _serve(models: Sequence[ServedModel], options: argparse.Namespace) -> 
     server = HttpServer(application, Limits(body_bytes=options.body_bytes))
     port = await server.listen(options.host, options.port)
     reporter = Reporter(application, revision=options.revision)
-    watchdog = Watchdog(lambda: models, lambda model: os._exit(70), options.hang_seconds)
+    watchdog = Watchdog(lambda: models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--queue-requests", type=int, default=1024)
     parser.add_argument("--body-bytes", type=int, default=32 << 20)
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds a request may take when it does not say")
-    parser.add_argument("--hang-seconds", type=float, default=HANG_SECONDS)
+    parser.add_argument("--hang-seconds", type=float, default=HANG_SECONDS, help="beyond a request's time, until the process ends")
     parser.add_argument("--drain-seconds", type=float, default=8.0)
     return parser
 

@@ -40,6 +40,17 @@ def client(small: Platform) -> Iterator[TestClient]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One for all tests that change nothing."""
+    made = build(Settings(home=tmp_path_factory.mktemp("home"), simulate_gpus=2), "http://127.0.0.1:1")
+    local = prepare(made.access, made.projects, "")
+    client = TestClient(made.app, headers={"Authorization": f"Bearer {local.token}"}, raise_server_exceptions=False)
+    yield client
+    client.close()
+    made.close()
+
+
 def submit(client: TestClient, gpu: float = 1.0) -> str:
     body = {"name": "w", "command": ["true"], "resources": {"gpu": gpu, "cpu": 0.1}}
     answer = client.post("/api/v1/projects/default/workloads", json=body)
@@ -66,13 +77,13 @@ def test_a_quota_is_set_listed_and_taken_away(client: TestClient) -> None:
 
 def test_quotas_beyond_the_cluster_are_a_warning(client: TestClient) -> None:
     warnings = client.put("/api/v1/quotas/default", json={"quota": {"gpu": 5}}).json()["warnings"]
-    assert warnings == ["The quotas of all projects come to 5 gpu; the cluster has 2."]
+    assert warnings == ["The quotas of all projects come to 5 GPUs; the cluster has 2 GPUs."]
 
 
 def test_projects_promised_more_than_their_department_are_a_warning(client: TestClient) -> None:
     client.put("/api/v1/quotas/default", json={"quota": {"gpu": 2}})
     warnings = client.put("/api/v1/quotas/department:default", json={"quota": {"gpu": 1}}).json()["warnings"]
-    assert warnings == ["The projects of department 'default' are promised 2 gpu; it has 1."]
+    assert warnings == ["The projects of department 'default' are promised 2 GPUs; it has 1 GPU."]
 
 
 @pytest.mark.parametrize(
@@ -83,19 +94,36 @@ def test_projects_promised_more_than_their_department_are_a_warning(client: Test
         ({"quota": {"gpu": 3}, "limit": {"gpu": 2}}, "quota.gpu"),
         ({"weight": 0}, "weight"),
         ({"limit": {"gpu:": 1}}, "limit.gpu:"),
+        ({"quota": {"gpu:nosuch": 1}}, "quota.gpu:nosuch"),
+        ({"limit": {"gpu:nosuch": 1}}, "limit.gpu:nosuch"),
+        ({"quota": {"gpu:simulated": 3}, "limit": {"gpu": 2}}, "limit.gpu"),
+        ({"quota": {"memory": -1}}, "quota.memory"),
+        ({"quota": {"cpu": 1e30}}, "quota.cpu"),
     ],
 )
-def test_a_quota_that_makes_no_sense_changes_nothing(client: TestClient, body: dict[str, object], field: str) -> None:
-    before = client.get("/api/v1/quotas").json()
-    answer = client.put("/api/v1/quotas/default", json=body)
+def test_a_quota_that_makes_no_sense_changes_nothing(refusing: TestClient, body: dict[str, object], field: str) -> None:
+    before = refusing.get("/api/v1/quotas").json()
+    answer = refusing.put("/api/v1/quotas/default", json=body)
     assert answer.status_code == 422 or answer.status_code == 400
     assert answer.json()["field"] == field
     assert answer.json()["remedy"]
-    assert client.get("/api/v1/quotas").json() == before
+    assert refusing.get("/api/v1/quotas").json() == before
 
 
-def test_a_quota_of_nobody_is_not_found(client: TestClient) -> None:
-    assert client.put("/api/v1/quotas/nobody", json={}).status_code == 404
+def test_projects_are_not_guaranteed_more_than_their_department_may_hold(client: TestClient) -> None:
+    assert client.post("/api/v1/projects", json={"name": "other"}).status_code == 201
+    assert client.put("/api/v1/quotas/department:default", json={"limit": {"gpu": 2}}).status_code == 200
+    assert client.put("/api/v1/quotas/other", json={"quota": {"gpu:simulated": 1}}).status_code == 200
+    answer = client.put("/api/v1/quotas/default", json={"quota": {"gpu": 2}})
+    assert (answer.status_code, answer.json()["field"]) == (422, "quota.gpu")
+    assert answer.json()["detail"] == "The projects of department 'default' would be guaranteed 3 GPUs; it may hold 2 GPUs at most."
+    assert client.put("/api/v1/quotas/default", json={"quota": {"gpu": 1}}).status_code == 200
+    answer = client.put("/api/v1/quotas/department:default", json={"limit": {"gpu": 1}})
+    assert (answer.status_code, answer.json()["field"]) == (422, "limit.gpu")
+
+
+def test_a_quota_of_nobody_is_not_found(refusing: TestClient) -> None:
+    assert refusing.put("/api/v1/quotas/nobody", json={}).status_code == 404
 
 
 def test_the_limit_holds_and_why_says_so(client: TestClient, small: Platform) -> None:
@@ -139,14 +167,14 @@ def test_why_says_that_a_cluster_may_grow_to_what_never_fits_now(client: TestCli
     ],
 )
 def test_what_can_never_start_is_refused_at_once_with_the_largest_that_could(
-    client: TestClient, asked: dict[str, object], code: str, field: str, remedy: str
+    refusing: TestClient, asked: dict[str, object], code: str, field: str, remedy: str
 ) -> None:
-    answer = client.post("/api/v1/projects/default/workloads", json={"name": "w", "command": ["true"], **asked})
+    answer = refusing.post("/api/v1/projects/default/workloads", json={"name": "w", "command": ["true"], **asked})
     assert answer.status_code in (400, 422), answer.text
     body = answer.json()
     assert (body["code"], body["field"]) == (code, field), body
     assert remedy in body["remedy"], body
-    assert client.get("/api/v1/projects/default/workloads").json()["items"] == []
+    assert refusing.get("/api/v1/projects/default/workloads").json()["items"] == []
 
 
 def test_a_request_above_the_limit_of_its_department_is_refused(client: TestClient) -> None:

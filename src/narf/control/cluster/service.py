@@ -21,7 +21,7 @@ from narf.domain.access import Principal
 from narf.domain.errors import BadInput, NotFound
 from narf.domain.workload import Resources, Workload, WorkloadState
 from narf.scheduling.decisions import Plan
-from narf.scheduling.explanation import Explanation, explain
+from narf.scheduling.explanation import Explanation, amount_of, explain
 from narf.scheduling.feasibility import Bounds, check_bounds, check_fits, check_flavor
 from narf.scheduling.forward import StartForecast, forecast_starts
 from narf.scheduling.planner import plan
@@ -96,12 +96,14 @@ class ClusterService:
 
         Raises:
             NotFound: no project or department has this name.
-            BadInput: an amount is negative, a resource unknown, or the quota is above the limit.
+            BadInput: an amount is negative, a resource or flavor unknown, or quotas and limits contradict each other.
         """
         queues = {queue.name: queue for queue in self.queues()}
         if wanted.queue not in queues:
             raise NotFound("queue", wanted.queue, remedy=f"Name a project, or a department as {DEPARTMENT}<name>.")
         self._check(wanted)
+        self._check_flavors(wanted)
+        self._check_family(wanted, queues)
         at = self._now()
         with self._database.write() as connection:
             store.set_quota(connection, wanted, at)
@@ -144,8 +146,42 @@ class ClusterService:
             if amount > wanted.limit.get(resource, float("inf")):
                 limit = wanted.limit[resource]
                 raise BadInput(
-                    f"The quota of {amount:g} {resource} is above the limit of {limit:g}.", remedy="Raise the limit or lower the quota.",
-                    field=f"quota.{resource}",
+                    f"The quota of {amount_of(resource, amount)} is above the limit of {amount_of(resource, limit)}.",
+                    remedy="Raise the limit or lower the quota.", field=f"quota.{resource}",
+                )  # fmt: skip
+        by_flavor = sum(amount for resource, amount in wanted.quota.items() if resource.startswith("gpu:"))
+        if by_flavor > wanted.limit.get("gpu", float("inf")):
+            raise BadInput(
+                f"The quotas by flavor come to {amount_of('gpu', by_flavor)}, above the limit of {amount_of('gpu', wanted.limit['gpu'])}.",
+                remedy="Raise the limit or lower the quotas.", field="limit.gpu",
+            )  # fmt: skip
+
+    def _check_flavors(self, wanted: QueueQuota) -> None:
+        """Raises BadInput: a flavor that no node has and no other quota names. A cluster that may grow may bring any."""
+        if self._admission.cluster.may_grow():
+            return
+        with self._database.read() as connection:
+            others = [quota for quota in store.list_quotas(connection) if quota.queue != wanted.queue]
+        for noun, amounts in (("quota", wanted.quota), ("limit", wanted.limit)):
+            for resource in amounts:
+                if resource.startswith("gpu:"):
+                    check_flavor(self._admission.nodes_of_late(), _flavors(others), resource.removeprefix("gpu:"), f"{noun}.{resource}")
+
+    def _check_family(self, wanted: QueueQuota, queues: Mapping[str, Queue]) -> None:
+        """Raises BadInput: projects are guaranteed more than their department may hold. That could be kept on no cluster."""
+        current = queues[wanted.queue]
+        changed = {**queues, wanted.queue: replace(current, quota=wanted.quota, limit=wanted.limit)}
+        department = changed[current.parent] if current.parent is not None else changed[wanted.queue]
+        projects = [queue for queue in changed.values() if queue.parent == department.name]
+        name = department.name.removeprefix(DEPARTMENT)
+        for resource, limit in department.limit.items():
+            below = sum(_promised(queue.quota, resource) for queue in projects)
+            if below > limit:
+                noun, mend = ("quota", "Lower the quota") if current.parent is not None else ("limit", "Lower the quotas of its projects")
+                raise BadInput(
+                    f"The projects of department {name!r} would be guaranteed {amount_of(resource, below)}; it may hold "
+                    f"{amount_of(resource, limit)} at most.",
+                    remedy=f"{mend}, or raise the limit of the department.", field=f"{noun}.{resource}",
                 )  # fmt: skip
 
     def _warnings(self) -> list[str]:
@@ -162,15 +198,19 @@ class ClusterService:
         projects = [queue for queue in queues if not queue.name.startswith(DEPARTMENT)]
         warnings = []
         for resource, there in size.items():
-            promised = sum(queue.quota.get(resource, 0.0) for queue in projects)
+            promised = sum(_promised(queue.quota, resource) for queue in projects)
             if promised > there:
-                warnings.append(f"The quotas of all projects come to {promised:g} {resource}; the cluster has {there:g}.")
+                warnings.append(
+                    f"The quotas of all projects come to {amount_of(resource, promised)}; the cluster has {amount_of(resource, there)}."
+                )
         for department in (queue for queue in queues if queue.name.startswith(DEPARTMENT)):
             for resource, amount in department.quota.items():
                 below = sum(q.quota.get(resource, 0.0) for q in projects if q.parent == department.name)
                 if below > amount:
                     name = department.name.removeprefix(DEPARTMENT)
-                    warnings.append(f"The projects of department {name!r} are promised {below:g} {resource}; it has {amount:g}.")
+                    warnings.append(
+                        f"The projects of department {name!r} are promised {amount_of(resource, below)}; it has {amount_of(resource, amount)}."
+                    )
         return warnings
 
     # --- what is asked
@@ -355,6 +395,12 @@ class ClusterService:
         loaded = self._admission.load(idle=True)
         assert loaded is not None
         return loaded
+
+
+def _promised(quota: Mapping[str, float], resource: str) -> float:
+    """What of `resource` a queue with this quota is guaranteed: GPUs of a flavor are GPUs."""
+    by_flavor = sum(amount for name, amount in quota.items() if name.startswith("gpu:")) if resource == "gpu" else 0.0
+    return max(quota.get(resource, 0.0), by_flavor)
 
 
 def _flavors(quotas: Iterable[QueueQuota]) -> set[str]:

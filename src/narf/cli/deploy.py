@@ -31,7 +31,9 @@ def deploy_(
     ] = None,
     memory: Annotated[str, typer.Option(help="Memory of each replica, e.g. 2Gi.")] = "",
     gpu: Annotated[float | None, typer.Option(min=0, help="GPUs of each replica; below 1, a part of one.")] = None,
-    webhook: Annotated[str | None, typer.Option(help="URL that is told of rollbacks, failures and drift.")] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL that is told of rollbacks, failures, lost replicas, drift and a used-up error budget.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the new revision has its traffic.")] = True,
     project: Annotated[str, typer.Option(help="Project; NARF_PROJECT or 'default' when not given.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -18,6 +18,7 @@ from narf.serving.tensors import Array, Tensors
 
 BINS = 10
 MOST_FEATURES = 256  # a row with more (an image) is watched through its mean, deviation, least and greatest value
+LEAST_REFERENCE_ROWS = 50  # of training data: fewer are examples, not a distribution
 PSI_ALARM = 0.2  # the customary threshold: below 0.1 stable, above 0.2 shifted
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import queue
 import threading
 import time
 import zlib
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -159,33 +161,64 @@ def test_the_share_of_a_running_canary_is_set_by_hand_and_the_rollout_goes_on_fr
     assert served.http.post("/api/v1/endpoints/steered/share", json={"share": 30}).status_code == 409
 
 
-def test_a_canary_with_errors_is_rolled_back_and_the_webhook_told(served):
-    import threading
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
-    told = []
+@pytest.fixture
+def hook():
+    """A webhook: `hook.url`, and `hook.told(kind)`, which waits for an alert of that kind."""
 
     class Hook(BaseHTTPRequestHandler):
         def do_POST(self):
-            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            alerts.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(204)
             self.end_headers()
 
         def log_message(self, *_):
             pass
 
-    hook = HTTPServer(("127.0.0.1", 0), Hook)
-    thread = threading.Thread(target=hook.handle_request, daemon=True)
-    thread.start()
+    alerts = queue.Queue()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.url = f"http://127.0.0.1:{server.server_port}/"
+
+    def told(kind):
+        while (alert := alerts.get(timeout=10))["kind"] != kind:
+            pass
+        return alert
+
+    server.told = told
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_canary_with_errors_is_rolled_back_and_the_webhook_told(served, hook):
     ids = canary(served, "bad")
-    served.http.patch("/api/v1/endpoints/bad", json={"webhook": f"http://127.0.0.1:{hook.server_port}/"})
+    served.http.patch("/api/v1/endpoints/bad", json={"webhook": hook.url})
     served.report("bad", concurrency=1, revisions={ids[1]: answers(90), ids[2]: answers(10, errors=6)})
     served.look(1)
     found = served.endpoint("bad")
     assert roles(found) == {1: ("active", 100.0), 2: ("failed", 0.0)} and "failed" in found["revisions"][1]["reason"]
-    thread.join(10)
-    hook.server_close()
-    assert told[0]["kind"] == "rolled_back" and told[0]["endpoint"] == "bad"
+    assert hook.told("rolled_back")["endpoint"] == "bad"
+
+
+def test_the_webhook_hears_of_a_lost_replica_and_of_a_used_up_error_budget(served, hook):
+    served.register("sick")
+    deploy(served, "sick", least=1, webhook=hook.url)
+    found = served.settle("sick")
+    served.fail(found["replicas"][0]["workload_id"])
+    served.look(1)
+    assert "exit code 1" in hook.told("replica_lost")["sentence"]
+    served.report_over_http("sick", {found["revisions"][0]["id"]: answers(3200, errors=20)})
+    alert = hook.told("error_budget")
+    assert alert["sentence"] == "20 of 3200 requests failed in the last hour; the objective of 99.5% allows 16." and alert["used"] > 1
+
+
+@pytest.mark.parametrize(("requests", "errors"), [(3000, 14), (20, 9)])
+def test_errors_within_the_budget_or_too_few_to_tell_alert_nobody(served, requests, errors):
+    served.register("well")
+    deploy(served, "well", least=1)
+    revision = served.settle("well")["revisions"][0]["id"]
+    served.report_over_http("well", {revision: answers(requests, errors=errors)})
+    assert "error_budget" not in {event["kind"] for event in served.endpoint("well")["events"]}
 
 
 def test_a_slow_canary_is_rolled_back(served):

@@ -79,13 +79,21 @@ def test_an_estimator_keeps_its_labels_and_probabilities(tmp_path, digits):
     estimator = LogisticRegression(max_iter=30).fit(*digits)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(estimator))
     original = open_original(tmp_path / "model.pkl")
-    original.samples, original.samples_are_real = {"input": digits[0][:40]}, True
+    original.samples, original.samples_are_real = {"input": digits[0][:60]}, True
     manifest = build(original, tmp_path / "package", QUICK)
     outputs = open_runtime(tmp_path / "package").run({"input": digits[0][:20]})
     assert [spec.name for spec in manifest.outputs] == ["output", "probabilities"]
     assert {spec.name: outputs[spec.name].dtype for spec in manifest.outputs} == {spec.name: spec.dtype for spec in manifest.outputs}
     assert (outputs["output"] == estimator.predict(digits[0][:20])).all()
     assert len(manifest.reference["features"]) == 64
+
+
+def test_a_few_example_rows_are_no_reference_for_drift(tmp_path, digits):
+    estimator = LogisticRegression(max_iter=30).fit(*digits)
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(estimator))
+    original = open_original(tmp_path / "model.pkl")
+    original.samples, original.samples_are_real = {"input": digits[0][:5]}, True
+    assert build(original, tmp_path / "package", QUICK).reference == {}
 
 
 def test_an_mlflow_model_of_columns_with_text_is_served_by_pyfunc(tmp_path):

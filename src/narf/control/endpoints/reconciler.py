@@ -33,6 +33,7 @@ _PRIORITY = 50  # people wait for an answer
 _ROOM = (Reason.NO_CAPACITY, Reason.FRAGMENTED, Reason.RESERVED, Reason.LIMIT, Reason.OVER_QUOTA)
 _LIMITS = (Reason.LIMIT, Reason.OVER_QUOTA)
 _ROOM_SECONDS = plan.DRAIN + timedelta(seconds=2)  # until what was put to sleep has gone
+_LOSS_QUIET = timedelta(minutes=10)  # between two alerts of one endpoint's lost replicas
 _Of = TypeVar("_Of", Revision, Replica)
 
 
@@ -57,6 +58,7 @@ class EndpointReconciler:
         self._looked_at_aliases: datetime | None = None
         self.waits: Callable[[str], Waiting | None] = lambda _workload: None  # why a workload waits, when it does
         self._made_room: dict[str, datetime] = {}  # for which workload, and when
+        self._told_of_loss: dict[str, datetime] = {}
         self._is_moving = False
 
     def next_look_seconds(self) -> float:
@@ -228,10 +230,13 @@ class EndpointReconciler:
                     if revision is not None:
                         store.change_revision(connection, revision.id, failures=revision.failures + 1, last_failure=now)
                 if replica.state is not ReplicaState.DRAINING:
-                    sentence = workload.sentence() if workload else "Its workload is gone."
-                    store.add_event(
-                        connection, endpoint.id, now, "replica_lost", f"Replica {replica.workload_id} ended: {sentence}", "platform"
-                    )
+                    why = workload.sentence() if workload else "Its workload is gone."
+                    sentence = f"Replica {replica.workload_id} ended: {why}"
+                    store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
+                    told = self._told_of_loss.get(endpoint.id)
+                    if told is None or now - told >= _LOSS_QUIET:
+                        self._told_of_loss[endpoint.id] = now
+                        self._alerts.send(endpoint, "replica_lost", f"{endpoint.name}: {sentence}", workload=replica.workload_id)
         return left, did
 
     def _follow(self, endpoint: Endpoint) -> bool:

@@ -16,7 +16,7 @@ from narf.control.access.rules import ADMIN, Rule, Rules, Scope, in_project, of
 from narf.control.endpoints.plan import ReplicaState, Role
 from narf.control.endpoints.routing import Routing
 from narf.control.endpoints.service import Deployment, Detail, EndpointService
-from narf.control.endpoints.watching import Watching
+from narf.control.endpoints.watching import OBJECTIVE, Watching
 from narf.domain import access
 from narf.domain.access import Principal
 from narf.domain.errors import Unavailable
@@ -140,7 +140,9 @@ def router(
         return _through_gateway(f"/endpoints/{endpoints.endpoint(endpoint).name}/openapi.json", None, None)
 
     @routes.get("/endpoints/{endpoint}/traffic")
-    def traffic(endpoint: str, minutes: int = Query(60, ge=1, le=10_080), objective: float = Query(0.995, gt=0, lt=1)) -> dict[str, Any]:
+    def traffic(
+        endpoint: str, minutes: int = Query(60, ge=1, le=10_080), objective: float = Query(OBJECTIVE, gt=0, lt=1)
+    ) -> dict[str, Any]:
         """Requests, errors and latency by minute and revision, and the error budget."""
         return watching.traffic(endpoints.endpoint(endpoint).id, minutes=minutes, objective=objective)
 

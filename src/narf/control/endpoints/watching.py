@@ -20,13 +20,16 @@ from narf.control.endpoints.store import Endpoint, Minute, Revision
 from narf.control.models.service import ModelService
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, NotAllowed, NotFound
-from narf.serving.drift import merge, reference_from_json, report
+from narf.serving.drift import LEAST_REFERENCE_ROWS, merge, reference_from_json, report
 from narf.serving.gateway.table import LATENCY_BOUNDS
 from narf.serving.identity import milliseconds_of
 
 KEEP = timedelta(days=7)
 _LEAST_ROWS = 200  # below this a shift may be chance
 _QUIET = timedelta(hours=6)  # between two alerts of drift
+OBJECTIVE = 0.995  # of the requests are to be answered without an error of ours or the model's
+_BUDGET_MINUTES = 60
+_LEAST_ERRORS = 10  # fewer use up the budget of an endpoint that is hardly called
 _SLACK_MS = 600_000  # an answer may come so much later than its id was made
 _MOST_RECORDS_BYTES = 64 << 20
 
@@ -44,6 +47,8 @@ class Watching:
         self._database, self._endpoints, self._models = database, endpoints, models
         self._demand, self._alerts, self._now = demand, alerts, now
         self._alerted: dict[str, datetime] = {}
+        self._budget_looked: dict[str, datetime] = {}
+        self._budget_alerted: dict[str, datetime] = {}
         self._pruned = datetime.min.replace(tzinfo=UTC)
 
     # -- what comes in
@@ -61,7 +66,29 @@ class Watching:
                 for endpoint_id, revisions in with_answers.items():
                     for revision_id, answers in revisions.items():
                         store.add_minute(connection, endpoint_id, Minute(revision_id=revision_id, minute=minute, **answers))
+            for endpoint_id, revisions in with_answers.items():
+                if any(answers["errors"] for answers in revisions.values()):
+                    self._look_at_budget(endpoint_id, now)
         return urgent
+
+    def _look_at_budget(self, endpoint_id: str, now: datetime) -> None:
+        """Tell, once in an hour, that the errors of the last hour are more than the objective allows."""
+        never = datetime.min.replace(tzinfo=UTC)
+        looked, alerted = self._budget_looked.get(endpoint_id, never), self._budget_alerted.get(endpoint_id, never)
+        if now - looked < timedelta(seconds=10) or now - alerted < timedelta(minutes=_BUDGET_MINUTES):
+            return
+        self._budget_looked[endpoint_id] = now
+        seen = self.traffic(endpoint_id, minutes=_BUDGET_MINUTES)
+        used = seen["error_budget"]["used"]
+        if seen["errors"] < _LEAST_ERRORS or used < 1:
+            return
+        self._budget_alerted[endpoint_id] = now
+        endpoint = self._endpoints.endpoint(endpoint_id)
+        sentence = f"{seen['errors']} of {seen['requests']} requests failed in the last hour; the objective of {OBJECTIVE:.1%} allows "
+        sentence += f"{seen['requests'] * (1 - OBJECTIVE):.0f}."
+        with self._database.write() as connection:
+            store.add_event(connection, endpoint.id, now, "error_budget", sentence, "platform")
+        self._alerts.send(endpoint, "error_budget", sentence, used=used)
 
     def replica_report(self, workload_id: str, value: Mapping[str, Any], *, by: Principal) -> None:
         """A replica's predictions since its last report: records and sketches.
@@ -169,7 +196,7 @@ class Watching:
             found = store.minutes_of(connection, endpoint_id, self._now() - timedelta(minutes=2))
         return f"{found[-1].minute.isoformat()} {sum(minute.requests for minute in found)}" if found else ""
 
-    def traffic(self, endpoint_id: str, *, minutes: int, objective: float = 0.995) -> dict[str, Any]:
+    def traffic(self, endpoint_id: str, *, minutes: int, objective: float = OBJECTIVE) -> dict[str, Any]:
         """Requests, errors and latency by minute and revision, and how much of the error budget is used."""
         since = self._now() - timedelta(minutes=minutes)
         with self._database.read() as connection:
@@ -214,6 +241,7 @@ class Watching:
             outputs: dict[str, Any] = {}
             for row in mine:
                 inputs, outputs = merge(inputs, row["inputs"]), _merged_outputs(outputs, row["outputs"])
+            reference = self._reference(endpoint, revision)
             features = [
                 {
                     **{
@@ -223,7 +251,7 @@ class Watching:
                     "rows": drift.rows,
                     "drifted": drift.drifted and drift.rows >= _LEAST_ROWS,
                 }
-                for drift in report(self._reference(endpoint, revision), inputs)
+                for drift in report(reference, inputs)
             ]
             found.append(
                 {
@@ -232,10 +260,19 @@ class Watching:
                     "version": revision.version,
                     "rows": sum(r["rows"] for r in mine),
                     "features": features,
+                    "note": "" if reference else _no_reference(revision),
                     "outputs": outputs,
                 }
             )
         return {"endpoint": endpoint.name, "hours": hours, "revisions": found}
+
+
+def _no_reference(revision: Revision) -> str:
+    version = f"{revision.model}/{revision.version}"
+    return (
+        f"{version} was packaged with fewer than {LEAST_REFERENCE_ROWS} rows of its training data, so its inputs cannot be compared. "
+        f"Register a version with them: narf models register RUN --name {revision.model} --inputs ARTIFACT"
+    )
 
 
 def _records(blob: bytes) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from narf.domain.errors import BadInput
-from narf.serving.drift import reference_of
+from narf.serving.drift import LEAST_REFERENCE_ROWS, reference_of
 from narf.serving.package import Candidate, Evidence, Manifest, write_manifest
 from narf.serving.packaging.agreement import Difference, Tolerance, choose, compare
 from narf.serving.packaging.cases import cases, rows, synthetic
@@ -100,15 +101,19 @@ def build(original: Original, folder: Path, request: Request, *, tell: Callable[
         chosen=chosen.runtime,
         because=_because(chosen, [candidate for candidate, _, _ in tried]),
     )
-    reference = (
-        {"features": [feature.as_json() for feature in reference_of(request.training_data or samples, original.columns)]}
-        if real or request.training_data
-        else {}
+    manifest = replace(
+        manifest, evidence=evidence, reference=_reference(request.training_data or (samples if real else {}), original.columns)
     )
-    manifest = replace(manifest, evidence=evidence, reference=reference)
     manifest = _with_processing(manifest, folder, request)
     write_manifest(folder, manifest)
     return manifest
+
+
+def _reference(training: Tensors, columns: Sequence[str]) -> dict[str, Any]:
+    """What the training data looked like. A handful of example rows say nothing of it: every caller would seem to drift."""
+    if len(next(iter(training.values()), ())) < LEAST_REFERENCE_ROWS:
+        return {}
+    return {"features": [feature.as_json() for feature in reference_of(training, columns)]}
 
 
 def _samples(original: Original) -> tuple[Tensors, bool]:

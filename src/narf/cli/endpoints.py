@@ -122,7 +122,7 @@ def drift(name: str, hours: Annotated[int, typer.Option(min=1, max=168)] = 24, a
         return
     for revision in found["revisions"]:
         print(f"revision {revision['revision']} ({revision['model']}/{revision['version']}), {revision['rows']} rows")
-        if revision["note"]:
+        if revision.get("note"):
             print(revision["note"])
             continue
         rows = [

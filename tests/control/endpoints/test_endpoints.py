@@ -241,6 +241,20 @@ def test_rolling_back_by_hand_is_one_action_and_stops_following(served):
     assert served.http.post("/api/v1/endpoints/back/rollback", json={"to": 9}).status_code == 404
 
 
+def test_rolling_back_takes_all_traffic_at_once_where_deployments_go_by_canary(served):
+    canary(served, "hasty")
+    served.http.post("/api/v1/endpoints/hasty/promote")
+    served.http.patch("/api/v1/endpoints/hasty", json={"most": 4})
+    served.report("hasty", concurrency=40)
+    assert served.settle("hasty", 3)["ready"] == 3
+    assert served.http.post("/api/v1/endpoints/hasty/rollback", json={}).status_code == 200
+    served.look(0.5)
+    assert roles(served.endpoint("hasty"))[1] == ("new", 0.0)  # its three replicas start
+    served.become_ready("hasty")
+    served.look(0.5)
+    assert roles(served.endpoint("hasty")) == {1: ("active", 100.0), 2: ("retired", 0.0)}
+
+
 def test_a_replica_that_ends_is_replaced_and_one_that_never_starts_is_trouble(served):
     served.register("frail")
     deploy(served, "frail", least=1)

@@ -136,7 +136,7 @@ class EndpointReconciler:
             did |= self._move(endpoint, replicas, wanted, now)
         endpoint = self._endpoints.endpoint(endpoint.id)
         revisions = self._endpoints.revisions(endpoint.id)
-        for_new = 1 if endpoint.rollout.get("steps") else max(1, wanted)
+        for_new = 1 if _by_canary(endpoint, revisions) else max(1, wanted)
         actions = plan.replica_actions(_planned(revisions), [_planned_replica(r) for r in replicas], wanted, now, for_new=for_new)
         for action in actions:
             did |= self._apply(endpoint, revisions, replicas, action, now)
@@ -299,7 +299,7 @@ class EndpointReconciler:
         ready = sum(replica.revision_id == new.id and replica.state is ReplicaState.READY for replica in replicas)
         old_ready = sum(replica.revision_id != new.id and replica.state is ReplicaState.READY for replica in replicas)
         steps = tuple(endpoint.rollout.get("steps", ()))
-        with_canary = bool(steps and active)
+        with_canary = _by_canary(endpoint, revisions)
         if ready < (1 if with_canary else max(1, min(old_ready, wanted))):
             self._is_moving = True
             return False
@@ -432,6 +432,12 @@ def _by_endpoint(items: Iterable[_Of]) -> defaultdict[str, list[_Of]]:
     for item in items:
         groups[item.endpoint_id].append(item)
     return groups
+
+
+def _by_canary(endpoint: Endpoint, revisions: Sequence[Revision]) -> bool:
+    """Whether the new revision takes over in steps. An earlier one, to which somebody rolls back, takes everything at once."""
+    steps = bool(endpoint.rollout.get("steps")) and any(revision.role is Role.ACTIVE for revision in revisions)
+    return steps and revisions[-1].role is Role.NEW
 
 
 def _policy(value: dict[str, Any]) -> rollout.Policy:

@@ -36,6 +36,7 @@ _LEFTOVER_GRACE_SECONDS = 2.0
 _QUICK_LOOK_SECONDS = 0.25  # resident size against the limit
 _KEEPER_LOOK_SECONDS = 0.5
 _DEAR_LOOK_SECONDS = 2.0  # proportional size, for the record
+_FIRST_DEAR_LOOK_SECONDS = 0.75  # it takes some milliseconds: more than a short program should pay for its record
 
 Start = Callable[[Program, int], tuple[int, str]]
 """Starts a program with a descriptor as its output: its pid, and how it was started."""
@@ -75,7 +76,8 @@ class Supervisor:
         self._stop: EndReason | None = None
         self._stop_detail = ""
         self._kill_at = float("inf")
-        self._look_at = self._dear_look_at = time.monotonic() + _QUICK_LOOK_SECONDS
+        self._look_at = time.monotonic() + _QUICK_LOOK_SECONDS
+        self._dear_look_at = time.monotonic() + _FIRST_DEAR_LOOK_SECONDS
         self._looked = False
         self._is_preparing = False
         self._keeper_look_at = 0.0

@@ -26,7 +26,9 @@ from typing import NoReturn
 from narf.backends.local import forked, shipping, supervisor
 from narf.backends.local.faithful import why_not_fork
 from narf.backends.local.program import Program, close_descriptors, start_by_exec
+from narf.backends.local.rehearsal import rehearse
 from narf.training import hooks, shipper
+from narf.training.hooks import facts
 
 _LONELY_SECONDS = 60.0  # without a client: long enough for the control plane to be started again
 _LOOK_SECONDS = 5.0
@@ -133,6 +135,8 @@ def baseline_after(names: Sequence[str], started_with: Mapping[str, str]) -> for
     quiet = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     os.environ.update(quiet)
     preload(names)
+    rehearse()
+    facts.prepare()
     _finalise_nothing_of_ours()
     changed = {name: value for name, value in os.environ.items() if started_with.get(name) != value and name not in quiet}
     return forked.Baseline(

@@ -34,6 +34,15 @@ def install() -> None:
     _watch_seeds(recorder)
 
 
+def prepare() -> None:
+    """Look up, before a fork, what is the same in every fork."""
+    import platform
+
+    platform.platform()  # keeps what it found
+    _cpu_name()
+    installed()
+
+
 @guarded("facts")
 def _finish(recorder: recorders.Recorder, thread: threading.Thread, stop: threading.Event) -> None:
     stop.set()
@@ -74,17 +83,37 @@ def installed() -> list[str]:
     found = set()
     for folder in sys.path:
         try:
-            names = os.listdir(folder or ".")
+            found.update(_installed_in(os.path.abspath(folder), os.stat(folder or ".").st_mtime_ns))
         except OSError:
             continue
-        for name in names:
-            if name.endswith(".dist-info"):
-                project, _, version = name[: -len(".dist-info")].partition("-")
-                found.add(f"{project.replace('_', '-')}=={version}")
     return sorted(found, key=str.lower)
 
 
+@functools.lru_cache(maxsize=64)
+def _installed_in(folder: str, _changed: int) -> frozenset[str]:
+    found = set()
+    for name in os.listdir(folder):
+        if name.endswith(".dist-info"):
+            project, _, version = name[: -len(".dist-info")].partition("-")
+            found.add(f"{project.replace('_', '-')}=={version}")
+    return frozenset(found)
+
+
+def _is_in_repository(folder: str) -> bool:
+    """Whether `folder` lies in a checkout. A job's folder is its own world, though its platform may live inside of a repository."""
+    top = os.environ.get("NARF_JOB_DIR", "")
+    while True:
+        if os.path.exists(os.path.join(folder, ".git")):
+            return True
+        above = os.path.dirname(folder)
+        if above == folder or folder == top:
+            return False
+        folder = above
+
+
 def _git(recorder: recorders.Recorder, folder: str) -> None:
+    if not _is_in_repository(folder):
+        return  # without starting a process
     commit = _output(folder, "rev-parse", "HEAD")
     if commit is None:
         return
@@ -118,6 +147,7 @@ def _without_password(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if separator else url
 
 
+@functools.lru_cache(maxsize=1)
 def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo") as file:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     func,
     insert,
     or_,
@@ -89,6 +90,12 @@ trials = Table(
 )
 
 
+# Made once: to put a statement of twenty columns together anew costs as much as to execute it.
+_SAVE = update(studies).where(studies.c.id == bindparam("of"), studies.c.version == bindparam("loaded"))
+_ADD_TRIAL = insert(trials)
+_SAVE_TRIAL = update(trials).where(trials.c.study_id == bindparam("of"), trials.c.number == bindparam("numbered"))
+
+
 def add(connection: Connection, study: Study) -> None:
     connection.execute(insert(studies).values(**_study_row(study)))
 
@@ -96,9 +103,8 @@ def add(connection: Connection, study: Study) -> None:
 def save(connection: Connection, study: Study) -> Study | None:
     """Write `study`, whose version is the one it was loaded with; None if somebody was quicker."""
     following = replace(study, version=study.version + 1)
-    row = _study_row(following)
-    statement = update(studies).where(studies.c.id == study.id, studies.c.version == study.version)
-    return following if connection.execute(statement.values(**row)).rowcount == 1 else None
+    row = _study_row(following) | {"of": study.id, "loaded": study.version}
+    return following if connection.execute(_SAVE, row).rowcount == 1 else None
 
 
 def find(connection: Connection, study_id: str) -> Study | None:
@@ -144,13 +150,12 @@ def page(
 
 
 def add_trial(connection: Connection, trial: Trial, key: str | None = None) -> None:
-    connection.execute(insert(trials).values(**_trial_row(trial), key=key))
+    connection.execute(_ADD_TRIAL, _trial_row(trial) | {"key": key})
 
 
 def save_trials(connection: Connection, changed: Iterable[Trial]) -> None:
     for trial in changed:
-        row = _trial_row(trial)
-        connection.execute(update(trials).where(trials.c.study_id == trial.study_id, trials.c.number == trial.number).values(**row))
+        connection.execute(_SAVE_TRIAL, _trial_row(trial) | {"of": trial.study_id, "numbered": trial.number})
 
 
 def trials_of(connection: Connection, study_id: str) -> list[Trial]:

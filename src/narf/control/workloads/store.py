@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -143,7 +144,7 @@ class Event:
 
 
 def add(connection: Connection, workload: Workload) -> None:
-    connection.execute(insert(workloads).values(**_row(workload)))
+    connection.execute(_ADD, _row(workload))
     _add_event(connection, workload, workload.created_at)
 
 
@@ -153,9 +154,8 @@ def save(connection: Connection, workload: Workload, at: datetime) -> Workload |
     A change of state, or of what is said about it, is added to the history.
     """
     saved = replace(workload, version=workload.version + 1)
-    before = connection.execute(select(workloads.c.state, workloads.c.attempt).where(workloads.c.id == workload.id)).first()
-    guard = and_(workloads.c.id == workload.id, workloads.c.version == workload.version)
-    if connection.execute(update(workloads).where(guard).values(**_row(saved))).rowcount != 1:
+    before = connection.execute(_BEFORE, {"of": workload.id}).first()
+    if connection.execute(_SAVE, _row(saved) | {"of": workload.id, "loaded": workload.version}).rowcount != 1:
         return None
     if before is None or (before.state, before.attempt) != (saved.state.value, saved.attempt):
         _add_event(connection, saved, at)
@@ -291,13 +291,20 @@ def keep_key(connection: Connection, user: str, key: str, object_id: str, at: da
 
 
 def _add_event(connection: Connection, workload: Workload, at: datetime) -> None:
-    connection.execute(
-        insert(workload_events).values(
-            workload_id=workload.id, at=at, attempt=workload.attempt, state=workload.state.value, sentence=workload.sentence()
-        )
-    )
+    row = {
+        "workload_id": workload.id,
+        "at": at,
+        "attempt": workload.attempt,
+        "state": workload.state.value,
+        "sentence": workload.sentence(),
+    }
+    connection.execute(_ADD_EVENT, row)
 
 
+# Made once: to put a statement of 25 columns together anew costs as much as to execute it.
+_ADD, _ADD_EVENT = insert(workloads), insert(workload_events)
+_BEFORE = select(workloads.c.state, workloads.c.attempt).where(workloads.c.id == bindparam("of"))
+_SAVE = update(workloads).where(workloads.c.id == bindparam("of"), workloads.c.version == bindparam("loaded"))
 _PLAIN = (
     *("id", "project", "owner", "name", "parent", "replicas", "priority", "preemptible", "attempt", "failures", "run_id"),
     *("time_limit_seconds", "max_retries", "webhook", "created_at", "queued_at", "started_at", "ended_at", "exit_code", "detail"),

@@ -80,7 +80,7 @@ def _gather(recorder: recorders.Recorder, folder: str) -> None:
 
 def installed() -> list[str]:
     """Installed distributions as `name==version`, from the names of their folders: reading them all takes a tenth of a second."""
-    found = set()
+    found: set[str] = set()
     for folder in sys.path:
         try:
             found.update(_installed_in(os.path.abspath(folder), os.stat(folder or ".").st_mtime_ns))

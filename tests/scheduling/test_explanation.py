@@ -45,10 +45,9 @@ def test_a_limit_is_named_with_what_is_left_of_it() -> None:
 
 
 def test_what_can_never_fit_is_told_the_largest_that_could() -> None:
-    assert (
-        explained([request("x", 4.0)], "x").remedy
-        == "The largest that could start here is 2 GPUs on one node; ask for more as a gang of replicas."
-    )
+    assert explained([request("x", 4.0)], "x").remedy == "The largest that could start here is 2 GPUs on one node."
+    two = [NODE, replace(NODE, name="b")]
+    assert explained([request("x", 4.0)], "x", nodes=two).remedy.endswith("2 GPUs on one node; ask for more as a gang of replicas.")
     assert explained([request("x", 1.0, replicas=9)], "x").remedy == "The largest that could start here is 2 replicas of 1 GPU each."
 
 

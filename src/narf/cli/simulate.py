@@ -37,13 +37,18 @@ def simulate_(
     coalesce: Annotated[float, typer.Option(min=0, help="Decide once for events this many seconds apart.")] = 0.0,
     plot: Annotated[Path | None, typer.Option(help="Draw queueing and use over time into this PNG or SVG.")] = None,
     from_now: Annotated[bool, typer.Option("--from-now", help="Ask about the cluster of the platform instead of a trace.")] = False,
-    add_nodes: Annotated[list[str] | None, typer.Option(help="With --from-now: more nodes, as 2x8.")] = None,
+    add_nodes: Annotated[list[str] | None, typer.Option(help="With --from-now: more nodes, as 2x8, or 2x8,a100.")] = None,
     quota: Annotated[list[str] | None, typer.Option(help="With --from-now: GPUs guaranteed, as team=16.")] = None,
-    submit: Annotated[list[str] | None, typer.Option(help="With --from-now: another workload, as 8gpu.")] = None,
+    submit: Annotated[list[str] | None, typer.Option(help="With --from-now: another workload, as 8gpu,2h or 4x8gpu.")] = None,
     project: Annotated[str, typer.Option(help="With --submit: the project it is submitted in.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Replay a trace through the scheduler, or say when what waits would start if something were different."""
+    asked = [name for name, given in (("--add-nodes", add_nodes), ("--quota", quota), ("--submit", submit)) if given]
+    if asked and not from_now:
+        raise BadInput(f"{asked[0]} asks about the platform's cluster, not about a trace.", remedy="Add --from-now.", field=asked[0][2:])
+    if from_now and file is not None:
+        raise BadInput(f"--from-now asks about the platform's cluster; {file} is a trace.", remedy="Leave one of them out.", field="file")
     if from_now:
         _ask(add_nodes or [], quota or [], submit or [], project, as_json=as_json)
         return
@@ -121,26 +126,68 @@ def _ask(add_nodes: list[str], quota: list[str], submit: list[str], project: str
 
     body: dict[str, Any] = {"add_nodes": [], "submit": [], "quota": amounts(quota, "quota")}
     for text in add_nodes:
-        count, gpus = node_counts(text, "add-nodes")
-        body["add_nodes"].append({"count": count, "gpus": gpus})
-    for text in submit:
-        found = re.fullmatch(r"(?:(\d{1,4})x)?(\d{1,4}(?:\.\d+)?)gpu(?:,.*)?", text.strip())
-        if not found:
-            raise BadInput(f"{text!r} is no workload.", remedy="Write 8gpu, or 4x8gpu for a gang of four.", field="submit")
-        body["submit"].append({"project": project or default_project(), "gpu": float(found[2]), "replicas": int(found[1] or 1)})
+        size, _, flavor = text.partition(",")
+        count, gpus = node_counts(size, "add-nodes")
+        body["add_nodes"].append({"count": count, "gpus": gpus, "flavor": flavor.strip()})
+    body["submit"] = [workload_of(text, project or default_project()) for text in submit]
     with connect() as connection:
-        starts = connection.post("/api/v1/cluster/what-if", body)["starts"]
+        found = connection.post("/api/v1/cluster/what-if", body)
     if as_json:
-        output.print_json({"starts": starts})
+        output.print_json(found)
         return
-    rows = [(row["workload"], _when(row["before"]), _when(row["after"])) for row in starts]
-    output.print_table(rows, ["WAITING", "STARTS IN", "AND IF"], empty="Nothing waits. Add --submit 8gpu to ask about a new workload.")
+    new = {f"new-{number}": text for number, text in enumerate(submit, start=1)}
+    rows = [
+        (f"{row['workload']} ({new[row['workload']]})" if row["workload"] in new else row["workload"], row["project"],
+         "-" if row["workload"] in new else _when(row["before"]), _when(row["after"]))
+        for row in found["starts"]
+    ]  # fmt: skip
+    output.print_table(
+        rows, ["WAITING", "PROJECT", "STARTS", "AND IF"], empty="Nothing waits. Add --submit 8gpu to ask about a new workload."
+    )
+    for row in found["starts"]:
+        if row["sentence"]:
+            print(f"{row['workload']} would wait. {row['sentence']}")
+    if found["is_rough"]:
+        output.say("So much waits that only the next decisions were looked at: what starts later is not in sight.")
+
+
+def workload_of(text: str, project: str) -> dict[str, Any]:
+    """What "8gpu", "0.5gpu,30m", "4x8gpu,2h" or "8gpu,2h,a100" asks for.
+
+    Raises:
+        BadInput: it is not written so.
+    """
+    shape, *rest = (part.strip() for part in text.split(","))
+    found = re.fullmatch(r"(?:(\d{1,4})x)?(\d{1,4}(?:\.\d+)?)gpus?", shape)
+    if not found or len(rest) > 2 or not all(rest):
+        raise BadInput(
+            f"{text[:60]!r} is no workload.",
+            remedy="Write 8gpu, 8gpu,2h for one of two hours, or 4x8gpu for a gang of four.",
+            field="submit",
+        )
+    body: dict[str, Any] = {"project": project, "gpu": float(found[2]), "replicas": int(found[1] or 1)}
+    for part in rest:
+        if re.fullmatch(r"\d.*[smhd]?", part):
+            from narf.cli.run import parse_time
+
+            body["duration_seconds"] = parse_time(part)
+        else:
+            body["flavor"] = part
+    return body
 
 
 def _when(forecast: dict[str, float] | None) -> str:
     if forecast is None:
         return "not in sight"
-    return f"{forecast['seconds'] / 60:.0f} min ({forecast['low'] / 60:.0f} to {forecast['high'] / 60:.0f})"
+    if forecast["high"] < 60:
+        return "at once"
+    return f"in {_span(forecast['seconds'])} ({_span(forecast['low'])} to {_span(forecast['high'])})"
+
+
+def _span(seconds: float) -> str:
+    return (
+        f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.1f} days"
+    )
 
 
 def _print(results: list[dict[str, Any]]) -> None:

@@ -68,7 +68,7 @@ def explain(
 def amount_of(resource: str, amount: float) -> str:
     """An amount with its unit: "2 GPUs", "1 GPU of a100", "0.5 CPUs", "4.0 GiB of memory"."""
     if resource == "memory":
-        return f"{amount / (1 << 30):.1f} GiB of memory"
+        return f"{amount / (1 << 30):.1f} GiB of memory" if amount < 1 << 40 else f"{amount / (1 << 40):.1f} TiB of memory"
     if resource == "cpu":
         return f"{amount:g} CPU" + ("" if amount == 1 else "s")
     gpus = f"{amount:g} GPU" + ("" if amount == 1 else "s")
@@ -215,5 +215,6 @@ def _largest(snapshot: Snapshot, w: int) -> str:
         return f"{fits} replicas of {amount_of('gpu', each / WHOLE)} each" if each else f"{fits} replicas"
     if each > WHOLE:
         most = int(snapshot.node_gpus_N[allowed_N].max(initial=0))
-        return f"{amount_of('gpu', most)} on one node; ask for more as a gang of replicas" if most else ""
+        gang = "; ask for more as a gang of replicas" if int(snapshot.node_gpus_N[allowed_N].sum()) > most else ""
+        return f"{amount_of('gpu', most)} on one node{gang}" if most else ""
     return ""

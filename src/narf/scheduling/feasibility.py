@@ -132,7 +132,7 @@ def _largest(nodes: Sequence[Node], resources: Resources) -> tuple[str, str]:
         rest = [node for node in nodes if _fits(node, resources, without=resource)]
         if rest:
             most = max(_size(node, resource) for node in rest)
-            gang = "; ask for more as a gang: --nodes" if resource == "gpu" and most else ""
+            gang = "; ask for more as a gang: --nodes" if resource == "gpu" and sum(node.gpus for node in rest) > most else ""
             beside = " beside the rest" if resource != "gpu" else ""
             if not most:
                 return _FIELDS[resource], "No node here has a GPU; ask for none, or add nodes that have some: narf cluster add."

@@ -19,6 +19,7 @@ from narf.scheduling.requests import Placed
 from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
 
 MOST_STEPS = 400
+_LOOK_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +32,16 @@ class StartForecast:
 
 
 def forecast_starts(
-    snapshot: Snapshot, policy: Policy, now: float, workloads: Sequence[str], *, draws: int = 20, seed: int = 0
+    snapshot: Snapshot, policy: Policy, now: float, workloads: Sequence[str], *, draws: int = 20, steps: int = MOST_STEPS, seed: int = 0
 ) -> Mapping[str, StartForecast]:
-    """For each of `workloads` that starts in most draws: when. The same arguments give the same answer."""
+    """For each of `workloads` that starts in most draws: when. The same arguments give the same answer.
+
+    steps: how many plans one draw looks ahead at most.
+    """
     rng = random.Random(seed)
     seen: dict[str, list[float]] = {workload: [] for workload in workloads}
     for _ in range(draws):
-        starts = starts_from(snapshot, policy, now, set(workloads), drawn_durations(snapshot, policy, now, rng))
+        starts = starts_from(snapshot, policy, now, set(workloads), drawn_durations(snapshot, policy, now, rng), steps)
         for workload in workloads:
             seen[workload].append(starts.get(workload, float("inf")) - now)
     found = {}
@@ -79,13 +83,15 @@ def _between(low: float, middle: float, high: float, part: float) -> float:
     return points[-1][1]
 
 
-def starts_from(snapshot: Snapshot, policy: Policy, now: float, wanted: set[str], duration_W: Floats) -> dict[str, float]:
+def starts_from(
+    snapshot: Snapshot, policy: Policy, now: float, wanted: set[str], duration_W: Floats, steps: int = MOST_STEPS
+) -> dict[str, float]:
     """When each of `wanted` first starts, if all run as long as `duration_W` says. Those that do not start in sight are left out."""
     state = snapshot
     durations = dict(zip(snapshot.ids, duration_W.tolist(), strict=True))
     found: dict[str, float] = {}
     at = now
-    for _ in range(MOST_STEPS):
+    for _ in range(steps):
         answer = plan(state, policy, at)
         state = applied(state, answer, at)
         for admit in answer.admits:
@@ -102,12 +108,28 @@ def starts_from(snapshot: Snapshot, policy: Policy, now: float, wanted: set[str]
             max(at, state.started_W[w] + durations[state.ids[w]] - state.attained_W[w], state.started_W[w] + 1.0) for w in running.tolist()
         ]
         following = min(ends)
-        # Patience, levels and starvation change without an event; look from time to time, as production does.
-        following = min(following, at + max(300.0, (following - at) / 4))
+        # Levels change without an event; look from time to time, as production does.
+        following = min(following, at + max(_LOOK_SECONDS, (following - at) / 4), _next_right(state, policy, at))
         over = {int(w) for w, end in zip(running.tolist(), ends, strict=True) if end <= following}
         state = without(state, over)
         at = float(following)
     return found
+
+
+def _next_right(snapshot: Snapshot, policy: Policy, at: float) -> float:
+    """When next some workload may be taken from, or may take: it has run its least, or waited long enough. In steps, not each by itself."""
+    pending, running = snapshot.phase_W == 0, (snapshot.phase_W == 1) & snapshot.preemptible_W
+    gpus = max(1, int(snapshot.node_gpus_N.max(initial=0))) * WHOLE
+    nodes_W = np.maximum(1.0, snapshot.gpu_W * snapshot.replicas_W / gpus)
+    moments = np.concatenate(
+        [
+            snapshot.started_W[running] + max(policy.min_run_seconds, 1.0),
+            (snapshot.queued_W + policy.patience_seconds * nodes_W)[pending],
+            (snapshot.queued_W + np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W))[pending],
+        ]
+    )
+    later = moments[moments > at]
+    return max(float(later.min()), at + _LOOK_SECONDS) if len(later) else float("inf")
 
 
 def applied(snapshot: Snapshot, answer: Plan, now: float) -> Snapshot:

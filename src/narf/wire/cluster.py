@@ -121,7 +121,9 @@ class WhatIfSubmit(BaseModel):
     project: str = Field("default", max_length=63)
     gpu: float = Field(1.0, ge=0, le=4096)
     cpu: float = Field(1.0, gt=0, le=4096)
+    flavor: str = Field("", max_length=63)
     replicas: int = Field(1, ge=1, le=10_000)
+    duration_seconds: float | None = Field(None, gt=0, le=366 * 86400, description="how long it runs; like similar ones when not given")
 
 
 class WhatIfIn(BaseModel):
@@ -131,12 +133,20 @@ class WhatIfIn(BaseModel):
 
 
 class WhatIfStart(BaseModel):
-    """When a waiting workload starts as things are (`before`) and when if (`after`); null: not in sight."""
+    """When a waiting workload starts as things are (`before`) and when if (`after`); null: not in sight.
+
+    One that was asked about with `submit` is named "new-1" and so on, waits only in `after`, and has in `sentence` why it would wait.
+    """
 
     workload: str
+    project: str
     before: ForecastOut | None
     after: ForecastOut | None
+    sentence: str = ""
 
 
 class WhatIfOut(BaseModel):
+    """`is_rough`: so much waits that only what starts within the next few decisions was looked for."""
+
     starts: list[WhatIfStart]
+    is_rough: bool = False

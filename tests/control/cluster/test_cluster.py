@@ -153,7 +153,7 @@ def test_why_says_that_a_cluster_may_grow_to_what_never_fits_now(client: TestCli
 @pytest.mark.parametrize(
     ("asked", "code", "field", "remedy"),
     [
-        ({"resources": {"gpu": 8}}, "never_fits", "resources.gpu", "2 GPUs on one node; ask for more as a gang: --nodes."),
+        ({"resources": {"gpu": 8}}, "never_fits", "resources.gpu", "2 GPUs on one node."),
         ({"resources": {"gpu": 1}, "replicas": 3}, "never_fits", "replicas", "2 replicas of that size."),
         ({"resources": {"cpu": 4000}}, "never_fits", "resources.cpu", "on one node beside the rest."),
         ({"resources": {"memory_bytes": 1 << 49}}, "never_fits", "resources.memory_bytes", "GiB of memory on one node beside the rest."),
@@ -252,6 +252,34 @@ def test_what_if_more_nodes_came(client: TestClient, small: Platform) -> None:
     assert starts[waiting]["before"]["seconds"] > 0
     assert starts["new-1"]["before"] is None
     assert client.get(f"/api/v1/workloads/{waiting}").json()["state"] == "queued"
+
+
+def test_what_if_a_workload_of_known_length_came(client: TestClient, small: Platform) -> None:
+    """Its length is taken as said: what waits behind it starts when it ends; and it is told why it would wait itself."""
+    submit(client, 2)
+    step(small)
+    body = {"submit": [{"gpu": 2, "duration_seconds": 1200}, {"gpu": 2, "duration_seconds": 1200}, {"gpu": 9}]}
+    found = client.post("/api/v1/cluster/what-if", json=body).json()
+    first, second, third = (next(row for row in found["starts"] if row["workload"] == f"new-{n}") for n in (1, 2, 3))
+    assert abs(first["after"]["low"] - second["after"]["low"]) == pytest.approx(1200, abs=2)
+    assert second["sentence"].startswith("It asks for 2 GPUs, and 0 GPUs are free.")
+    assert third["after"] is None
+    assert "2 GPUs on one node" in third["sentence"]
+    assert not found["is_rough"]
+
+
+def test_what_if_a_quota_were_given_takes_it_from_who_borrows(client: TestClient, small: Platform) -> None:
+    assert client.post("/api/v1/projects", json={"name": "team"}).status_code == 201
+    holder = submit(client, 2)
+    step(small)
+    assert client.get(f"/api/v1/workloads/{holder}").json()["state"] != "queued"
+    asked = {"submit": [{"project": "team", "gpu": 2, "duration_seconds": 600}]}
+    without = client.post("/api/v1/cluster/what-if", json=asked).json()["starts"]
+    (with_quota,) = client.post("/api/v1/cluster/what-if", json=asked | {"quota": {"team": 2}}).json()["starts"]
+    assert with_quota["after"]["high"] <= without[0]["after"]["high"]
+    assert with_quota["after"]["high"] <= 1800 + 300  # as soon as the holder has run for as long as it may not be disturbed
+    answer = client.post("/api/v1/cluster/what-if", json={"quota": {"nobody": 2}})
+    assert answer.status_code == 404 and answer.json()["remedy"]
 
 
 def test_recordings_of_production_replay_to_the_same_decisions(client: TestClient, small: Platform, home: Path) -> None:

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends
 from narf.control.access.caller import caller
 from narf.control.access.rules import ADMIN, SIGNED_IN, Rules, of
 from narf.control.access.service import require_admin
-from narf.control.cluster.service import ClusterService, QueueView
+from narf.control.cluster.service import ClusterService, QueueView, WouldStart
 from narf.control.cluster.store import Decided, QueueQuota
 from narf.domain.access import Principal, Role
 from narf.domain.workload import Resources, Workload
 from narf.scheduling.explanation import Explanation
 from narf.scheduling.forward import StartForecast
-from narf.scheduling.requests import Node
+from narf.scheduling.requests import Forecast, Node, Request
 from narf.scheduling.snapshot import WHOLE, Snapshot
 from narf.wire.cluster import (
     ClusterOut,
@@ -92,9 +92,16 @@ def router(cluster: ClusterService) -> APIRouter:
             for a, n in enumerate(body.add_nodes)
             for b in range(n.count)
         ]
-        submit = [(s.project, Resources(gpu=s.gpu, cpu=s.cpu), s.replicas) for s in body.submit]
-        starts = cluster.what_if(add_nodes=nodes, quota=body.quota, submit=submit)
-        return WhatIfOut(starts=[WhatIfStart(workload=w, before=_forecast(a), after=_forecast(b)) for w, (a, b) in starts.items()])
+        submit = [
+            Request(
+                id=f"new-{number}", queue=s.project, resources=Resources(gpu=s.gpu, cpu=s.cpu, flavor=s.flavor), replicas=s.replicas,
+                submitted_at=0.0, max_seconds=s.duration_seconds,
+                forecast=Forecast(low=s.duration_seconds, middle=s.duration_seconds, high=s.duration_seconds) if s.duration_seconds else None,
+            )
+            for number, s in enumerate(body.submit, start=1)
+        ]  # fmt: skip
+        found = cluster.what_if(add_nodes=nodes, quota=body.quota, submit=submit)
+        return WhatIfOut(is_rough=found.is_rough, starts=[_would_start(start) for start in found.starts])
 
     return routes
 
@@ -167,6 +174,14 @@ def _why(found: Explanation) -> WhyOut:
 
 def _forecast(found: StartForecast | None) -> ForecastOut | None:
     return None if found is None else ForecastOut(seconds=found.seconds, low=found.low, high=found.high)
+
+
+def _would_start(start: WouldStart) -> WhatIfStart:
+    why = start.explained
+    return WhatIfStart(
+        workload=start.workload, project=start.project, before=_forecast(start.before), after=_forecast(start.after),
+        sentence=f"{why.sentence} {why.remedy}".strip() if why else "",
+    )  # fmt: skip
 
 
 def _decided(row: Decided) -> DecidedOut:

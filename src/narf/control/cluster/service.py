@@ -23,10 +23,10 @@ from narf.domain.workload import Resources, Workload, WorkloadState
 from narf.scheduling.decisions import Plan
 from narf.scheduling.explanation import Explanation, amount_of, explain
 from narf.scheduling.feasibility import Bounds, check_bounds, check_fits, check_flavor
-from narf.scheduling.forward import StartForecast, forecast_starts
+from narf.scheduling.forward import MOST_STEPS, StartForecast, forecast_starts
 from narf.scheduling.planner import plan
 from narf.scheduling.recording import record
-from narf.scheduling.requests import Node, Queue
+from narf.scheduling.requests import Node, Queue, Request
 from narf.scheduling.snapshot import WHOLE, Snapshot
 
 HALF_LIFE = timedelta(days=7)
@@ -48,6 +48,25 @@ class QueueView:
     running: int
     waiting: int
     usage_gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WouldStart:
+    """When one waiting workload starts as things are and when if; `explained` says why one that was asked about would wait."""
+
+    workload: str
+    project: str
+    before: StartForecast | None
+    after: StartForecast | None
+    explained: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """`is_rough`: so much waits that only what starts within the next few decisions was looked for."""
+
+    starts: tuple[WouldStart, ...]
+    is_rough: bool
 
 
 class ClusterService:
@@ -293,25 +312,44 @@ class ClusterService:
             return store.decided_of(connection, workload_id)
 
     def what_if(
-        self, *, add_nodes: Sequence[Node] = (), quota: Mapping[str, float] | None = None, submit: Sequence[tuple[str, Resources, int]] = ()
-    ) -> dict[str, tuple[StartForecast | None, StartForecast | None]]:
-        """When each waiting workload starts as things are, and when if: (before, after) by workload.
+        self, *, add_nodes: Sequence[Node] = (), quota: Mapping[str, float] | None = None, submit: Sequence[Request] = ()
+    ) -> WhatIf:
+        """When each waiting workload starts as things are, and when if.
 
         Args:
-            quota: GPUs guaranteed, by queue. submit: (project, resources of a replica, replicas); named "new-1" and so on.
+            quota: GPUs guaranteed, by queue. submit: what waits besides.
+        Raises:
+            NotFound: no queue of this name. BadInput: a quota is negative.
         """
-        at, policy = self._now().timestamp(), self._admission.policy
-        before = self._admission.snapshot_with(self.queues())
-        known = {queue.name for queue in self.queues()}
-        for name in [*(quota or {}), *(project for project, _, _ in submit)]:
+        at, policy, current = self._now().timestamp(), self._admission.policy, self.queues()
+        known = {queue.name for queue in current}
+        for name in [*(quota or {}), *(request.queue for request in submit)]:
             if name not in known:
-                raise NotFound("queue", name)
-        queues = [replace(q, quota={**q.quota, "gpu": quota[q.name]}) if quota and q.name in quota else q for q in self.queues()]
-        after = self._admission.snapshot_with(queues, nodes=add_nodes, submitted=submit, at=at)
+                raise NotFound("queue", name, remedy=f"Name a project, or a department as {DEPARTMENT}<name>: narf quota list")
+        submitted = [replace(request, submitted_at=at) for request in submit]
+        before = self._admission.snapshot_with(current)
+        queues = [replace(q, quota={**q.quota, "gpu": quota[q.name]}) if quota and q.name in quota else q for q in current]
+        after = self._admission.snapshot_with(queues, nodes=add_nodes, submitted=submitted)
+        old = [w for w, phase in zip(before.ids, before.phase_W.tolist(), strict=True) if phase == 0]
         waiting = [w for w, phase in zip(after.ids, after.phase_W.tolist(), strict=True) if phase == 0]
-        old = [w for w in waiting if w in set(before.ids)]
-        now_, then = forecast_starts(before, policy, at, old), forecast_starts(after, policy, at, waiting)
-        return {w: (now_.get(w), then.get(w)) for w in waiting}
+        is_rough = len(after.ids) > MOST_FORECAST
+        draws, steps = (3, 8) if is_rough else (20, MOST_STEPS)
+        now_ = forecast_starts(before, policy, at, old, draws=draws, steps=steps)
+        then = forecast_starts(after, policy, at, waiting, draws=draws, steps=steps)
+        queue_of = {w: after.queue_names[q] for w, q in zip(after.ids, after.queue_W.tolist(), strict=True)}
+        answer = plan(after, policy, at)
+        new = {request.id for request in submitted}
+        growing = self._admission.cluster.may_grow()
+        return WhatIf(
+            is_rough=is_rough,
+            starts=tuple(
+                WouldStart(
+                    workload=w, project=queue_of[w], before=now_.get(w), after=then.get(w),
+                    explained=explain(after, answer, policy, at, w, then.get(w), growing) if w in new and w in answer.waiting else None,
+                )
+                for w in waiting
+            ),
+        )  # fmt: skip
 
     # --- what is told by the reconciler
 

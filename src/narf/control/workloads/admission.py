@@ -16,7 +16,7 @@ from narf.control.database import Database
 from narf.control.workloads import store
 from narf.control.workloads.store import Attempt
 from narf.domain.errors import NarfError
-from narf.domain.workload import EndReason, Resources, Workload, WorkloadState
+from narf.domain.workload import EndReason, Workload, WorkloadState
 from narf.scheduling.decisions import Admit, Hold, Plan, Preempt, Waiting
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import DEFAULT_POLICY, Policy
@@ -184,17 +184,14 @@ class AdmissionReconciler:
         queues: Sequence[Queue],
         *,
         nodes: Sequence[Node] = (),
-        submitted: Sequence[tuple[str, Resources, int]] = (),
-        at: float = 0.0,
+        submitted: Sequence[Request] = (),
     ) -> Snapshot:
         """The cluster as it is, but with these queues, and with more nodes and more submitted. Answers what-if."""
         with self._database.read() as connection:
             alive = store.in_states(connection, _STATES)
             placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
             held = store.holds_now(connection)
-        requests = self._requests(alive, placed, held)
-        for number, (project, resources, replicas) in enumerate(submitted, start=1):
-            requests.append(Request(id=f"new-{number}", queue=project, resources=resources, replicas=replicas, submitted_at=at))
+        requests = [*self._requests(alive, placed, held), *submitted]
         there = self.nodes()
         sizes: Counter[str] = Counter()
         for node in there:

@@ -128,8 +128,8 @@ class Victims:
             if level == STARVED:
                 reason_V[equal_V & (level_V != STARVED)] = 3
             elif self._is_patient(w):
-                gang_V = self._gpus_W[rows] > self._largest
-                wide_V = gang_V & (self._gpus_W[rows] * policy.gang_victim_width > self._gpus_W[w])
+                # A gang over several nodes goes only for one at least its size: its place is soon filled, and it waits long.
+                wide_V = self._gpus_W[rows] > max(self._largest, self._gpus_W[w])
                 reason_V[equal_V & (level_V > level) & ~wide_V] = 4
             reason_V[same_V & (priority_V < snapshot.priority_W[w])] = 2
         if policy.reclaim and self._many_queues:

@@ -84,13 +84,8 @@ def _in_workload(
     if not file.exists():
         raise BadInput(f"There is no file {file}.", field="input")
     path = version_path(connection, f"/api/v1/projects/{project}/models", model)
-    version = connection.get(path)
-    if not version["package"] or version["package"]["state"] != "ready":
-        raise BadInput(f"{version['id']} is not packaged.", remedy=f"narf models package {version['id']}", field="model")
-    command = [sys.executable, "-m", "narf.serving.batch", "--package", f"{connection.url}{path}/package"]
-    command += ["--input", str(file.absolute()), "--output", str(to.absolute())]
-    body = {"kind": "batch_prediction", "name": f"predict {version['id']}", "command": command, "resources": {"cpu": cpu}}
-    submitted = connection.post(f"/api/v1/projects/{project}/workloads", body)
+    body = {"input": str(file.absolute()), "output": str(to.absolute()), "cpu": cpu}
+    submitted = connection.post(f"{path}/predict-file", body)
     if not follow:
         output.print_json(submitted) if as_json else print(submitted["workload_id"])
         return 0

@@ -31,13 +31,21 @@ _PART_SECONDS = 5.0
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m narf.serving.batch", description="Predict a whole file.")
     parser.add_argument("--package", required=True, help="package folder or URL")
+    parser.add_argument("--fallback", default="", help="URL of the package where its folder is not on this machine")
     parser.add_argument("--input", type=Path, required=True, help=".parquet, .csv or .npy")
     parser.add_argument("--output", type=Path, required=True, help=".parquet, .csv or .npy")
     parser.add_argument("--part-rows", type=int, default=_PART_ROWS)
     parser.add_argument("--part-seconds", type=float, default=_PART_SECONDS)
     options = parser.parse_args(arguments)
     try:
-        rows = predict_file(options.package, options.input, options.output, part_rows=options.part_rows, part_seconds=options.part_seconds)
+        rows = predict_file(
+            options.package,
+            options.input,
+            options.output,
+            fallback=options.fallback,
+            part_rows=options.part_rows,
+            part_seconds=options.part_seconds,
+        )
     except NarfError as error:
         print(f"narf: {error}", file=sys.stderr)  # noqa: T201 - this is a program
         return 1
@@ -45,14 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def predict_file(package: str, source: Path, target: Path, *, part_rows: int = _PART_ROWS, part_seconds: float = _PART_SECONDS) -> int:
+def predict_file(
+    package: str, source: Path, target: Path, *, fallback: str = "", part_rows: int = _PART_ROWS, part_seconds: float = _PART_SECONDS
+) -> int:
     """Predict every row of `source` into `target`; how many there were.
 
     Raises:
         BadInput: a file cannot be read or written, or has not what the model takes.
     """
     with tempfile.TemporaryDirectory(prefix="narf-package-") as scratch:
-        folder = fetched(package, Path(scratch))
+        folder = fetched(package, Path(scratch), fallback)
         manifest = read_manifest(folder)
         rows = open_rows(source, manifest)
         if rows.count == 0:

@@ -34,6 +34,14 @@ class RegisterIn(BaseModel):
     packaging: PackagingIn = PackagingIn()
 
 
+class PredictFileIn(BaseModel):
+    """Paths on a disk that the workload reaches: .parquet, .csv or .npy."""
+
+    input: Annotated[str, Field(min_length=1, max_length=4000)]
+    output: Annotated[str, Field(min_length=1, max_length=4000)]
+    cpu: Annotated[float, Field(gt=0, le=4096)] = 1.0
+
+
 class PackageOut(BaseModel):
     id: str
     state: str

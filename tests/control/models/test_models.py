@@ -11,8 +11,8 @@ def test_a_registered_version_has_lineage_aliases_and_after_packaging_its_eviden
     version = served.register("iris", alias="champion", package=False)
     assert served.http.get(f"{BASE}/iris/versions/{version}").json()["package"]["state"] == "packaging"
     workload = served.http.get(f"{BASE}/iris").json()["versions"][0]["package"]["workload_id"]
-    command = served.http.get(f"/api/v1/workloads/{workload}").json()["command"]
-    assert "narf.serving.packaging" in command and any(part.startswith("runs:/") for part in command)
+    asked = served.http.get(f"/api/v1/workloads/{workload}").json()
+    assert asked["arguments"][0] == "package" and any(part.startswith("runs:/") for part in asked["arguments"])
     assert served.send_package("iris", version).status_code == 200
     found = served.http.get(f"{BASE}/iris/versions/{version}").json()
     assert found["package"]["state"] == "ready" and found["package"]["runtime"] == "onnx" and found["aliases"] == ["champion"]
@@ -112,3 +112,22 @@ def test_a_packaging_that_ended_without_a_package_has_failed(served):
     assert package["state"] == "failed" and workload in package["error"]
     refused = served.http.post("/api/v1/projects/default/endpoints", json={"model": f"planes/{version}"})
     assert refused.status_code == 409 and "could not be packaged" in refused.json()["detail"]
+
+
+def test_a_whole_file_is_predicted_by_a_workload(served):
+    version = served.register("lily", package=False)
+    path, body = f"{BASE}/lily/versions/{version}/predict-file", {"input": "/data/in.parquet", "output": "/data/out.parquet"}
+    assert served.http.post(path, json=body).status_code == 409
+    served.send_package("lily", version)
+    answer = served.http.post(path, json=body)
+    assert answer.status_code == 201, answer.text
+    workload = served.http.get(f"/api/v1/workloads/{answer.json()['workload_id']}").json()
+    assert workload["kind"] == "batch_prediction" and workload["arguments"][-4:] == [
+        "--input",
+        "/data/in.parquet",
+        "--output",
+        "/data/out.parquet",
+    ]
+    for wrong in ({"input": "in.parquet"}, {"output": "../out.parquet"}, {"cpu": 0}, {"input": "/a\0b"}):
+        assert served.http.post(path, json=body | wrong).status_code == 422
+    assert served.http.post(f"{BASE}/lily/versions/99/predict-file", json=body).status_code == 404

@@ -32,9 +32,14 @@ def environment_key(requirements: str, snapshot: str | None, python: str) -> str
     One that refers to files beside it (`-r base.txt`, `-e .`) is another for every code snapshot.
     """
     lines = "\n".join(line.rstrip() for line in requirements.strip().splitlines())
-    files = (snapshot or "") if _REFERS_TO_FILES.search(requirements) else ""
+    files = (snapshot or "") if refers_to_files(requirements) else ""
     parts = (lines, files, os.path.realpath(python), platform.python_version(), platform.machine(), sys.platform)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def refers_to_files(requirements: str) -> bool:
+    """Whether it means files beside it (`-r base.txt`, `-e .`), and so can be built in its code's folder only."""
+    return bool(_REFERS_TO_FILES.search(requirements))
 
 
 class Environments:

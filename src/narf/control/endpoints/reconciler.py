@@ -6,10 +6,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
-import narf.serving.entry
 from narf.control.database import Database
 from narf.control.endpoints import plan, rollout, store
 from narf.control.endpoints.alerts import Alerts
@@ -18,15 +16,14 @@ from narf.control.endpoints.scaling import Idler, Limits, wanted_replicas, who_s
 from narf.control.endpoints.service import EndpointService
 from narf.control.endpoints.store import Endpoint, Replica, Revision
 from narf.control.models.service import ModelService
-from narf.control.models.store import PackageState
+from narf.control.models.store import Package, PackageState
 from narf.control.workloads.service import Submission, WorkloadService
 from narf.domain.errors import NarfError, NotFound
-from narf.domain.workload import Program, Resources, WorkloadKind
+from narf.domain.workload import Resources, WorkloadKind
 from narf.scheduling.decisions import Reason, Waiting
 from narf.serving.gateway.table import LATENCY_BOUNDS
 
 _log = logging.getLogger(__name__)
-_ENTRY = str(Path(narf.serving.entry.__path__[0]) / "serve.py")
 _ALIAS_SECONDS = 2.0
 _PRIORITY = 50  # people wait for an answer
 # What room made by others can mend; of these, where only the project's own can make it.
@@ -374,7 +371,7 @@ class EndpointReconciler:
         package = self._models.package(endpoint.project, revision.model, revision.version)
         if package.state is not PackageState.READY:
             return False
-        workload = self._workloads.submit(self._submission(endpoint, revision, str(self._models.folder_of(package))))
+        workload = self._workloads.submit(self._submission(endpoint, revision, package))
         replica = Replica(
             workload_id=workload.id,
             endpoint_id=endpoint.id,
@@ -387,11 +384,11 @@ class EndpointReconciler:
             store.add_replica(connection, replica)
         return True
 
-    def _submission(self, endpoint: Endpoint, revision: Revision, folder: str) -> Submission:
+    def _submission(self, endpoint: Endpoint, revision: Revision, package: Package) -> Submission:
         fallback = f"{self._url}/api/v1/projects/{endpoint.project}/models/{revision.model}/versions/{revision.version}/package"
         arguments = (
             "--package",
-            folder,
+            str(self._models.folder_of(package)),
             "--fallback",
             fallback,
             "--name",
@@ -405,7 +402,7 @@ class EndpointReconciler:
             owner=endpoint.created_by,
             name=f"{endpoint.name}/{revision.number}",
             kind=WorkloadKind.REPLICA,
-            program=Program(script=_ENTRY, arguments=(*arguments, "--timeout", f"{endpoint.timeout_seconds:g}"), hooks=False),
+            program=self._models.environment_of(package).program("serve", (*arguments, "--timeout", f"{endpoint.timeout_seconds:g}")),
             resources=Resources(cpu=asked["cpu"], memory_bytes=asked["memory_bytes"], gpu=asked["gpu"]),
             priority=_PRIORITY,
             preemptible=False,

@@ -24,10 +24,12 @@ from narf.wire.models import (
     PackageOut,
     PackagingFailure,
     PackagingIn,
+    PredictFileIn,
     RegisterIn,
     VersionOut,
 )
 from narf.wire.page import Limit, Page
+from narf.wire.workloads import Submitted
 
 _BASE = "/api/v1/projects/{project}/models"
 _VERSION = _BASE + "/{model}/versions/{version}"
@@ -43,6 +45,7 @@ RULES: Rules = {
     ("PATCH", _VERSION): in_project(Role.DEVELOPER),
     ("DELETE", _VERSION): in_project(Role.MAINTAINER),
     ("GET", _VERSION + "/lineage"): in_project(Role.VIEWER),
+    ("POST", _VERSION + "/predict-file"): in_project(Role.DEVELOPER, workload_may=True),
     ("GET", _VERSION + "/package"): in_project(Role.VIEWER, workload_may=True),
     ("POST", _VERSION + "/package"): in_project(Role.DEVELOPER),
     ("PUT", _VERSION + "/package"): in_project(Role.DEVELOPER, workload_may=True),
@@ -124,6 +127,12 @@ def router(models: ModelService, incoming: FilePath) -> APIRouter:
     def lineage(project: str, model: str, version: _Number) -> dict[str, object]:
         """Run, code and data that a version comes from."""
         return models.lineage(project, model, version)
+
+    @routes.post("/{model}/versions/{version}/predict-file", response_model=Submitted, status_code=201)
+    def predict_file(project: str, model: str, version: _Number, body: PredictFileIn, principal: Principal = Depends(caller)) -> Submitted:
+        """Predict every row of a file, in a workload."""
+        workload = models.predict_file(project, model, version, source=body.input, target=body.output, cpu=body.cpu, by=principal.user)
+        return Submitted(id=workload.id, workload_id=workload.id, run_id=None, state=workload.state, name=workload.name)
 
     @routes.get("/{model}/versions/{version}/package")
     def download(project: str, model: str, version: _Number) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,14 +14,14 @@ from typing import Any, BinaryIO, Protocol
 from narf.control.audit.store import record
 from narf.control.data.lineage import Edge, Node, NodeKind, add_edge, model_node
 from narf.control.database import Database
-from narf.control.models import store
+from narf.control.models import environment, store
 from narf.control.models.registry import PACKAGED, Model, Registry, Version
 from narf.control.models.store import Package, PackageState
 from narf.control.workloads.service import Submission, WorkloadService
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.names import check_name, new_id
-from narf.domain.workload import Program, Resources, Workload, WorkloadKind
+from narf.domain.workload import Resources, Workload, WorkloadKind
 from narf.serving.package import as_json, read_manifest
 from narf.serving.transfer import pack, unpack
 
@@ -177,7 +176,7 @@ class ModelService:
     def _submit(self, project: str, version: Version, package_id: str, by: str, options: Options) -> Workload:
         trained = self._workloads.of_run(version.run_id) if version.run_id else None
         base = f"{self._url}/api/v1/projects/{project}/models/{version.model}/versions/{version.version}/package"
-        command = [sys.executable, "-m", "narf.serving.packaging", version.source, "--out", "../package", "--name", version.model]
+        command = [version.source, "--out", "../package", "--name", version.model]
         command += ["--version", str(version.version), "--upload", base]
         snapshot = trained.program.snapshot if trained is not None else None
         if trained is not None and snapshot and trained.program.script and not options.class_name:
@@ -195,7 +194,7 @@ class ModelService:
                 owner=by,
                 name=f"package {version.model}/{version.version}",
                 kind=WorkloadKind.DATA,
-                program=Program(command=tuple(command), snapshot=snapshot, hooks=False),
+                program=environment.of_run(trained).program("package", tuple(command), code=snapshot),
                 resources=Resources(cpu=1.0),
                 with_run=False,
                 labels=(("narf.package", package_id),),
@@ -275,6 +274,40 @@ class ModelService:
         if package is None:
             raise NotFound("package of model version", f"{name}/{version}", remedy=f"Make it: narf models package {name}/{version}")
         return package
+
+    def environment_of(self, package: Package) -> environment.Environment:
+        """Where this package is served."""
+        found = self.registry.version(package.project, package.model, package.version)
+        trained = self._workloads.of_run(found.run_id) if found.run_id else None
+        return environment.to_serve(trained, dict(package.manifest or {}))
+
+    def predict_file(self, project: str, name: str, version: int, *, source: str, target: str, cpu: float, by: str) -> Workload:
+        """Predict every row of a file, in a workload. Both are paths on a disk that it reaches.
+
+        Raises:
+            Conflict: the version is not packaged.
+        """
+        package = self.package(project, name, version)
+        if package.state is not PackageState.READY:
+            raise Conflict(
+                f"{name}/{version} is not packaged: {package.error or package.state}.", remedy=f"narf models package {name}/{version}"
+            )
+        for path, field in ((source, "input"), (target, "output")):
+            if not Path(path).is_absolute() or "\0" in path:
+                raise BadInput(f"{path[:200]!r} is no absolute path.", field=field)
+        url = f"{self._url}/api/v1/projects/{project}/models/{name}/versions/{version}/package"
+        arguments = ("--package", str(self.folder_of(package)), "--fallback", url, "--input", source, "--output", target)
+        return self._workloads.submit(
+            Submission(
+                project=project,
+                owner=by,
+                name=f"predict {name}/{version}",
+                kind=WorkloadKind.BATCH_PREDICTION,
+                program=self.environment_of(package).program("predict", arguments),
+                resources=Resources(cpu=cpu),
+                with_run=False,
+            )
+        )
 
     def folder_of(self, package: Package) -> Path:
         return self._folder / package.id

@@ -30,8 +30,10 @@ from narf.control.access.service import AccessService
 from narf.control.app import Feature, create_app
 from narf.control.audit import routes as audit_routes
 from narf.control.cluster import routes as cluster_routes
+from narf.control.cluster.clusters import Clusters
 from narf.control.cluster.durations import Durations
 from narf.control.cluster.service import ClusterService
+from narf.control.cluster.store import Connected
 from narf.control.data import routes as data_routes
 from narf.control.data import source_routes
 from narf.control.data.lineage import Lineage
@@ -65,7 +67,7 @@ from narf.control.studies.driven import DrivenStudies
 from narf.control.studies.launch import resume_from
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import StudyService
-from narf.control.studies.tracked import TrackedMetrics, TrackedModels, TrackedParents
+from narf.control.studies.tracked import RegisteredModels, TrackedMetrics, TrackedParents
 from narf.control.tracking.feature import CompactionReconciler, tracking_features
 from narf.control.tracking.service import RunRecords, RunService
 from narf.control.web import Console
@@ -78,7 +80,7 @@ from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import WorkloadService
 from narf.data.catalogue import open_catalogue
 from narf.data.objects import ObjectStore
-from narf.domain.errors import NarfError
+from narf.domain.errors import BadInput, NarfError
 from narf.domain.workload import Workload
 from narf.settings import Settings, read_settings
 from narf.tracking.server import open_stores
@@ -143,11 +145,11 @@ def build(settings: Settings, url: str) -> Platform:
     local = LocalBackend(
         home, simulate_gpus=settings.simulate_gpus, on_change=job_changed, preload=PRELOAD if settings.preload is None else settings.preload
     )
-    backends: dict[str, Backend] = {"local": local}
+    fixed: dict[str, tuple[Backend, Connected]] = {"local": (local, Connected(name="local", kind="local", address="this machine"))}
     if settings.ray_address:
-        from narf.backends.ray.backend import RayBackend  # with Ray's own imports, only where there is a cluster
-
-        backends["ray"] = RayBackend(home, settings.ray_address, on_change=job_changed)
+        of_settings = Connected(name="ray", kind="ray", address=settings.ray_address)
+        fixed["ray"] = (connect_cluster(home, of_settings, job_changed), of_settings)
+    backends = Clusters(database, fixed, lambda row: connect_cluster(home, row, job_changed), reach_cluster, now)
     stores = open_stores(settings.mlflow_database, settings.artifacts, projects.exists)
     tracked = RunService(Tracking(stores))
     runs = RunRecords(tracked.tracking)
@@ -163,7 +165,7 @@ def build(settings: Settings, url: str) -> Platform:
     tracked.workloads = workloads
     live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads), "runs/{run}/metrics": MetricTail(tracked.tracking)})
     database.changed = partial(tell, live)
-    cluster = Cluster(backends)
+    cluster = Cluster(backends, backends.growing)
     admission = AdmissionReconciler(database, cluster, list)
     shared = ClusterService(database, admission, now, home / "plans")
     durations = Durations(database)
@@ -174,6 +176,13 @@ def build(settings: Settings, url: str) -> Platform:
     jobs.extra = resume_from(home / "checkpoints")
     # The backends tell of what happens; looking without being told is for what they could not tell.
     progress = ProgressReconciler(database, backends, runs, jobs, busy_seconds=0.5)
+    backends.lose = lambda workload, detail: progress.lose(workload, detail, now())
+
+    def clusters_changed() -> None:
+        cluster.look_again()
+        wake(("admission", "progress"))
+
+    backends.changed = clusters_changed
     notifications = Notifications(_notifiers(settings, url))
     policy = parse_policy(settings.retention)
     retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now, policy)
@@ -187,7 +196,8 @@ def build(settings: Settings, url: str) -> Platform:
     ]
     on_ended: list[Callable[[Workload], None]] = [notifications.ended, durations.ended]
 
-    studies = StudyService(database, snapshots, workloads, runs, TrackedModels(tracked.tracking), now, may_run=settings.single_user)
+    registered = RegisteredModels()
+    studies = StudyService(database, snapshots, workloads, runs, registered, now, may_run=settings.single_user)
     searches = StudyReconciler(database, workloads, TrackedMetrics(tracked.tracking), runs, TrackedParents(tracked.tracking))
 
     def study_changed(study_id: str) -> None:
@@ -224,6 +234,7 @@ def build(settings: Settings, url: str) -> Platform:
         told=database.changed,
         waits=admission.waiting,
     )
+    registered.models = served.models
     live.tails["endpoints/{endpoint}"] = MarkTail("endpoint", served.watching.answered)
     workloads.changed = admission.changed = progress.changed = changed
     progress.ended = ended
@@ -248,7 +259,7 @@ def build(settings: Settings, url: str) -> Platform:
         Feature(router=source_routes.router(sources), rules=source_routes.RULES, resolvers={"import": sources.project_of}),
         Feature(router=snapshot_routes.router(snapshots), rules=snapshot_routes.RULES),
         Feature(router=retention_routes.router(retention), rules=retention_routes.RULES),
-        Feature(router=cluster_routes.router(shared), rules=cluster_routes.RULES),
+        Feature(router=cluster_routes.router(shared, backends), rules=cluster_routes.RULES),
         Feature(
             router=workload_routes.router(workloads),
             rules=workload_routes.RULES,
@@ -278,9 +289,31 @@ def build(settings: Settings, url: str) -> Platform:
             served.close,
             notifications.close,
             leadership.resign,
-            *(backend.close for backend in backends.values()),
+            backends.close,
         ],
     )
+
+
+def connect_cluster(home: Path, row: Connected, on_change: Callable[[], None]) -> Backend:
+    """The backend of a cluster; its own imports only where there is one.
+
+    Raises:
+        MissingExtra: its packages are not installed.
+    """
+    from narf.backends.ray.backend import RayBackend
+
+    return RayBackend(home, row.address, name=row.name, on_change=on_change)
+
+
+def reach_cluster(kind: str, address: str, offline: bool) -> None:
+    """Raises BadInput when `address` is none of this kind, or nothing answers there; `offline`: it need not."""
+    from narf.backends.ray.backend import reach
+
+    try:
+        reach(address)
+    except BadInput as error:
+        if not (offline and error.code == "unreachable"):
+            raise
 
 
 def _notifiers(settings: Settings, url: str) -> list[Notifier]:

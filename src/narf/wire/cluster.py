@@ -64,6 +64,34 @@ class ClusterOut(BaseModel):
     gpus: float
     gpus_free: float
     waiting: int
+    troubles: list[str] = []
+
+
+class ClusterIn(BaseModel):
+    """A cluster to connect. `may_grow`: it gets nodes by itself, so what is too large for it now is let wait; `offline`: it need not
+    answer yet."""
+
+    name: str = Field("", max_length=63)
+    kind: str = Field("ray", max_length=16)
+    address: str = Field(max_length=300, description='of a Ray head: "host:6379", "ray://host:10001" or "auto"')
+    may_grow: bool = False
+    offline: bool = False
+
+
+class ClusterEntry(BaseModel):
+    """One connected cluster. `sentence`: why it shows no node, "" when it does; `address` is for admins."""
+
+    id: str
+    name: str
+    kind: str
+    address: str
+    may_grow: bool
+    nodes: int
+    gpus: int
+    sentence: str
+    is_fixed: bool
+    added_by: str
+    added_at: datetime | None
 
 
 class ForecastOut(BaseModel):

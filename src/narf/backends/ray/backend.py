@@ -7,12 +7,13 @@ look at files, whether the cluster is there or not.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -28,9 +29,10 @@ from narf.backends.local.folder import JobFolder, JobState
 from narf.backends.local.log import log_end, read_log
 from narf.backends.protocol import Job, JobPhase, JobStatus, LogChunk, Node
 from narf.backends.ray.jobfile import job_to_json
-from narf.domain.errors import MissingExtra
+from narf.domain.errors import BadInput, MissingExtra
 from narf.domain.workload import EndReason
 
+_ADDRESS = re.compile(r"(?:ray://)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
 _log = logging.getLogger(__name__)
 _CAPACITY_SECONDS = 15.0  # older than this, what the driver has said of the nodes does not count
 _LONGEST_WAIT_SECONDS = 10.0  # between two starts of the driver
@@ -209,9 +211,23 @@ class RayBackend:
         return JobFolder(self.jobs / job_id)
 
 
-def backend_name(address: str) -> str:
-    """A name for the cluster at `address`, where nobody has given one."""
-    return f"ray-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+def reach(address: str, *, seconds: float = 5.0) -> None:
+    """Raises BadInput when `address` is none of a Ray cluster, or nothing answers there. "auto" is not tried: it is this machine's own."""
+    found = _ADDRESS.fullmatch(address)
+    if address == "auto":
+        return
+    if not found or not 0 < int(found["port"]) < 65536:
+        raise BadInput(
+            f"{address[:200]!r} is no address of a Ray cluster.", remedy="Write host:6379, ray://host:10001, or auto.", field="address"
+        )
+    try:
+        socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=seconds).close()
+    except OSError as error:
+        raise BadInput(
+            f"Nothing answers at {address}: {error.strerror or error}.",
+            remedy="Is the head started there (ray start --head), and the port open? To connect it before it is up: --offline",
+            field="address", code="unreachable",
+        ) from error  # fmt: skip
 
 
 def _driver_environment() -> dict[str, str]:

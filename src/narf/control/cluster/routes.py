@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from narf.control.access.caller import caller
 from narf.control.access.rules import ADMIN, SIGNED_IN, Rules, of
 from narf.control.access.service import require_admin
+from narf.control.cluster.clusters import Clusters, ClusterState, backend_name
 from narf.control.cluster.service import ClusterService, QueueView, WouldStart
 from narf.control.cluster.store import Decided, QueueQuota
 from narf.domain.access import Principal, Role
@@ -17,6 +18,8 @@ from narf.scheduling.forward import StartForecast
 from narf.scheduling.requests import Forecast, Node, Request
 from narf.scheduling.snapshot import WHOLE, Snapshot
 from narf.wire.cluster import (
+    ClusterEntry,
+    ClusterIn,
     ClusterOut,
     DecidedOut,
     ForecastOut,
@@ -35,6 +38,9 @@ from narf.wire.page import Page
 
 RULES: Rules = {
     ("GET", "/api/v1/cluster"): SIGNED_IN,
+    ("GET", "/api/v1/clusters"): SIGNED_IN,
+    ("POST", "/api/v1/clusters"): ADMIN,
+    ("DELETE", "/api/v1/clusters/{cluster}"): ADMIN,
     ("GET", "/api/v1/quotas"): SIGNED_IN,
     ("PUT", "/api/v1/quotas/{queue}"): ADMIN,
     ("DELETE", "/api/v1/quotas/{queue}"): ADMIN,
@@ -44,14 +50,37 @@ RULES: Rules = {
 }
 
 
-def router(cluster: ClusterService) -> APIRouter:
+def router(cluster: ClusterService, clusters: Clusters) -> APIRouter:
     routes = APIRouter(prefix="/api/v1", tags=["cluster"])
 
     @routes.get("/cluster", response_model=ClusterOut)
     def show(principal: Principal = Depends(caller)) -> ClusterOut:
         """Nodes with their GPUs, and queues with what they hold. Of projects that the caller cannot see, names are left out."""
         snapshot, queues = cluster.view()
-        return _cluster(snapshot, queues, principal)
+        return _cluster(snapshot, queues, principal, cluster.troubles())
+
+    @routes.get("/clusters", response_model=Page[ClusterEntry])
+    def list_clusters(principal: Principal = Depends(caller)) -> Page[ClusterEntry]:
+        """The clusters that are connected, and whether each shows nodes."""
+        return Page(items=[_entry(state, principal) for state in clusters.states()])
+
+    @routes.post("/clusters", response_model=ClusterEntry, status_code=201)
+    def add_cluster(body: ClusterIn, principal: Principal = Depends(caller)) -> ClusterEntry:
+        """Connect a cluster; its nodes take workloads as soon as they are seen."""
+        require_admin(principal)
+        name = body.name or backend_name(body.kind, body.address)
+        state = clusters.add(name, body.kind, body.address.strip(), may_grow=body.may_grow, offline=body.offline, by=principal)
+        return _entry(state, principal)
+
+    @routes.delete("/clusters/{cluster}", status_code=204)
+    def remove_cluster(
+        cluster: str,
+        force: bool = Query(False, description="stop what runs there; it starts again elsewhere"),
+        principal: Principal = Depends(caller),
+    ) -> None:
+        """Let go of a cluster."""
+        require_admin(principal)
+        clusters.remove(cluster, force=force, by=principal)
 
     @routes.get("/quotas", response_model=Page[QuotaOut])
     def list_quotas(principal: Principal = Depends(caller)) -> Page[QuotaOut]:
@@ -106,7 +135,17 @@ def router(cluster: ClusterService) -> APIRouter:
     return routes
 
 
-def _cluster(snapshot: Snapshot, queues: list[QueueView], principal: Principal) -> ClusterOut:
+def _entry(state: ClusterState, principal: Principal) -> ClusterEntry:
+    row = state.connected
+    hidden = not principal.is_admin and not state.is_fixed
+    return ClusterEntry(
+        id=row.name, name=row.name, kind=row.kind, address="" if hidden else row.address, may_grow=row.may_grow, nodes=state.nodes,
+        gpus=state.gpus, sentence="It shows no node now." if hidden and state.sentence else state.sentence, is_fixed=state.is_fixed,
+        added_by=row.added_by, added_at=row.added_at,
+    )  # fmt: skip
+
+
+def _cluster(snapshot: Snapshot, queues: list[QueueView], principal: Principal, troubles: list[str]) -> ClusterOut:
     seen = principal.projects
     visible_Q = [seen is None or name in seen for name in snapshot.queue_names]
     holders: dict[tuple[int, int], list[str]] = {}
@@ -138,7 +177,7 @@ def _cluster(snapshot: Snapshot, queues: list[QueueView], principal: Principal) 
     shown = [_queue(queue) for queue in queues if seen is None or queue.name in seen]
     return ClusterOut(
         nodes=nodes, queues=shown, gpus=float(snapshot.node_gpus_N.sum()), gpus_free=sum(free_NG.values()) / WHOLE,
-        waiting=int((snapshot.phase_W == 0).sum()),
+        waiting=int((snapshot.phase_W == 0).sum()), troubles=troubles,
     )  # fmt: skip
 
 

@@ -286,6 +286,10 @@ class ClusterService:
         ]  # fmt: skip
         return snapshot, views
 
+    def troubles(self) -> list[str]:
+        """A sentence for each cluster that shows no node now."""
+        return sorted(self._admission.cluster.troubles().values())
+
     def why(self, workload_id: str) -> Explanation | Workload:
         """Why it waits; the workload itself when it does not."""
         alive, snapshot = self._snapshot()

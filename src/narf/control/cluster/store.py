@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Float, Index, Integer, String, Table, Text, delete, insert, select, update
+from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, String, Table, Text, delete, insert, select, update
 
 from narf.control.database import Timestamp, metadata
 
@@ -28,6 +28,16 @@ queue_usage = Table(
     Column("queue", String(80), primary_key=True),
     Column("gpu_seconds", Float, nullable=False),
     Column("at", Timestamp, nullable=False),
+)
+clusters = Table(
+    "clusters",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("address", Text, nullable=False),
+    Column("may_grow", Boolean, nullable=False),
+    Column("added_by", String(63), nullable=False),
+    Column("added_at", Timestamp, nullable=False),
 )
 # A row for each reason that a workload waited for, from when to when; and one for each admission and preemption.
 scheduling_decisions = Table(
@@ -67,6 +77,30 @@ class Decided:
     from_at: datetime
     until_at: datetime | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A cluster that was connected. may_grow: it gets more nodes by itself when they are asked for."""
+
+    name: str
+    kind: str
+    address: str
+    may_grow: bool = False
+    added_by: str = ""
+    added_at: datetime | None = None
+
+
+def list_clusters(connection: Connection) -> list[Connected]:
+    return [Connected(**row) for row in connection.execute(select(clusters).order_by(clusters.c.name)).mappings()]
+
+
+def add_cluster(connection: Connection, cluster: Connected) -> None:
+    connection.execute(insert(clusters).values(**asdict(cluster)))
+
+
+def remove_cluster(connection: Connection, name: str) -> None:
+    connection.execute(delete(clusters).where(clusters.c.name == name))
 
 
 def list_quotas(connection: Connection) -> list[QueueQuota]:

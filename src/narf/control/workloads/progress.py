@@ -119,6 +119,13 @@ class ProgressReconciler:
             ours = [(workload, attempt) for workload, attempt in pairs if attempt.backend == name]
             backend = self._backends.get(name)
             if backend is None:
+                # Admitted while its cluster was being removed: it never started, so it may go elsewhere.
+                gone = EndReason.NODE_LOST, f"The cluster {name!r} is not connected."
+                found += [
+                    (workload, JobStatus(id=workload.job_id, phase=JobPhase.ENDED, reason=gone[0], ended_at=now, detail=gone[1]))
+                    for workload, _ in ours
+                    if workload.state is WorkloadState.ADMITTED
+                ]
                 continue
             try:
                 statuses = backend.observe([workload.job_id for workload, _ in ours])
@@ -139,6 +146,12 @@ class ProgressReconciler:
             status = JobStatus(id=workload.job_id, phase=JobPhase.ENDED, reason=EndReason.START_FAILED, ended_at=now, detail=str(error))
             return self._keep(workload, status, now)
         return self._keep(workload, JobStatus(id=workload.job_id, phase=JobPhase.STARTING), now)
+
+    def lose(self, workload: Workload, detail: str, now: datetime) -> None:
+        """Its cluster is gone for good: the attempt counts as lost, and the workload is tried again."""
+        self._keep(
+            workload, JobStatus(id=workload.job_id, phase=JobPhase.ENDED, reason=EndReason.NODE_LOST, ended_at=now, detail=detail), now
+        )
 
     def _stop_if_asked(self, workload: Workload, attempt: Attempt) -> None:
         if workload.cancel_requested:

@@ -175,7 +175,11 @@ class ReplicaApplication:
         if text is None:
             return self._timeout
         if not text.isdigit() or not 0 < int(text[:12]) <= 3_600_000:
-            raise BadInput(f"narf-timeout-ms is {text[:20]!r}.", remedy="Give milliseconds, from 1 to 3600000.", field="narf-timeout-ms")
+            raise BadInput(
+                f"narf-timeout-ms is {text[:20].decode('latin-1')!r}.",
+                remedy="Give milliseconds, from 1 to 3600000.",
+                field="narf-timeout-ms",
+            )
         return int(text) / 1e3
 
     def _identify(self, request: Request) -> bytes:
@@ -261,7 +265,9 @@ def _unpacked(body: bytes, encoding: bytes) -> bytes:
     if encoding.strip().lower() in (b"", b"identity"):
         return body
     if encoding.strip().lower() not in (b"gzip", b"deflate"):
-        raise BadInput(f"Content-Encoding {encoding[:20]!r} is not known.", remedy="Use gzip, deflate or none.", code="bad_encoding")
+        raise BadInput(
+            f"Content-Encoding {encoding[:20].decode('latin-1')!r} is not known.", remedy="Use gzip, deflate or none.", code="bad_encoding"
+        )
     try:
         unpacker = zlib.decompressobj(wbits=47)  # gzip or zlib, told apart by the header
         data = unpacker.decompress(body, _MOST_UNPACKED)

@@ -104,7 +104,7 @@ def _split(body: bytes, length: bytes | None) -> tuple[bytes, memoryview]:
     if length is None:
         return body, memoryview(b"")
     if not length.isdigit() or len(length) > 12 or int(length) > len(body):
-        raise bad(f"Inference-Header-Content-Length is {length[:20]!r}; the body has {len(body)} bytes.", "")
+        raise bad(f"Inference-Header-Content-Length is {length[:20].decode('latin-1')!r}; the body has {len(body)} bytes.", "")
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
@@ -125,7 +125,7 @@ def _read_tensor(item: Any, schema: Schema, tail: memoryview) -> tuple[str, Arra
             known if isinstance(datatype, str) and datatype in DTYPES else f"{known} Datatypes: {', '.join(DTYPES)}.",
         )
     if type(shape) is not list or not all(type(size) is int and 0 <= size < _MOST_ELEMENTS for size in shape):
-        raise bad(f"Tensor {name!r} needs a shape of whole numbers.", name)
+        raise bad(f"Tensor {name!r} needs a shape of whole numbers below {_MOST_ELEMENTS:,}.", name)
     dimensions = tuple(shape)
     if not spec.accepts_shape(dimensions):
         raise bad(f"Tensor {name!r} has shape {list(dimensions)[:8]}; the model takes {list(spec.shape)} (-1: any size).", name)

@@ -61,6 +61,7 @@ from narf.control.schema import upgrade
 from narf.control.secrets import routes as secret_routes
 from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
+from narf.control.snapshots.hosts import Hosts, parse_hosts
 from narf.control.snapshots.service import SnapshotService
 from narf.control.studies import routes as study_routes
 from narf.control.studies.driven import DrivenStudies
@@ -132,7 +133,7 @@ def build(settings: Settings, url: str) -> Platform:
     access = AccessService(database, now)
     projects = ProjectService(database, access, now)
     secrets = SecretService(database, read_key(home / "secret.key"), now)
-    snapshots = SnapshotService(ObjectStore(home / "objects"))
+    snapshots = SnapshotService(ObjectStore(home / "objects"), Hosts(parse_hosts(settings.git_hosts)))
 
     loops: dict[str, ReconcilerLoop] = {}
 

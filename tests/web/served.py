@@ -56,7 +56,13 @@ class Served:
     def start(self) -> None:
         place = self.home / "run/server.json"
         place.unlink(missing_ok=True)
-        settings = {"NARF_HOME": str(self.home), "NARF_PORT": str(self.port), "NARF_GATEWAY_PORT": "0", "NARF_SIMULATE_GPUS": "4"}
+        settings = {
+            "NARF_HOME": str(self.home),
+            "NARF_PORT": str(self.port),
+            "NARF_GATEWAY_PORT": "0",
+            "NARF_SIMULATE_GPUS": "4",
+            "NARF_GIT_HOSTS": "127.0.0.1",
+        }
         log = (self.home / "server.log").open("ab")
         self.process = subprocess.Popen([sys.executable, "-m", "narf.bootstrap"], env=os.environ | settings, cwd=self.home, stdout=log, stderr=log)  # fmt: skip
         until(place.exists, 90)

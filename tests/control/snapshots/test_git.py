@@ -11,6 +11,7 @@ import pytest
 from tests.git_http import run_git, served
 
 from narf.control.snapshots import git
+from narf.control.snapshots.hosts import Hosts
 from narf.control.snapshots.service import SnapshotService
 from narf.data.objects import ObjectStore
 from narf.domain.errors import BadInput, LimitReached, NarfError
@@ -49,7 +50,7 @@ def url(repository: Path) -> Iterator[str]:
 
 @pytest.fixture
 def snapshots(tmp_path: Path) -> SnapshotService:
-    return SnapshotService(ObjectStore(tmp_path / "objects"))
+    return SnapshotService(ObjectStore(tmp_path / "objects"), Hosts(("127.0.0.1",)))
 
 
 def test_the_default_branch_becomes_a_snapshot_without_what_leads_out_of_it(snapshots: SnapshotService, url: str, repository: Path) -> None:
@@ -116,7 +117,7 @@ def test_only_names_of_git_are_taken(ref: str) -> None:
     ("change", "ref", "code", "field"),
     [
         (("repo.git", "absent.git"), "", "no_repository", "url"),
-        (("repo.git", "moved/repo.git"), "", "no_repository", "url"),
+        (("repo.git", "moved/repo.git"), "", "redirected", "url"),
         (("repo.git", "private/repo.git"), "", "not_let_in", "url"),
         (("", ""), "no-such-branch", "unknown_ref", "ref"),
     ],
@@ -156,3 +157,19 @@ def test_nothing_stays_of_what_was_fetched(snapshots: SnapshotService, url: str,
     with pytest.raises(NarfError):
         snapshots.from_git(url, "absent")
     assert list(room.iterdir()) == []
+
+
+def test_without_a_list_nothing_is_asked_of_this_machine(tmp_path: Path, url: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        SnapshotService(ObjectStore(tmp_path / "objects")).from_git(url)
+    assert refused.value.code == "host_not_allowed" and refused.value.field == "url"
+
+
+def test_git_connects_to_the_address_that_was_looked_at_whatever_the_name_means_now(tmp_path: Path, url: str) -> None:
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    program = shutil.which("git")
+    assert program is not None
+    there = git.Destination("http", "code.invalid", port, "127.0.0.1")
+    checkout = git.Checkout(program, tmp_path, git.Limits(), there)
+    checkout.fetch(url.replace("127.0.0.1", "code.invalid"), "HEAD")
+    assert "train.py" in [blob.path for blob in checkout.blobs()]

@@ -2,7 +2,7 @@
 
 Whoever may start work names the URL, and the server is what fetches it. So git is given an address of a known form and nothing else to
 follow: only http, https and ssh, no local path, no helper program, no submodule, no hook, no checkout (files are read out of the object
-database), no prompt. What it takes, in time and on disk, is bounded while it runs.
+database), no prompt, no redirect. Which hosts it may be, `hosts.py` says. What it takes, in time and on disk, is bounded while it runs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from narf.control.snapshots.hosts import Hosts
 from narf.domain.errors import BadInput, LimitReached, Unavailable
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _URL = re.compile(
-    rf"(?P<scheme>https?|ssh)://(?:(?P<user>[A-Za-z0-9_.-]+)@)?(?P<host>{_HOST}|\[[0-9A-Fa-f:]+\])(?::\d{{1,5}})?/(?P<path>[^\s\\]+)"
+    rf"(?P<scheme>https?|ssh)://(?:(?P<user>[A-Za-z0-9_.-]+)@)?(?P<host>{_HOST}|\[[0-9A-Fa-f:]+\])(?::(?P<port>\d{{1,5}}))?/(?P<path>[^\s\\]+)"
 )
 _SHORT = re.compile(rf"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>{_HOST}):(?P<path>[A-Za-z0-9_~][^\s:\\]*)")
 _WITH_PASSWORD = re.compile(r"[a-z]+://[^/@\s]*:[^/@\s]*@")
@@ -35,7 +36,7 @@ _OPTIONS = (
     *("-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "protocol.http.allow=always", "-c", "protocol.ssh.allow=always"),
     *("-c", "credential.helper=", "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=false", "-c", "core.fsmonitor=false"),
     *("-c", "transfer.fsckObjects=true", "-c", "fetch.recurseSubmodules=false", "-c", "gc.auto=0", "-c", "http.lowSpeedLimit=1000"),
-    *("-c", "http.lowSpeedTime=20"),
+    *("-c", "http.lowSpeedTime=20", "-c", "http.followRedirects=false"),
 )  # fmt: skip
 
 
@@ -94,11 +95,11 @@ def checked_ref(ref: str) -> str:
 
 
 @contextmanager
-def fetched(url: str, ref: str = "", limits: Limits = Limits()) -> Iterator[Checkout]:
+def fetched(url: str, ref: str = "", limits: Limits = Limits(), hosts: Hosts = Hosts()) -> Iterator[Checkout]:
     """The repository at `ref`, in a folder that is gone afterwards.
 
     Raises:
-        BadInput: the address or the name is wrong, or the server does not have it.
+        BadInput: the address or the name is wrong, the host is not allowed, or the server does not have it.
         LimitReached: it takes too long or too much room.
         Unavailable: there is no git on this machine.
     """
@@ -106,17 +107,52 @@ def fetched(url: str, ref: str = "", limits: Limits = Limits()) -> Iterator[Chec
     program = shutil.which("git")
     if program is None:
         raise Unavailable("git is not installed where Narf runs.", remedy="Install it there, or choose a folder instead.")
+    destination = _destination(address, hosts)
     with tempfile.TemporaryDirectory(prefix="narf-git-") as folder:
-        checkout = Checkout(program, Path(folder), limits)
+        checkout = Checkout(program, Path(folder), limits, destination)
         checkout.fetch(address, name)
         yield checkout
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The host of a repository, and the address that it was found to have; "" leaves it to git."""
+
+    scheme: str
+    host: str
+    port: int
+    address: str = ""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        if not self.address or self.scheme == "ssh":
+            return ()
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return ("-c", f"http.curloptResolve={self.host}:{self.port}:{address}")
+
+    @property
+    def ssh_options(self) -> str:
+        if not self.address or self.scheme != "ssh":
+            return ""
+        known_as = self.host if self.port == 22 else f"[{self.host}]:{self.port}"
+        return f" -o HostName={self.address} -o HostKeyAlias={known_as}"
+
+
+def _destination(address: str, hosts: Hosts) -> Destination:
+    match = _URL.fullmatch(address)
+    assert match is not None, "checked_url has passed it"
+    scheme, host = match["scheme"], match["host"]
+    port = int(match["port"] or {"http": 80, "https": 443, "ssh": 22}[scheme])
+    by_proxy = bool(scheme != "ssh" and os.environ.get(f"{scheme}_proxy"))
+    found = hosts.checked(host, port, by_proxy=by_proxy)
+    return Destination(scheme, host.strip("[]"), port, found)
 
 
 class Checkout:
     """A bare repository that holds one commit."""
 
-    def __init__(self, program: str, folder: Path, limits: Limits) -> None:
-        self._program, self._folder, self._limits = program, folder, limits
+    def __init__(self, program: str, folder: Path, limits: Limits, destination: Destination) -> None:
+        self._program, self._folder, self._limits, self._destination = program, folder, limits, destination
         self._end = time.monotonic() + limits.seconds
         self.commit = ""
 
@@ -145,7 +181,7 @@ class Checkout:
         """Call `take` with each file and a stream of exactly its bytes."""
         command = self._command("cat-file", "--batch")
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(self._destination)
         ) as process:
             assert process.stdin is not None and process.stdout is not None
             try:
@@ -166,13 +202,18 @@ class Checkout:
                 process.kill()
 
     def _command(self, *arguments: str) -> list[str]:
-        return [self._program, *_OPTIONS, f"--git-dir={self._folder}", *arguments]
+        return [self._program, *_OPTIONS, *self._destination.options, f"--git-dir={self._folder}", *arguments]
 
     def _run(self, *arguments: str, asked: str = "") -> bytes:
         """One git command, ended with all it started when it takes too long or too much."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             process = subprocess.Popen(
-                self._command(*arguments), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment(), start_new_session=True
+                self._command(*arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=_environment(self._destination),
+                start_new_session=True,
             )
             try:
                 while True:
@@ -197,13 +238,14 @@ class Checkout:
             raise _refused(err.read(20_000).decode(errors="replace"), asked)
 
 
-def _environment() -> dict[str, str]:
+def _environment(destination: Destination) -> dict[str, str]:
     kept = {
         name: os.environ[name] for name in ("PATH", "LANG", "https_proxy", "http_proxy", "no_proxy", "SSH_AUTH_SOCK") if name in os.environ
     }
     return kept | {
         "HOME": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15 -o ProxyCommand=none -o PermitLocalCommand=no", "GIT_SSH_VARIANT": "ssh",
+        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15 -o ProxyCommand=none -o PermitLocalCommand=no"
+        + destination.ssh_options, "GIT_SSH_VARIANT": "ssh",
         "LC_ALL": "C",
     }  # fmt: skip
 
@@ -239,6 +281,8 @@ def _refused(said: str, asked: str) -> BadInput:
             "The repository does not let Narf in.",
             remedy="Give it as ssh address and allow the key of the account that runs Narf, or choose a folder.", field="url", code="not_let_in",
         )  # fmt: skip
+    if "returned error: 30" in text:
+        return BadInput("The repository's address leads to another one.", remedy="Give that one.", field="url", code="redirected")
     if "could not resolve" in text or "failed to connect" in text or "timed out" in text or "connection refused" in text:
         return BadInput(
             "The repository's host cannot be reached.", remedy="Correct the address, or try again.", field="url", code="unreachable"

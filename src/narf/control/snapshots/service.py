@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
 from narf.control.snapshots import git
+from narf.control.snapshots.hosts import Hosts
 from narf.data.objects import ObjectStore
 from narf.domain.errors import BadInput, LimitReached, NotFound
 
@@ -40,8 +41,10 @@ class FromGit:
 
 
 class SnapshotService:
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
+    """hosts: where code may be fetched from."""
+
+    def __init__(self, objects: ObjectStore, hosts: Hosts = Hosts()) -> None:
+        self._objects, self._hosts = objects, hosts
 
     def missing(self, files: Sequence[SnapshotFile]) -> list[str]:
         """The digests that must be sent before `create` can succeed. The others are kept for it, however old they are."""
@@ -75,11 +78,11 @@ class SnapshotService:
         """The snapshot of a repository at `ref` ("": its default branch), or of one folder of it.
 
         Raises:
-            BadInput: the address, the ref or the folder is wrong.
+            BadInput: the address, the ref or the folder is wrong, or nothing is fetched from that host.
             LimitReached: the repository is too large, or does not come in time.
         """
         inside = folder.strip().strip("/")
-        with git.fetched(url, ref, limits) as checkout:
+        with git.fetched(url, ref, limits, self._hosts) as checkout:
             blobs = [blob for blob in checkout.blobs() if not inside or blob.path.startswith(inside + "/")]
             if not blobs:
                 what = f"folder {inside[:200]!r}" if inside else "file"

@@ -1,7 +1,7 @@
 """Parameters that a study or `--set` puts into an unchanged script, and where they go in.
 
 `NARF_PARAMS` is a JSON object of name to value. A name finds its place in, all that match: arguments of argparse, click, typer and
-Hydra (see `hooks.arguments`); module-level constants, constructor arguments of Lightning modules, and dataclass fields of the
+Hydra (see `hooks.arguments`); module-level constants and entries of tables of settings there (`config.lr`), constructor arguments of Lightning modules, and dataclass fields of the
 script and the modules beside it, which are compiled with the value in place. What found no place is said at the end of the run.
 """
 
@@ -116,10 +116,31 @@ class _Placer(ast.NodeTransformer):
                 target = statement.target
             else:
                 continue
+            if isinstance(target, ast.Name) and statement.value is not None:
+                self._table(target.id, statement.value)
             if isinstance(target, ast.Name) and target.id in self.found and statement.value is not None:
                 original, is_literal = _literal(statement.value)
                 if is_literal:
                     statement.value = _expression(placed(target.id, original), statement.value)
+
+    def _table(self, name: str, node: ast.expr) -> None:
+        """`config.model.lr` finds its place in `config = {"model": {"lr": 0.1}}` and in `config = dict(model=dict(lr=0.1))`."""
+        if not any(known.startswith(name + ".") for known in self.found):
+            return
+        if isinstance(node, ast.Dict):
+            for index, (key, value) in enumerate(zip(node.keys, node.values)):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    node.values[index] = self._entry(f"{name}.{key.value}", value)
+        elif isinstance(node, ast.Call) and _name(node.func) == "dict":
+            for item in node.keywords:
+                item.value = self._entry(f"{name}.{item.arg}", item.value)
+
+    def _entry(self, name: str, value: ast.expr) -> ast.expr:
+        original, is_literal = _literal(value)
+        if name in self.found and is_literal:
+            return _expression(placed(name, original), value)
+        self._table(name, value)
+        return value
 
     def _constructor(self, function: ast.FunctionDef) -> None:
         """Assign the value first thing in the body, so that it holds however the constructor is called."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
-from narf.tuning.discovery.signature import constructor_of, parameters_of, type_of_value
+from narf.tuning.discovery.signature import constructor_of, fields_of, is_dataclass, parameters_of, type_of_value
 from narf.tuning.discovery.signature_parameters import from_fields
 from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument, keyword
 
@@ -17,14 +17,20 @@ _TRUTH_READERS = ("str2bool", "strtobool", "str_to_bool", "string_to_bool", "par
 _PARSERS = ("ArgumentParser", "LightningArgumentParser")
 
 
-def find_arguments(source: Source) -> tuple[list[FoundParameter], tuple[str, ...]]:
-    """The parameters, and the sub-command to give when the script has one and the user names none."""
+def find_arguments(source: Source, arguments: Sequence[str] = ()) -> tuple[list[FoundParameter], tuple[str, ...]]:
+    """The parameters, and the sub-command to give when the script has one and the user names none in `arguments`."""
     if not _makes_a_parser(source):
         return [], ()
     is_json = any(name.startswith("jsonargparse") for module in source.modules for name in module.names.values())
     found: dict[str, FoundParameter] = {}
     commands = _sub_commands(source)
+    command = next((word for word in arguments if word in commands), commands[0] if commands else "")
     for module, call, _ in source.calls(".add_argument"):
+        if _command_of(module, call) not in ("", command):
+            continue
+        if is_json and (nested := list(_of_dataclass(source, module, call))):
+            found |= {item.name: item for item in nested if item.name not in found}
+            continue
         parameter = _read_argument(source, module, call, Style.JSONARGPARSE if is_json else Style.ARGPARSE)
         if parameter is not None and parameter.name not in found:
             found[parameter.name] = parameter
@@ -56,6 +62,32 @@ def _sub_commands(source: Source) -> tuple[str, ...]:
         if isinstance(name, str):
             names.append(name)
     return tuple(sorted(names, key=lambda name: (name not in ("fit", "train"), names.index(name))))
+
+
+def _command_of(module: Module, call: ast.Call) -> str:
+    """The sub-command whose parser declares this argument; "" for the parser of all."""
+    receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if not isinstance(receiver, ast.Name):
+        return ""
+    bound: tuple[int, str] = (0, "")
+    for node in ast.walk(module.tree):  # the last binding before the call: one name may stand for one parser after another
+        if not isinstance(node, ast.Assign) or not bound[0] < node.lineno <= call.lineno:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == receiver.id for target in node.targets):
+            made = node.value
+            is_command = isinstance(made, ast.Call) and isinstance(made.func, ast.Attribute) and made.func.attr == "add_parser"
+            name = module.literal(argument(made, 0, "name")) if is_command and isinstance(made, ast.Call) else ""
+            bound = (node.lineno, name if isinstance(name, str) else "")
+    return bound[1]
+
+
+def _of_dataclass(source: Source, module: Module, call: ast.Call) -> Iterator[FoundParameter]:
+    """jsonargparse: add_argument("--model", type=ModelConfig)."""
+    flag = module.literal(argument(call, 0, "flag"))
+    target = module.dotted(keyword(call, "type"))
+    if isinstance(flag, str) and target and is_dataclass(source, target):
+        home, _ = source.classes[target.rpartition(".")[2]]
+        yield from from_fields(source, home.file, fields_of(source, target), Style.JSONARGPARSE, name_of(flag) + ".")
 
 
 def _read_argument(source: Source, module: Module, call: ast.Call, style: Style) -> FoundParameter | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.signature import Field, parameters_of, type_of_value
 from narf.tuning.discovery.signature_parameters import from_field
-from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument, keyword
+from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument, assigned, keyword
 
 _CLICK_TYPES = {
     "float": "float",
@@ -27,35 +28,80 @@ _FIRST = ("train", "fit", "main", "run")
 def find_click(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundParameter], tuple[str, ...]]:
     """Options of the command that trains; the sub-command to give if the user names none."""
     commands: dict[str, list[FoundParameter]] = {}
-    in_group: set[str] = set()
+    groups: dict[str, tuple[str, ...]] = {}
     for module in source.modules:
         if "click" not in {name.partition(".")[0] for name in module.names.values()}:
             continue
         for function in module.functions():
-            options = [
-                found
-                for decorator in function.decorator_list
-                if isinstance(decorator, ast.Call) and module.dotted(decorator.func).rpartition(".")[2] == "option"
-                if (found := _read_option(module, decorator)) is not None
-            ]
-            given, grouped = _command(module, function)
+            given, group = _command(module, function)
             if given:
-                commands[given] = options
-                if grouped:
-                    in_group.add(given)
-    return _chosen(commands, in_group, arguments)
+                commands[given] = [
+                    found
+                    for decorator in function.decorator_list
+                    for home, call in _options(source, module, decorator)
+                    if (found := _read_option(home, call)) is not None
+                ]
+                if group is not None:
+                    groups[given] = _path(module, group)
+    return _chosen(commands, groups, arguments)
 
 
-def _command(module: Module, function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, bool]:
-    """(name, whether it belongs to a group) of a click command; ("", False) for anything else."""
+def _options(source: Source, module: Module, decorator: ast.expr) -> Iterator[tuple[Module, ast.Call]]:
+    """The `click.option(...)` that a decorator is, or that a decorator of the script's own applies: in its body, or from a list."""
+    if _is_option(module, decorator):
+        assert isinstance(decorator, ast.Call)
+        yield module, decorator
+        return
+    known = source.defined.get(module.dotted(decorator.func if isinstance(decorator, ast.Call) else decorator))
+    places: list[tuple[Module, ast.AST]] = [(module, decorator)] if isinstance(decorator, ast.Call) else []
+    if known is not None:
+        places.append(known)
+    for home, place in places:
+        for node in ast.walk(place):
+            if _is_option(home, node):
+                assert isinstance(node, ast.Call)
+                yield home, node
+            elif isinstance(node, ast.Name):
+                yield from ((home, call) for call in _listed(home, node.id))
+
+
+def _listed(module: Module, name: str) -> Iterator[ast.Call]:
+    """The options in `NAME = [click.option(...), ...]` at module level."""
+    for statement in module.tree.body:
+        bound, value = assigned(statement)
+        if bound == name and isinstance(value, ast.List | ast.Tuple):
+            yield from (node for node in value.elts if isinstance(node, ast.Call) and _is_option(module, node))
+
+
+def _is_option(module: Module, node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and module.dotted(node.func).rpartition(".")[2] == "option"
+
+
+def _path(module: Module, group: str) -> tuple[str, ...]:
+    """The groups to name before a command of `group`: those that belong to another one."""
+    for function in module.functions():
+        for decorator in function.decorator_list if function.name == group else ():
+            target = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if isinstance(target, ast.Attribute) and target.attr == "group" and isinstance(target.value, ast.Name):
+                above = target.value.id
+                if above == group or not module.dotted(target) or module.dotted(target).startswith("click"):
+                    return ()
+                given = module.literal(argument(decorator, 0, "name")) if isinstance(decorator, ast.Call) else UNKNOWN
+                return (*_path(module, above), given if isinstance(given, str) else function.name.replace("_", "-"))
+    return ()
+
+
+def _command(module: Module, function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, str | None]:
+    """(name, the group it belongs to) of a click command; ("", None) for anything else."""
     for decorator in function.decorator_list:
         target = decorator.func if isinstance(decorator, ast.Call) else decorator
         if not isinstance(target, ast.Attribute | ast.Name) or module.dotted(target).rpartition(".")[2] != "command":
             continue
         given = module.literal(argument(decorator, 0, "name")) if isinstance(decorator, ast.Call) else UNKNOWN
         name = given if isinstance(given, str) else function.name.replace("_", "-")
-        return name, not module.dotted(target).startswith("click")
-    return "", False
+        is_grouped = not module.dotted(target).startswith("click")
+        return name, module.dotted(target).rpartition(".")[0] if is_grouped else None
+    return "", None
 
 
 def _read_option(module: Module, call: ast.Call) -> FoundParameter | None:
@@ -132,7 +178,7 @@ def find_typer(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundPa
         for call in module.calls():
             if module.dotted(call.func) == "typer.run" and (known := source.defined.get(module.dotted(argument(call, 0, "function")))):
                 return _typer_parameters(source, *known), ()
-    return _chosen(commands, set(commands) if count > 1 or has_callback else set(), arguments)
+    return _chosen(commands, dict.fromkeys(commands, ()) if count > 1 or has_callback else {}, arguments)
 
 
 def _typer_parameters(source: Source, module: Module, function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[FoundParameter]:
@@ -189,7 +235,7 @@ def _with_typer_option(module: Module, call: ast.Call, parameter: FoundParameter
 
 
 def _chosen(
-    commands: dict[str, list[FoundParameter]], in_group: set[str], arguments: tuple[str, ...]
+    commands: dict[str, list[FoundParameter]], groups: Mapping[str, tuple[str, ...]], arguments: tuple[str, ...]
 ) -> tuple[list[FoundParameter], tuple[str, ...]]:
     """The parameters of the command that the user named, else of the one that trains, with its name if one must be given."""
     if not commands:
@@ -199,4 +245,4 @@ def _chosen(
         return commands[named], ()
     likely = [name for name in _FIRST if name in commands]
     name = likely[0] if likely else max(commands, key=lambda name: len(commands[name]))
-    return commands[name], (name,) if name in in_group else ()
+    return commands[name], (*groups[name], name) if name in groups else ()

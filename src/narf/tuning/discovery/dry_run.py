@@ -40,7 +40,7 @@ _LEFT_OUT = (
     ".ruff_cache",
 )
 _LARGE = 50_000_000
-_COMMAND_LINE = {Style.ARGPARSE, Style.CLICK, Style.TYPER, Style.JSONARGPARSE, Style.LIGHTNING_CLI, Style.HYDRA}
+_COMMAND_LINE = {Style.ARGPARSE, Style.CLICK, Style.TYPER, Style.ABSL, Style.JSONARGPARSE, Style.LIGHTNING_CLI, Style.HYDRA}
 _PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
 
 

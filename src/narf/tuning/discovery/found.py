@@ -15,6 +15,7 @@ class Style(StrEnum):
     ARGPARSE = "argparse"
     CLICK = "click"
     TYPER = "typer"
+    ABSL = "absl"
     LIGHTNING_CLI = "lightning_cli"
     JSONARGPARSE = "jsonargparse"
     HYDRA = "hydra"

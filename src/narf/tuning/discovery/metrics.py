@@ -67,6 +67,8 @@ def _logged(source: Source) -> Iterator[tuple[str, int]]:
     for module, call, method in source.calls(".log", ".log_metric", ".add_scalar", ".log_scalar", ".report_scalar"):
         if module.dotted(call.func).startswith(("math.", "np.", "numpy.", "torch.log", "logging.", "tf.math")):
             continue
+        if module.dotted(call.func) == "narf.log":  # narf.log(loss=..., step=...)
+            yield from ((item.arg, call.lineno) for item in call.keywords if item.arg and item.arg != "step")
         first = argument(call, 0, {"log_metric": "key", "add_scalar": "tag"}.get(method, "name"))
         if isinstance(first, ast.Dict):
             yield from ((name, call.lineno) for name in _dict_names(source, module, first, call))

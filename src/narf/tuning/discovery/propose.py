@@ -71,7 +71,7 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
     words, last = set(words_of(parameter.name)), parameter.name.rpartition(".")[2].lower().replace("-", "_")
     if parameter.name.startswith(("trainer.", "hydra.")):
         return "It sets how the script runs, not the model."
-    if words & _LENGTH or last in ("max_steps", "num_steps", "n_steps", "max_iter"):
+    if words & _LENGTH or last in ("max_steps", "num_steps", "n_steps", "max_iter", "n_iter", "num_iter"):
         return "It sets how long a trial trains; give it after --."
     if (words & _NOT_THE_MODEL or last in _NAMES_LEFT_ALONE) and not words & _KEPT:
         return "It sets where or how the script runs, not the model."

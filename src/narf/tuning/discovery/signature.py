@@ -148,10 +148,14 @@ def constructor_of(source: Source, class_name: str, depth: int = 6) -> list[Fiel
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             helps = argument_docs(ast.get_docstring(node) or "")
-            return [_with_help(item, helps) for item in parameters_of(source, module, statement)]
+            own = [_with_help(item, helps) for item in parameters_of(source, module, statement)]
+            names = {item.name for item in own}
+            handed_on = node.bases if statement.args.kwarg is not None else []  # **kwargs, which a base takes
+            inherited = [item for base in handed_on for item in constructor_of(source, module.dotted(base), depth - 1)]
+            return own + [item for item in inherited if item.name not in names]
     for base in node.bases:
-        if inherited := constructor_of(source, module.dotted(base), depth - 1):
-            return inherited
+        if of_base := constructor_of(source, module.dotted(base), depth - 1):
+            return of_base
     return []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from narf.tuning.discovery.absl import find_absl
 from narf.tuning.discovery.arguments import find_arguments
 from narf.tuning.discovery.commands import find_click, find_typer
 from narf.tuning.discovery.config_files import find_hydra, find_omegaconf
@@ -40,13 +41,13 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
     notes: tuple[str, ...] = ()
     found, prefix = find_lightning_cli(source, arguments)
     if not found:
-        found, prefix = find_arguments(source)
+        found, prefix = find_arguments(source, arguments)
         prefix = () if any(word in prefix for word in arguments) else prefix
     for find in (find_click, find_typer):
         if not found:
             found, prefix = find(source, arguments)
     if not found:
-        found = find_signature_cli(source, arguments)
+        found = find_absl(source) or find_signature_cli(source, arguments)
     for read in (find_hydra, find_omegaconf):
         if not found:
             found, more = read(source)

@@ -1,0 +1,67 @@
+"""Static discovery on ways of writing a script that are not those of the examples: what a reader would list, and how a value gets there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from narf.training.spool import read_events, unpack_points
+from narf.tuning.binding import bind
+from narf.tuning.discovery.static import discover_statically
+
+IDIOMS = Path(__file__).parent / "idioms"
+EXPECTED = {
+    "absl_flags": {"learning_rate", "hidden_size", "optimizer", "use_bn"},
+    "argparse_parents": {"lr", "weight_decay", "warmup_ratio", "nesterov", "amsgrad", "dropout", "layers", "schedule"},
+    "click_nested": {"lr", "weight_decay", "optimizer", "hidden", "augment"},
+    "config_dict": {"config.lr", "config.batch_size", "config.dropout", "config.model.hidden", "config.model.layers"},
+    "hydra_structured": {"optimizer.lr", "optimizer.momentum", "model.hidden", "model.dropout"},
+    "jsonargparse_dataclass": {"optim.name", "optim.lr", "net.hidden", "net.dropout", "batch_size"},
+    "lightning_subclass": {"model.width", "model.dropout", "model.lr", "model.weight_decay", "data.batch_size"},
+    "main_constants": {"ALPHA", "ETA0"},
+    "simple_parsing": {"learning_rate", "batch_size", "n_estimators", "early_stopping"},
+    "typer_annotated": {"learning_rate", "activation", "dropout", "width", "use_bias"},
+    "tyro_nested": {"optim.lr", "optim.weight_decay", "hidden_dim", "grad_clip", "use_ema"},
+}
+PREFIX = {"argparse_parents": ("train",), "click_nested": ("model", "train"), "lightning_subclass": ("fit",)}
+
+
+@pytest.mark.parametrize("idiom", sorted(EXPECTED))
+def test_what_a_reader_would_list_is_found(idiom):
+    found = discover_statically(IDIOMS / f"{idiom}.py")
+    assert {parameter.name for parameter in found.tunable} == EXPECTED[idiom]
+    assert found.prefix == PREFIX.get(idiom, ()) and found.metrics[0].direction and found.notes == ()
+
+
+def test_the_options_of_another_sub_command_are_not_those_of_the_one_that_runs():
+    script = IDIOMS / "argparse_parents.py"
+    named = discover_statically(script, ["evaluate"])
+    assert "threshold" in {p.name for p in named.parameters} and "dropout" not in {p.name for p in named.parameters}
+
+
+@pytest.mark.parametrize(
+    ("idiom", "values", "reports"),
+    [
+        ("config_dict", {"config.lr": 0.5, "config.model.hidden": 8}, ("val_loss", 4.0)),
+        ("absl_flags", {"learning_rate": 0.25, "use_bn": False}, ("loss", 0.25)),
+        ("click_nested", {"lr": 0.125, "augment": False}, ("accuracy", 0.125)),
+        ("argparse_parents", {"lr": 0.75, "nesterov": True}, ("val_loss", 0.75)),
+    ],
+)
+def test_the_values_of_a_trial_get_there(idiom, values, reports, tmp_path):
+    found = discover_statically(IDIOMS / f"{idiom}.py")
+    arguments, injected = bind({parameter.name: parameter.passing for parameter in found.tunable}, values)
+    launcher = Path(sys.modules["narf"].__path__[0]) / "training" / "launcher.py"
+    environment = {"PATH": os.environ["PATH"], "NARF_SPOOL": str(tmp_path), "NARF_PARAMS": json.dumps(injected)}
+    command = [sys.executable, str(launcher), str(IDIOMS / f"{idiom}.py"), *found.prefix, *arguments]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    events = next(tmp_path.glob("*.events"))
+    (key,) = {event["id"] for event in read_events(events.read_bytes())[0] if event["type"] == "key" and event["name"] == reports[0]}
+    points = [point.value for point in unpack_points(events.with_suffix(".points").read_bytes()) if point.key == key]
+    assert points[-1] == reports[1]

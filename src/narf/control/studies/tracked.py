@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from narf.domain.errors import BadInput
+from narf.control.models.service import ModelService
 from narf.tracking import metrics, tables
 from narf.tracking.tracking import Tracking
 
@@ -48,47 +48,12 @@ class TrackedParents:
         self._tracking.log_batch(run_id, metrics=[(key, value, 0, at) for key, value in metrics.items()])
 
 
-class TrackedModels:
-    """Registers what a run logged in the registry beside the tracking store."""
+class RegisteredModels:
+    """Registers what a run logged, as the registry does it for everybody. `models` is set once there is a registry: it is made after studies."""
 
-    def __init__(self, tracking: Tracking) -> None:
-        self._tracking = tracking
+    models: ModelService | None = None
 
     def register_run(self, project: str, user: str, run_id: str, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        from narf.tracking.workspaces import in_project
-
-        run = self._tracking.run(run_id)
-        with in_project(project):
-            source = self._source(run_id, str(run.info.artifact_uri))
-            try:
-                self._tracking.registry.create_registered_model(name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            version = self._tracking.registry.create_model_version(name, source, run_id)
+        assert self.models is not None
+        version, _ = self.models.register(project, run_id, name=name, by=user)
         return str(version.version)
-
-    def _source(self, run_id: str, artifacts: str) -> str:
-        """Where the model of a run lies: an MLflow model, else its newest checkpoint."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        repository = get_artifact_repository(artifacts)
-        waiting, checkpoints = [""], []
-        while waiting:
-            folder = waiting.pop()
-            for item in repository.list_artifacts(folder or None):
-                if item.is_dir:
-                    waiting.append(item.path)
-                elif item.path.rpartition("/")[2] == "MLmodel":
-                    return f"{artifacts}/{item.path.rpartition('/')[0]}".rstrip("/")
-                elif item.path.endswith((".ckpt", ".pt", ".pth", ".safetensors", ".joblib", ".pkl", ".onnx")):
-                    checkpoints.append(item.path)
-        if checkpoints:
-            return f"{artifacts}/{sorted(checkpoints)[-1]}"
-        raise BadInput(
-            f"Run {run_id} logged no model.",
-            remedy="Let the script log one (mlflow.pytorch.log_model, or a Lightning checkpoint), and run its command again.",
-            code="no_model",
-        )

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
+# What a script may call to make a table of its settings from keywords.
+TABLES = ("dict", "SimpleNamespace", "Namespace", "EasyDict", "edict", "Munch", "AttrDict", "ConfigDict", "DotDict")
+
 _values: dict[str, Any] | None = None
 _used: set[str] = set()
 
@@ -95,12 +98,18 @@ class _Placer(ast.NodeTransformer):
         for statement in node.body:
             if isinstance(statement, ast.If):  # `if __name__ == "__main__":` and its like
                 self._constants(statement.body)
+            elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                self._defaults(statement)
+            elif isinstance(statement, ast.ClassDef):
+                self._attributes(statement)
         self.generic_visit(node)
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        if any("dataclass" in ast.dump(decorator) for decorator in node.decorator_list):
+        is_record = any(word in ast.dump(decorator) for decorator in node.decorator_list for word in ("dataclass", "define", "frozen"))
+        if is_record or any(_name(base) in ("BaseModel", "BaseSettings", "NamedTuple") for base in node.bases):
             self._constants(node.body)
+            self._fields(node.body)
         if any(_name(base).endswith("Module") for base in node.bases):
             for statement in node.body:
                 if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
@@ -123,6 +132,38 @@ class _Placer(ast.NodeTransformer):
                 if is_literal:
                     statement.value = _expression(placed(target.id, original), statement.value)
 
+    def _fields(self, statements: list[ast.stmt]) -> None:
+        """`lr` finds its place in `lr: float = field(default=0.1)` and in `lr: float = Field(0.1, gt=0)`."""
+        for statement in statements:
+            call = statement.value if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) else None
+            if not isinstance(call, ast.Call) or _name(call.func) not in ("field", "Field", "ib", "attrib"):
+                continue
+            name = statement.target.id  # type: ignore[attr-defined] # looked at above
+            if call.args:
+                call.args[0] = self._entry(name, call.args[0])
+            for item in call.keywords:
+                if item.arg == "default":
+                    item.value = self._entry(name, item.value)
+
+    def _defaults(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """`train.lr` finds its place in `def train(lr=0.1)`."""
+        arguments = function.args
+        positional = [*getattr(arguments, "posonlyargs", []), *arguments.args]
+        first = len(positional) - len(arguments.defaults)
+        for index, default in enumerate(arguments.defaults):
+            arguments.defaults[index] = self._entry(f"{function.name}.{positional[first + index].arg}", default)
+        for index, (item, given) in enumerate(zip(arguments.kwonlyargs, arguments.kw_defaults)):
+            if given is not None:
+                arguments.kw_defaults[index] = self._entry(f"{function.name}.{item.arg}", given)
+
+    def _attributes(self, node: ast.ClassDef) -> None:
+        """`Config.lr` finds its place in `class Config: lr = 0.1`."""
+        for statement in node.body:
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+            value = getattr(statement, "value", None)
+            if isinstance(target, ast.Name) and isinstance(value, ast.expr):
+                statement.value = self._entry(f"{node.name}.{target.id}", value)  # type: ignore[attr-defined] # it has one
+
     def _table(self, name: str, node: ast.expr) -> None:
         """`config.model.lr` finds its place in `config = {"model": {"lr": 0.1}}` and in `config = dict(model=dict(lr=0.1))`."""
         if not any(known.startswith(name + ".") for known in self.found):
@@ -131,7 +172,7 @@ class _Placer(ast.NodeTransformer):
             for index, (key, value) in enumerate(zip(node.keys, node.values)):
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
                     node.values[index] = self._entry(f"{name}.{key.value}", value)
-        elif isinstance(node, ast.Call) and _name(node.func) == "dict":
+        elif isinstance(node, ast.Call) and not node.args and _name(node.func) in TABLES:
             for item in node.keywords:
                 item.value = self._entry(f"{name}.{item.arg}", item.value)
 

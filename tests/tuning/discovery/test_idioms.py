@@ -16,6 +16,10 @@ from narf.tuning.discovery.static import discover_statically
 
 IDIOMS = Path(__file__).parent / "idioms"
 EXPECTED = {
+    "function_defaults": {"train.lr", "train.momentum", "train.batch_size"},
+    "namespace": {"args.lr", "args.gamma", "args.hidden"},
+    "plain_class": {"Config.lr", "Config.hidden_size", "Config.dropout"},
+    "pydantic_settings": {"lr", "layers", "norm"},
     "absl_flags": {"learning_rate", "hidden_size", "optimizer", "use_bn"},
     "argparse_parents": {"lr", "weight_decay", "warmup_ratio", "nesterov", "amsgrad", "dropout", "layers", "schedule"},
     "click_nested": {"lr", "weight_decay", "optimizer", "hidden", "augment"},
@@ -24,7 +28,7 @@ EXPECTED = {
     "jsonargparse_dataclass": {"optim.name", "optim.lr", "net.hidden", "net.dropout", "batch_size"},
     "lightning_subclass": {"model.width", "model.dropout", "model.lr", "model.weight_decay", "data.batch_size"},
     "main_constants": {"ALPHA", "ETA0"},
-    "simple_parsing": {"learning_rate", "batch_size", "n_estimators", "early_stopping"},
+    "simple_parsing_style": {"learning_rate", "batch_size", "n_estimators", "early_stopping"},
     "typer_annotated": {"learning_rate", "activation", "dropout", "width", "use_bias"},
     "tyro_nested": {"optim.lr", "optim.weight_decay", "hidden_dim", "grad_clip", "use_ema"},
 }
@@ -50,6 +54,11 @@ def test_the_options_of_another_sub_command_are_not_those_of_the_one_that_runs()
         ("config_dict", {"config.lr": 0.5, "config.model.hidden": 8}, ("val_loss", 4.0)),
         ("absl_flags", {"learning_rate": 0.25, "use_bn": False}, ("loss", 0.25)),
         ("click_nested", {"lr": 0.125, "augment": False}, ("accuracy", 0.125)),
+        ("function_defaults", {"train.lr": 0.5, "train.batch_size": 8}, ("loss", 0.5)),
+        ("namespace", {"args.lr": 0.5}, ("episode_return", 0.5)),
+        ("plain_class", {"Config.lr": 0.5}, ("val_loss", 0.5)),
+        ("pydantic_settings", {"lr": 0.5, "layers": 2}, ("val_loss", 0.5)),
+        ("typer_annotated", {"learning_rate": 0.5, "activation": "gelu"}, ("val_accuracy", 0.5)),
         ("argparse_parents", {"lr": 0.75, "nesterov": True}, ("val_loss", 0.75)),
     ],
 )
@@ -65,3 +74,10 @@ def test_the_values_of_a_trial_get_there(idiom, values, reports, tmp_path):
     (key,) = {event["id"] for event in read_events(events.read_bytes())[0] if event["type"] == "key" and event["name"] == reports[0]}
     points = [point.value for point in unpack_points(events.with_suffix(".points").read_bytes()) if point.key == key]
     assert points[-1] == reports[1]
+
+
+def test_what_no_search_should_touch_is_left_alone(tmp_path):
+    (tmp_path / "train.py").write_text(
+        'LABELS = {"cat": 0, "dog": 1}\nVERSION = "1.0"\n\ndef load(size=3): ...\n\ndef train(lr=0.1): ...\n\ntrain(0.2)\nx = [load() for _ in range(3)]\n'
+    )
+    assert discover_statically(tmp_path / "train.py").tunable == ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument, keyword
+from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument, assigned, keyword
 
 _PLAIN = {
     "float": "float",
@@ -80,6 +80,16 @@ def type_of(source: Source, module: Module, annotation: ast.expr | None) -> tupl
     return ("str", (), "") if last in ("Path", "PathLike", "FilePath", "DirectoryPath") else ("", (), "")
 
 
+def _meant(module: Module, annotation: ast.expr | None) -> ast.expr | None:
+    """What `Rate` stands for after `Rate = Annotated[float, ...]` at module level."""
+    if isinstance(annotation, ast.Name):
+        for statement in module.tree.body:
+            name, value = assigned(statement)
+            if name == annotation.id and isinstance(value, ast.Subscript):
+                return value
+    return annotation
+
+
 def _union(source: Source, module: Module, parts: list[ast.expr]) -> tuple[str, tuple[Any, ...], str]:
     found = [type_of(source, module, part) for part in parts]
     plain = {kind for kind, _, _ in found}
@@ -101,6 +111,7 @@ def type_of_value(value: Any) -> str:
 
 
 def make_field(source: Source, module: Module, name: str, annotation: ast.expr | None, default: ast.expr | None, line: int) -> Field:
+    annotation = _meant(module, annotation)
     kind, choices, class_name = type_of(source, module, annotation)
     value = module.literal(default)
     if class_name and kind == "choice":  # an Enum: the default is Class.member

@@ -1040,6 +1040,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/clusters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Clusters
+         * @description The clusters that are connected, and whether each shows nodes.
+         */
+        get: operations["list_clusters_api_v1_clusters_get"];
+        put?: never;
+        /**
+         * Add Cluster
+         * @description Connect a cluster; its nodes take workloads as soon as they are seen.
+         */
+        post: operations["add_cluster_api_v1_clusters_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/clusters/{cluster}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Cluster
+         * @description Let go of a cluster.
+         */
+        delete: operations["remove_cluster_api_v1_clusters__cluster__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/quotas": {
         parameters: {
             query?: never;
@@ -2060,6 +2104,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/projects/{project}/models/{model}/versions/{version}/predict-file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Predict File
+         * @description Predict every row of a file, in a workload.
+         */
+        post: operations["predict_file_api_v1_projects__project__models__model__versions__version__predict_file_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/projects/{project}/models/{model}/versions/{version}/package": {
         parameters: {
             query?: never;
@@ -2644,6 +2708,66 @@ export interface components {
              */
             sql: string;
         };
+        /**
+         * ClusterEntry
+         * @description One connected cluster. `sentence`: why it shows no node, "" when it does; `address` is for admins.
+         */
+        ClusterEntry: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Kind */
+            kind: string;
+            /** Address */
+            address: string;
+            /** May Grow */
+            may_grow: boolean;
+            /** Nodes */
+            nodes: number;
+            /** Gpus */
+            gpus: number;
+            /** Sentence */
+            sentence: string;
+            /** Is Fixed */
+            is_fixed: boolean;
+            /** Added By */
+            added_by: string;
+            /** Added At */
+            added_at: string | null;
+        };
+        /**
+         * ClusterIn
+         * @description A cluster to connect. `may_grow`: it gets nodes by itself, so what is too large for it now is let wait; `offline`: it need not
+         *     answer yet.
+         */
+        ClusterIn: {
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Kind
+             * @default ray
+             */
+            kind: string;
+            /**
+             * Address
+             * @description of a Ray head: "host:6379", "ray://host:10001" or "auto"
+             */
+            address: string;
+            /**
+             * May Grow
+             * @default false
+             */
+            may_grow: boolean;
+            /**
+             * Offline
+             * @default false
+             */
+            offline: boolean;
+        };
         /** ClusterOut */
         ClusterOut: {
             /** Nodes */
@@ -2656,6 +2780,11 @@ export interface components {
             gpus_free: number;
             /** Waiting */
             waiting: number;
+            /**
+             * Troubles
+             * @default []
+             */
+            troubles: string[];
         };
         /** ColumnOut */
         ColumnOut: {
@@ -3755,6 +3884,13 @@ export interface components {
             /** Next */
             next?: string | null;
         };
+        /** Page[ClusterEntry] */
+        Page_ClusterEntry_: {
+            /** Items */
+            items: components["schemas"]["ClusterEntry"][];
+            /** Next */
+            next?: string | null;
+        };
         /** Page[DatasetOut] */
         Page_DatasetOut_: {
             /** Items */
@@ -3964,6 +4100,21 @@ export interface components {
             gpu_indices: number[];
             /** Gpu Fraction */
             gpu_fraction: number;
+        };
+        /**
+         * PredictFileIn
+         * @description Paths on a disk that the workload reaches: .parquet, .csv or .npy.
+         */
+        PredictFileIn: {
+            /** Input */
+            input: string;
+            /** Output */
+            output: string;
+            /**
+             * Cpu
+             * @default 1
+             */
+            cpu: number;
         };
         /**
          * PredictionsIn
@@ -5127,20 +5278,37 @@ export interface components {
              */
             flavor: string;
         };
-        /** WhatIfOut */
+        /**
+         * WhatIfOut
+         * @description `is_rough`: so much waits that only what starts within the next few decisions was looked for.
+         */
         WhatIfOut: {
             /** Starts */
             starts: components["schemas"]["WhatIfStart"][];
+            /**
+             * Is Rough
+             * @default false
+             */
+            is_rough: boolean;
         };
         /**
          * WhatIfStart
          * @description When a waiting workload starts as things are (`before`) and when if (`after`); null: not in sight.
+         *
+         *     One that was asked about with `submit` is named "new-1" and so on, waits only in `after`, and has in `sentence` why it would wait.
          */
         WhatIfStart: {
             /** Workload */
             workload: string;
+            /** Project */
+            project: string;
             before: components["schemas"]["ForecastOut"] | null;
             after: components["schemas"]["ForecastOut"] | null;
+            /**
+             * Sentence
+             * @default
+             */
+            sentence: string;
         };
         /** WhatIfSubmit */
         WhatIfSubmit: {
@@ -5160,10 +5328,20 @@ export interface components {
              */
             cpu: number;
             /**
+             * Flavor
+             * @default
+             */
+            flavor: string;
+            /**
              * Replicas
              * @default 1
              */
             replicas: number;
+            /**
+             * Duration Seconds
+             * @description how long it runs; like similar ones when not given
+             */
+            duration_seconds?: number | null;
         };
         /**
          * WhyOut
@@ -7787,6 +7965,91 @@ export interface operations {
             };
         };
     };
+    list_clusters_api_v1_clusters_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ClusterEntry_"];
+                };
+            };
+        };
+    };
+    add_cluster_api_v1_clusters_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ClusterIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusterEntry"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_cluster_api_v1_clusters__cluster__delete: {
+        parameters: {
+            query?: {
+                /** @description stop what runs there; it starts again elsewhere */
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                cluster: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     list_quotas_api_v1_quotas_get: {
         parameters: {
             query?: never;
@@ -9910,6 +10173,43 @@ export interface operations {
                     "application/json": {
                         [key: string]: unknown;
                     };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    predict_file_api_v1_projects__project__models__model__versions__version__predict_file_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project: string;
+                model: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PredictFileIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Submitted"];
                 };
             };
             /** @description Validation Error */

@@ -273,6 +273,22 @@ def test_a_replica_that_ends_is_replaced_and_one_that_never_starts_is_trouble(se
     assert served.table("dead")["trouble"]
 
 
+def test_a_replica_that_runs_and_does_not_answer_is_replaced(served, hook):
+    served.register("frozen")
+    deploy(served, "frozen", least=1, webhook=hook.url)
+    (replica,) = served.settle("frozen")["replicas"]
+    for seconds, state in ((1, "ready"), (20, "ready"), (20, "draining")):
+        served.now += timedelta(seconds=seconds)
+        value = {"concurrency": 1, "waiting": 0, "arrived": 1, "revisions": {}, "ejected": [replica["workload_id"]]}
+        served.reconciler._endpoints.demand.report("gw-test", served.endpoint("frozen")["id"], value, served.now)
+        served.look(0.1)
+        states = {r["workload_id"]: r["state"] for r in served.endpoint("frozen")["replicas"]}
+        assert states[replica["workload_id"]] == state
+    assert "does not answer" in hook.told("replica_lost")["sentence"]
+    found = served.settle("frozen")
+    assert found["ready"] == 1 and replica["workload_id"] not in {r["workload_id"] for r in found["replicas"] if r["state"] == "ready"}
+
+
 def test_a_deleted_endpoint_is_out_of_the_table_and_its_replicas_are_stopped(served):
     served.register("gone")
     deploy(served, "gone", least=1)

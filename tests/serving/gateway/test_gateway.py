@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -291,6 +293,23 @@ def test_a_replica_that_is_killed_costs_no_request(control, gateway, tmp_path):
         for process, _ in replicas:
             process.kill()
             process.wait()
+
+
+def test_a_replica_that_says_nothing_at_all_is_a_504_and_left_out(control, gateway, serve, tmp_path):
+    frozen = socket.create_server(("127.0.0.1", 0))  # takes connections, as the system does for a process that is stopped
+    living = serve(linear(tmp_path / "linear"))
+    control.set((1, [f"http://127.0.0.1:{frozen.getsockname()[1]}"]))
+    client = gateway()
+    with ThreadPoolExecutor(3) as callers:
+        began = time.monotonic()
+        asked = [callers.submit(client.post, "/endpoints/digits/predict", json=BODY, headers={"narf-timeout-ms": "100"}) for _ in range(3)]
+        for answer in asked:
+            assert answer.result().status_code == 504 and answer.result().json()["code"] == "deadline_exceeded"
+    assert 5 < time.monotonic() - began < 15
+    assert eventually(lambda: any(report["endpoints"]["ep-1"]["ejected"] for report in control.reports))
+    control.set((1, [f"http://127.0.0.1:{frozen.getsockname()[1]}", living.server.url]))
+    assert eventually(lambda: client.post("/endpoints/digits/predict", json=BODY, headers={"narf-timeout-ms": "100"}).status_code == 200)
+    frozen.close()
 
 
 def test_weights_split_the_traffic_and_a_change_loses_nothing(control, gateway, serve, tmp_path):

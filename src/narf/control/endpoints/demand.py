@@ -15,6 +15,7 @@ from narf.serving.gateway.table import LATENCY_BOUNDS
 
 _KEEP = timedelta(minutes=30)
 _GATEWAY_FORGOTTEN = timedelta(seconds=10)
+_LOST = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class _Endpoint:
     answers: deque[tuple[datetime, str, Answers]] = field(default_factory=deque)
     last_used: datetime | None = None
     slept_at: datetime | None = None
-    ejected: set[str] = field(default_factory=set)
+    ejected: dict[str, dict[str, datetime]] = field(default_factory=dict)  # by gateway: replicas that it leaves out, and since when
 
 
 class DemandBoard:
@@ -47,7 +48,9 @@ class DemandBoard:
                 board.answers.append(
                     (now, revision, Answers(requests=answers["requests"], errors=answers["errors"], histogram=tuple(answers["histogram"])))
                 )
-            board.ejected = set(value.get("ejected", ()))
+            before = board.ejected.get(gateway, {})
+            board.ejected = {name: replicas for name, replicas in board.ejected.items() if name in live}
+            board.ejected[gateway] = {replica: before.get(replica, now) for replica in value.get("ejected", ())}
             for kept in (board.history, board.answers):
                 while kept and now - _time(kept[0]) > _KEEP:
                     kept.popleft()
@@ -72,6 +75,13 @@ class DemandBoard:
         with self._lock:
             board = self._endpoints.get(endpoint_id)
             return board.slept_at if board else None
+
+    def unreachable(self, endpoint_id: str, now: datetime) -> set[str]:
+        """Replicas that a gateway has left out, again and again, for so long that they will not come back."""
+        with self._lock:
+            board = self._endpoints.get(endpoint_id)
+            seen = [pair for replicas in board.ejected.values() for pair in replicas.items()] if board else []
+        return {replica for replica, since in seen if now - since >= _LOST}
 
     def answers(self, endpoint_id: str, revision_id: str, since: datetime) -> Answers:
         """What a revision answered since then."""

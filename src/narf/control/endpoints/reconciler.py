@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -116,6 +117,8 @@ class EndpointReconciler:
             return False
         if any(replica.state is not ReplicaState.READY or replica.workload_id not in going_on for replica in replicas):
             return False
+        if any(replica.workload_id in self._endpoints.demand.unreachable(endpoint.id, now) for replica in replicas):
+            return False
         if not endpoint.trouble and any(r.role is Role.ACTIVE and r.failures >= MOST_FAILURES for r in revisions):
             return False
         wanted = self._wanted(endpoint, now)
@@ -125,6 +128,8 @@ class EndpointReconciler:
         did = False
         replicas, lost = self._without_ended(endpoint, replicas, now)
         did |= lost
+        replicas, gone = self._without_unreachable(endpoint, replicas, now)
+        did |= gone
         if follow:
             did |= self._follow(endpoint)
         wanted = self._wanted(endpoint, now)
@@ -230,11 +235,31 @@ class EndpointReconciler:
                     why = workload.sentence() if workload else "Its workload is gone."
                     sentence = f"Replica {replica.workload_id} ended: {why}"
                     store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
-                    told = self._told_of_loss.get(endpoint.id)
-                    if told is None or now - told >= _LOSS_QUIET:
-                        self._told_of_loss[endpoint.id] = now
-                        self._alerts.send(endpoint, "replica_lost", f"{endpoint.name}: {sentence}", workload=replica.workload_id)
+                    self._tell_of_loss(endpoint, replica, sentence, now)
         return left, did
+
+    def _without_unreachable(self, endpoint: Endpoint, replicas: list[Replica], now: datetime) -> tuple[list[Replica], bool]:
+        """A ready replica that gateways get no answer from is out of the table now, to be stopped and replaced."""
+        unreachable = self._endpoints.demand.unreachable(endpoint.id, now)
+        kept, did = [], False
+        for replica in replicas:
+            if replica.state is not ReplicaState.READY or replica.workload_id not in unreachable:
+                kept.append(replica)
+                continue
+            sentence = f"Replica {replica.workload_id} runs and does not answer; it is replaced."
+            with self._database.write() as connection:
+                store.change_replica(connection, replica.workload_id, ReplicaState.DRAINING, now, only=(ReplicaState.READY,))
+                store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
+            self._tell_of_loss(endpoint, replica, sentence, now)
+            kept.append(replace(replica, state=ReplicaState.DRAINING, since=now))
+            did = True
+        return kept, did
+
+    def _tell_of_loss(self, endpoint: Endpoint, replica: Replica, sentence: str, now: datetime) -> None:
+        told = self._told_of_loss.get(endpoint.id)
+        if told is None or now - told >= _LOSS_QUIET:
+            self._told_of_loss[endpoint.id] = now
+            self._alerts.send(endpoint, "replica_lost", f"{endpoint.name}: {sentence}", workload=replica.workload_id)
 
     def _follow(self, endpoint: Endpoint) -> bool:
         """A new revision when the alias points elsewhere than the newest one."""

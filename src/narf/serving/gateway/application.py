@@ -20,6 +20,8 @@ from narf.serving.identity import Identities
 _log = logging.getLogger(__name__)
 _PREFIX = b"/endpoints/"
 _MOST_HELD = 500  # requests of one endpoint that wait for its first replica
+_GRACE_SECONDS = 5.0  # beyond a request's own time: a replica that lives has answered by then, if only that it could not
+_MOST_SECONDS = 3600.0
 _TABLE_SECONDS = 5.0  # a request waits at most so long for the first table
 _MOST_TRIES = 3
 # What a caller may say to the model; the rest (its token above all) stays here.
@@ -37,6 +39,7 @@ class GatewayApplication:
         self._random = random.Random()
         self.is_draining = False
         self.knows_table = False
+        self._sent: set[_Forward] = set()  # what a replica is to answer
         self._early: deque[tuple[float, Request]] = deque()  # what came, and when, before the first table did
 
     def __call__(self, request: Request) -> None:
@@ -128,6 +131,8 @@ class GatewayApplication:
         """Give up on what waited too long."""
         while self._early and now - self._early[0][0] >= _TABLE_SECONDS:
             self._early.popleft()[1].reply(_no_table())
+        for forward in [forward for forward in self._sent if now >= forward.overdue_at]:
+            forward.overdue(now)
         for endpoint in self.table.endpoints.values():
             while endpoint.held and now >= endpoint.held[0].give_up_at:
                 forward = endpoint.held.popleft()
@@ -164,6 +169,12 @@ class GatewayApplication:
         )
         return None if chosen is None else (revision, replicas[chosen])
 
+    def sent(self, forward: _Forward) -> None:
+        self._sent.add(forward)
+
+    def answered(self, forward: _Forward) -> None:
+        self._sent.discard(forward)
+
     def new_id(self) -> bytes:
         return self._identities.new()
 
@@ -175,7 +186,7 @@ class GatewayApplication:
 class _Forward:
     """One request on its way through the gateway."""
 
-    __slots__ = ("_call", "_gateway", "_raw", "_started", "_tried", "endpoint", "give_up_at", "id", "request")
+    __slots__ = ("_call", "_gateway", "_raw", "_started", "_tried", "endpoint", "give_up_at", "id", "overdue_at", "request")
 
     def __init__(self, gateway: GatewayApplication, endpoint: Endpoint, request: Request, path: bytes) -> None:
         self._gateway, self.endpoint, self.request = gateway, endpoint, request
@@ -183,6 +194,7 @@ class _Forward:
         self._tried: list[Replica] = []
         self._started = time.monotonic()
         self.give_up_at = self._started + gateway.cold_start_seconds
+        self.overdue_at = 0.0
         self.id = gateway.new_id()
         self._raw = _request_bytes(request, path, self.id)
 
@@ -217,11 +229,14 @@ class _Forward:
         self._tried.append(replica)
         replica.in_flight += 1
         begun = time.monotonic()
+        self.overdue_at = begun + _seconds_given(self.request, self.endpoint) + _GRACE_SECONDS
+        self._gateway.sent(self)
         self._call = replica.upstream.send(self._raw, lambda answer: self._answered(revision, replica, begun, answer))
 
     def _answered(self, revision: Revision, replica: Replica, begun: float, answer: Answer) -> None:
         replica.in_flight -= 1
         self._call = None
+        self._gateway.answered(self)
         now = time.monotonic()
         # A replica that drains or still loads answers 503: another may be ready. What hangs up may have worked on the request;
         # predictions have no effects, so asking another is safe.
@@ -260,6 +275,34 @@ class _Forward:
         else:
             self.reply(Response(answer.status, answer.body, answer.content_type, answer.headers))
 
+    def overdue(self, now: float) -> None:
+        """The replica has not said a word: it hangs as a whole, or its machine is gone. Another would be too late for this caller."""
+        if b'"timeout"' in self.request.body and now < self._started + _MOST_SECONDS:
+            self.overdue_at = self._started + _MOST_SECONDS  # the protocol's own parameter may give it more
+            return
+        call, replica = self._call, self._tried[-1]
+        self._call = None
+        self._gateway.answered(self)
+        replica.in_flight -= 1
+        replica.health = failed(replica.health, now)
+        if call is not None:
+            call.cancel()
+        for revision in self.endpoint.revisions:
+            if replica in revision.replicas:
+                for traffic in (revision.traffic, revision.total):
+                    traffic.requests += 1
+                    traffic.errors += 1
+                    traffic.histogram[-1] += 1
+                    traffic.seconds += now - self._started
+        self.reply(
+            problem(
+                504,
+                f"A replica of endpoint {self.endpoint.name!r} did not answer within {now - self._started:.0f} s.",
+                remedy="Try again.",
+                code="deadline_exceeded",
+            )
+        )
+
     def has_untried(self) -> bool:
         return any(replica not in self._tried for revision in self.endpoint.revisions for replica in revision.replicas)
 
@@ -274,11 +317,18 @@ class _Forward:
         """The caller hung up: stop the work it asked for."""
         self.endpoint.in_flight -= 1
         if self._call is not None:
+            self._gateway.answered(self)
             self._call.cancel()
             if self._tried:
                 self._tried[-1].in_flight -= 1
         elif self in self.endpoint.held:
             self.endpoint.held.remove(self)
+
+
+def _seconds_given(request: Request, endpoint: Endpoint) -> float:
+    """How long the replica may take: what the caller says, else the endpoint's time."""
+    text = request.headers.get(b"narf-timeout-ms")
+    return int(text) / 1e3 if text and text.isdigit() and len(text) < 9 else endpoint.timeout_seconds
 
 
 def _request_bytes(request: Request, path: bytes, prediction_id: bytes) -> bytes:

@@ -19,13 +19,14 @@ from statistics import median
 import numpy as np
 
 from narf.domain.workload import Resources
-from narf.scheduling import DEFAULT_POLICY, Forecast, Node, Phase, Placed, Queue, Request, plan, snapshot_of
+from narf.scheduling import DEFAULT_POLICY, Forecast, Node, Phase, Placed, Plan, Queue, Request, plan, snapshot_of
 from narf.scheduling.forward import applied, without
+from narf.scheduling.simulator.packing import arrivals, pack
 from narf.scheduling.simulator.preemptive import Ranking, replay_preemptive
 from narf.scheduling.simulator.queueing import replay_queue
 from narf.scheduling.simulator.replay import World, replay
 from narf.scheduling.simulator.restart import RestartCost
-from narf.scheduling.simulator.traces import Trace, read_openb_nodes, read_trace
+from narf.scheduling.simulator.traces import Trace, TraceJob, read_openb_nodes, read_trace
 from narf.scheduling.snapshot import WHOLE, Snapshot
 
 TRACES = Path(__file__).parent / "traces"
@@ -172,48 +173,41 @@ def philly_trace() -> Trace:
 
 
 def openb() -> None:
-    """Pods arrive in random order until the GPUs asked for are those there are; none leaves. The mean share allocated."""
+    """Pods arrive in random order, and none leaves: the share of the GPUs that is allocated when as many were asked for."""
     pods = list(read_trace(TRACES / "openb" / "openb_pod_list_default.csv.gz").jobs)
     nodes = [
         Node(name=name, cpu=cpu, memory_bytes=memory, gpus=gpus, flavor=flavor)
         for name, cpu, memory, gpus, flavor in read_openb_nodes(TRACES / "openb" / "openb_node_list_gpu_node.csv.gz")
     ]
-    capacity = sum(node.gpus for node in nodes)
-    for name, policy in (("best fit", replace(DEFAULT_POLICY, pack_fragments=False)), ("narf", DEFAULT_POLICY)):
-        shares = []
-        for seed in range(int(sys.argv[2]) if len(sys.argv) > 2 else 2):
-            rng = random.Random(seed)
-            arriving, asked = [], 0.0
-            order = pods[:]
-            rng.shuffle(order)
-            for at, pod in enumerate(order):
-                if asked + pod.gpus > capacity:
-                    break
-                asked += pod.gpus
-                arriving.append(replace(pod, submitted_at=float(at), duration=1e9, priority=0))
-            watched: list[float] = []
-            trace = Trace(jobs=arriving)
-            calm = replace(policy, preemption=False, reservations=0)
-            began = time.perf_counter()
-            filled(trace, nodes, calm, watched)
-            shares.append(100 * max(watched) / capacity)
-            print(f"  {name}, order {seed}: {shares[-1]:.2f} % ({time.perf_counter() - began:.0f} s)", flush=True)
-        print(f"{name}: {np.mean(shares):.2f} % allocated")
+    capacity = float(sum(node.gpus for node in nodes))
+    published = ROWS["fgd_atc23_default_trace_alloc_pct"]
+    seeds = range(int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    by_name: dict[str, Callable[[list[TraceJob]], float]] = {
+        "best fit": lambda arriving: pack(arriving, nodes, "best-fit").allocated_percent,
+        "FGD": lambda arriving: pack(arriving, nodes, "fgd").allocated_percent,
+        "narf": lambda arriving: planned(arriving, nodes) / capacity * 100,
+    }
+    for name, allocated in by_name.items():
+        shares = [allocated(arrivals(pods, capacity, seed)) for seed in seeds]
+        beside = published["BestFit" if name == "best fit" else "FGD"][1]
+        print(
+            f"{name}: {np.mean(shares):.2f} % allocated ({', '.join(f'{share:.2f}' for share in shares)})   published {beside}", flush=True
+        )
 
 
-def filled(trace: Trace, nodes: list[Node], policy: object, watched: list[float]) -> None:
-    """Replays the arrivals a hundred at a time, and notes how many GPUs are then in use."""
+def planned(arriving: list[TraceJob], nodes: list[Node]) -> float:
+    """GPUs in use when all have arrived, ten at a time, and `plan` has placed what it could."""
+    most = 0.0
 
-    def watch(snapshot: Snapshot, answer: object, now: float) -> None:
-        in_use = float(snapshot.slice_amount_G.sum()) / WHOLE
-        admitted = sum((a.placed[0].gpu_fraction or len(a.placed[0].gpu_indices)) * len(a.placed) for a in answer.admits)  # type: ignore[attr-defined]
-        watched.append(in_use + admitted)
+    def watch(snapshot: Snapshot, answer: Plan, now: float) -> None:
+        nonlocal most
+        admitted = sum((a.placed[0].gpu_fraction or len(a.placed[0].gpu_indices)) * len(a.placed) for a in answer.admits)
+        most = max(most, float(snapshot.slice_amount_G.sum()) / WHOLE + admitted)
 
-    stop = trace.jobs[-1].submitted_at
-    world = World(coalesce_seconds=100.0, look_again_seconds=0.0)
-    short = Trace(jobs=[replace(job, duration=1e9) for job in trace.jobs])
-    assert stop < 1e9
-    replay(short, nodes, policy, world=world, watch=watch)  # type: ignore[arg-type]
+    jobs = [replace(pod, id=f"{pod.id}-{at}", submitted_at=float(at), duration=1e9, priority=0) for at, pod in enumerate(arriving)]
+    world = World(coalesce_seconds=10.0, look_again_seconds=0.0)
+    replay(Trace(jobs=jobs), nodes, replace(DEFAULT_POLICY, preemption=False, reservations=0), world=world, watch=watch)
+    return most
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ class Room:
         self.free_N: Ints = gpu_NG.sum(axis=1)
         self.fragmentation = Fragmentation(mix) if mix is not None and mix.has_fractions else None
 
-    @staticmethod
-    def of(snapshot: Snapshot, mix: Mix | None, which_W: Bools) -> Room:
+    @classmethod
+    def of(cls, snapshot: Snapshot, mix: Mix | None, which_W: Bools) -> Room:
         """What is left when the workloads `which_W` are where they are placed."""
         most = int(snapshot.node_gpus_N.max(initial=0))
         cpu_N, memory_N = snapshot.node_cpu_N.copy(), snapshot.node_memory_N.copy()
@@ -39,7 +39,7 @@ class Room:
         rows = which_W[snapshot.slice_workload_G]
         where = (snapshot.slice_node_G[rows], snapshot.slice_gpu_G[rows])
         np.subtract.at(gpu_NG, where, snapshot.slice_amount_G[rows])
-        return Room(snapshot, mix, cpu_N, memory_N, gpu_NG)
+        return cls(snapshot, mix, cpu_N, memory_N, gpu_NG)
 
     def lay(self, workload: int, allowed_N: Bools) -> Laid | None:
         """Where the whole gang of `workload` fits best among `allowed_N`; None: nowhere. Takes nothing."""
@@ -114,10 +114,11 @@ class Room:
             if gpu < WHOLE:
                 return [(node, (int(gpu_N[node]),))]
         else:
-            node = int(candidates[np.argmin(self._tightness(candidates))])
+            node = int(candidates[np.argmin(self.tightness(candidates))])
         return self._gpus_on(node, gpu, 1)
 
-    def _tightness(self, nodes: Ints) -> Floats:
+    def tightness(self, nodes: Ints) -> Floats:
+        """How much each of `nodes` has left: the least is the best fit."""
         tight: Floats = self.free_N[nodes] + self.cpu_N[nodes] / (1 << 40)
         return tight
 

@@ -6,7 +6,7 @@ import io
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import numpy as np
 
@@ -39,7 +39,11 @@ def record(snapshot: Snapshot, policy: Policy, now: float, decisions: tuple[Deci
     header = {"format": FORMAT, "now": now, "policy": asdict(policy), "decisions": [repr(d) for d in decisions], "plain": plain}
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    # As np.savez_compressed, but fast: it is made in every pass that decides something.
+    with ZipFile(buffer, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 

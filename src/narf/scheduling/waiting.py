@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from narf.scheduling.decisions import Reason, Waiting
+from narf.scheduling.decisions import Plan, Reason, Waiting
 from narf.scheduling.shares import Shares
 from narf.scheduling.snapshot import WHOLE, Snapshot
 
@@ -60,6 +60,13 @@ class WaitingTable(Mapping[str, Waiting]):
             blocker=snapshot.ids[verdict.blocker] if verdict.blocker >= 0 else "",
         )
 
+    def reasons(self) -> Iterator[tuple[str, Reason]]:
+        """Of each, only the reason: without its operands, which cost far more."""
+        ids, verdicts = self._snapshot.ids, self._verdicts
+        for w in self._waiting:
+            verdict = verdicts.get(w)
+            yield ids[w], verdict.reason if verdict is not None else Reason.NO_CAPACITY
+
     def _positions(self) -> dict[str, tuple[int, int]]:
         if self._position is None:
             queue_W, ids = self._snapshot.queue_W, self._snapshot.ids
@@ -67,3 +74,10 @@ class WaitingTable(Mapping[str, Waiting]):
             ranked = sorted(self._waiting, key=lambda w: self._ranks[int(queue_W[w])])
             self._position = {ids[w]: (w, position) for position, w in enumerate(ranked, start=1)}
         return self._position
+
+
+def reasons_of(answer: Plan) -> Iterator[tuple[str, Reason]]:
+    """Of each that waits, only the reason: without its operands, which cost far more."""
+    if isinstance(answer.waiting, WaitingTable):
+        return answer.waiting.reasons()
+    return ((workload, waiting.reason) for workload, waiting in answer.waiting.items())

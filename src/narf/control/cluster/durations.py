@@ -14,6 +14,7 @@ from narf.scheduling.simulator.history import History
 class Durations:
     def __init__(self, database: Database) -> None:
         self._history, self._lock = History(), threading.Lock()
+        self._told: dict[tuple[str, ...], Forecast | None] = {}  # until the next one ends
         with database.read() as connection:
             for workload in store.in_states(connection, [WorkloadState.SUCCEEDED]):
                 self.ended(workload)
@@ -23,10 +24,14 @@ class Durations:
         if workload.state is WorkloadState.SUCCEEDED and workload.used_seconds > 0:
             with self._lock:
                 self._history.add(_similar(workload), workload.used_seconds)
+                self._told.clear()
 
     def forecast(self, workload: Workload) -> Forecast | None:
+        similar = _similar(workload)
         with self._lock:
-            return self._history.forecast(_similar(workload))
+            if similar not in self._told:
+                self._told[similar] = self._history.forecast(similar)
+            return self._told[similar]
 
 
 def _similar(workload: Workload) -> tuple[str, ...]:

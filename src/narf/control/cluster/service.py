@@ -28,6 +28,7 @@ from narf.scheduling.planner import plan
 from narf.scheduling.recording import record
 from narf.scheduling.requests import Node, Queue, Request
 from narf.scheduling.snapshot import WHOLE, Snapshot
+from narf.scheduling.waiting import reasons_of
 
 HALF_LIFE = timedelta(days=7)
 MOST_RECORDINGS = 200
@@ -390,13 +391,15 @@ class ClusterService:
                 continue
             detail = {"beneficiary": preempt.beneficiary, "lost_seconds": preempt.lost_seconds}
             rows.append(Decided(workload=preempt.workload, kind="preempted", reason=preempt.reason, from_at=now, detail=detail))
-        still = {*answer.waiting, *(admit.workload for admit in answer.admits)}
+        reasons = dict(reasons_of(answer))
+        still = {*reasons, *(admit.workload for admit in answer.admits)}
         left = sorted(set(self._waits) - still)  # cancelled
         for workload in left:
             del self._waits[workload]
-        for workload, waiting in answer.waiting.items():
-            if self._waits.get(workload) != waiting.reason.value:
-                self._waits[workload] = waiting.reason.value
+        for workload, reason in reasons.items():
+            if self._waits.get(workload) != reason.value:
+                self._waits[workload] = reason.value
+                waiting = answer.waiting[workload]
                 detail = {
                     "position": waiting.position, "resource": waiting.resource, "asked": waiting.asked, "available": waiting.available,
                     "queue": waiting.queue, "blocker": waiting.blocker,
@@ -418,10 +421,11 @@ class ClusterService:
             # A workload that waits wakes the reconciler; what ran alone is not held against anybody.
             seconds = min((now - since).total_seconds(), 3600.0)
             used[snapshot.queue_names[queue]] = used.get(snapshot.queue_names[queue], 0.0) + gpus / WHOLE * seconds
-        known = store.usage(connection)
+        known, totals = store.usage(connection), {}
         for name, seconds in used.items():
             old, at = known.get(name, (0.0, now))
-            store.set_usage(connection, name, old * 0.5 ** ((now - at) / HALF_LIFE) + seconds, now)
+            totals[name] = old * 0.5 ** ((now - at) / HALF_LIFE) + seconds
+        store.set_usage(connection, totals, now)
 
     def _record(self, snapshot: Snapshot, answer: Plan, now: datetime) -> None:
         assert self._recordings is not None

@@ -6,9 +6,27 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Index, Integer, String, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from narf.control.database import Timestamp, metadata
 
@@ -107,10 +125,16 @@ def list_quotas(connection: Connection) -> list[QueueQuota]:
     rows = connection.execute(select(queue_quotas).order_by(queue_quotas.c.queue)).mappings()
     return [
         QueueQuota(
-            queue=row["queue"], parent=row["parent"], quota=json.loads(row["quota"]), limit=json.loads(row["most"]), weight=row["weight"]
+            queue=row["queue"], parent=row["parent"], quota=_amounts(row["quota"]), limit=_amounts(row["most"]), weight=row["weight"]
         )
         for row in rows
     ]
+
+
+@lru_cache(maxsize=4096)
+def _amounts(text: str) -> Mapping[str, float]:
+    """Read only: all rows with this text share it."""
+    return MappingProxyType(json.loads(text))
 
 
 def set_quota(connection: Connection, wanted: QueueQuota, at: datetime) -> None:
@@ -131,10 +155,17 @@ def usage(connection: Connection) -> dict[str, tuple[float, datetime]]:
     return {row.queue: (row.gpu_seconds, row.at) for row in connection.execute(select(queue_usage))}
 
 
-def set_usage(connection: Connection, queue: str, gpu_seconds: float, at: datetime) -> None:
-    changed = connection.execute(update(queue_usage).where(queue_usage.c.queue == queue).values(gpu_seconds=gpu_seconds, at=at))
-    if not changed.rowcount:
-        connection.execute(insert(queue_usage).values(queue=queue, gpu_seconds=gpu_seconds, at=at))
+def set_usage(connection: Connection, gpu_seconds: Mapping[str, float], at: datetime) -> None:
+    """The past use of each of these queues, as of `at`."""
+    known = set(connection.execute(select(queue_usage.c.queue)).scalars())
+    rows = [{"of": queue, "queue": queue, "gpu_seconds": seconds, "at": at} for queue, seconds in gpu_seconds.items()]
+    if old := [{name: row[name] for name in ("of", "gpu_seconds", "at")} for row in rows if row["queue"] in known]:
+        connection.execute(_SET_USAGE, old)
+    if new := [{name: row[name] for name in ("queue", "gpu_seconds", "at")} for row in rows if row["queue"] not in known]:
+        connection.execute(insert(queue_usage), new)
+
+
+_SET_USAGE = update(queue_usage).where(queue_usage.c.queue == bindparam("of"))
 
 
 def end_waits(connection: Connection, workloads: Sequence[str], at: datetime) -> None:

@@ -14,6 +14,7 @@ from narf.backends.protocol import Backend, Replica
 from narf.backends.protocol import Node as BackendNode
 from narf.control.database import Database
 from narf.control.workloads import store
+from narf.control.workloads.alive import Alive
 from narf.control.workloads.store import Attempt
 from narf.domain.errors import NarfError
 from narf.domain.workload import EndReason, Workload, WorkloadState
@@ -25,15 +26,9 @@ from narf.scheduling.snapshot import Snapshot, snapshot_of
 
 _log = logging.getLogger(__name__)
 
-_STATES = (
-    WorkloadState.QUEUED,
-    WorkloadState.ADMITTED,
-    WorkloadState.STARTING,
-    WorkloadState.RUNNING,
-    WorkloadState.PREEMPTING,
-)
 _CAPACITY_SECONDS = 2.0
 _AWAY_SECONDS = 3600.0
+_AT_ONCE = 200  # changes of one transaction
 
 
 class Cluster:
@@ -124,6 +119,9 @@ class AdmissionReconciler:
         self.queues, self.forecast = queues, forecast
         self.checkpointed: Callable[[Sequence[str]], Mapping[str, float]] = lambda _runs: {}  # when each run last wrote a checkpoint
         self.latest: tuple[Snapshot, Plan] | None = None
+        self._alive = Alive()
+        # What each was made a request of, and the request: most stay as they were from pass to pass.
+        self._made: dict[str, tuple[Workload, tuple[Sequence[Replica], Forecast | None, float | None], Request]] = {}
 
     def next_look_seconds(self) -> float:
         return 2.0
@@ -161,23 +159,27 @@ class AdmissionReconciler:
     def load(self, *, idle: bool = False) -> tuple[dict[str, Workload], Snapshot] | None:
         """Everything that waits or holds capacity; None when nothing waits, unless `idle`."""
         with self._database.read() as connection:
-            alive = store.in_states(connection, _STATES)
-            if not idle and not any(workload.state is WorkloadState.QUEUED for workload in alive):
+            alive = self._alive.load(connection)
+            if not idle and not any(workload.state is WorkloadState.QUEUED for workload, _ in alive):
                 return None
-            placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
             held = store.holds_now(connection)
-        nodes = self.nodes()
-        requests = self._requests(alive, placed, held)
-        return {workload.id: workload for workload in alive}, snapshot_of(nodes, self.queues(), requests)
+        requests = self._requests(alive, held)
+        return {workload.id: workload for workload, _ in alive}, snapshot_of(self.nodes(), self.queues(), requests)
 
-    def _requests(
-        self, alive: Sequence[Workload], placed: Mapping[str, list[Attempt]], held: Mapping[str, Sequence[Replica]]
-    ) -> list[Request]:
-        written = self.checkpointed([w.run_id for w in alive if w.run_id and w.state is not WorkloadState.QUEUED])
-        return [
-            _request(w, placed.get(w.id, []), held.get(w.id, ()), self.forecast(w), written.get(w.run_id) if w.run_id else None)
-            for w in alive
-        ]
+    def _requests(self, alive: Sequence[tuple[Workload, Attempt | None]], held: Mapping[str, Sequence[Replica]]) -> list[Request]:
+        written = self.checkpointed([w.run_id for w, attempt in alive if w.run_id and attempt is not None])
+        made, known = {}, self._made
+        for workload, attempt in alive:
+            hold, forecast = held.get(workload.id, ()), self.forecast(workload)
+            checkpointed_at = written.get(workload.run_id) if workload.run_id else None
+            before = known.get(workload.id)
+            if before is not None and before[0] is workload and before[1] == (hold, forecast, checkpointed_at):
+                made[workload.id] = before
+            else:
+                request = _request(workload, attempt, hold, forecast, checkpointed_at)
+                made[workload.id] = (workload, (hold, forecast, checkpointed_at), request)
+        self._made = made
+        return [request for _, _, request in made.values()]
 
     def snapshot_with(
         self,
@@ -188,10 +190,8 @@ class AdmissionReconciler:
     ) -> Snapshot:
         """The cluster as it is, but with these queues, and with more nodes and more submitted. Answers what-if."""
         with self._database.read() as connection:
-            alive = store.in_states(connection, _STATES)
-            placed = store.attempts_of(connection, [w.id for w in alive if w.state is not WorkloadState.QUEUED])
-            held = store.holds_now(connection)
-        requests = [*self._requests(alive, placed, held), *submitted]
+            alive, held = self._alive.load(connection), store.holds_now(connection)
+        requests = [*self._requests(alive, held), *submitted]
         there = self.nodes()
         sizes: Counter[str] = Counter()
         for node in there:
@@ -201,16 +201,25 @@ class AdmissionReconciler:
 
     def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> list[Workload]:
         """What was admitted and preempted. A workload that somebody changed since it was loaded is left to the next pass."""
-        changed: list[Workload] = []
+        changes: list[tuple[Workload, Attempt | None]] = []
         holds: dict[str, tuple[Replica, ...]] = {}
         for decision in decided.decisions:
             match decision:
                 case Admit():
-                    changed += self._admit(found[decision.workload], decision, now)
+                    changes.append(_admitted(found[decision.workload], decision, now))
                 case Preempt():
-                    changed += self._preempt(found[decision.workload], decision, now)
+                    if found[decision.workload].state in (WorkloadState.STARTING, WorkloadState.RUNNING):
+                        changes.append((_preempted(found[decision.workload], decision), None))
                 case Hold():
                     holds[decision.workload] = tuple(_held(placed) for placed in decision.placed)
+        changed: list[Workload] = []
+        for first in range(0, len(changes), _AT_ONCE):  # so that nobody else waits long to write
+            some = changes[first : first + _AT_ONCE]
+            with self._database.write() as connection:
+                saved = store.save_all(connection, [workload for workload, _ in some], now)
+                done = {workload.id for workload in saved}
+                store.add_attempts(connection, [attempt for _, attempt in some if attempt is not None and attempt.workload_id in done])
+            changed += saved
         with self._database.write() as connection:
             if store.holds_now(connection) != holds:
                 store.replace_holds(connection, holds)
@@ -218,29 +227,21 @@ class AdmissionReconciler:
             self.changed(workload)
         return changed
 
-    def _admit(self, workload: Workload, decision: Admit, now: datetime) -> list[Workload]:
-        backend = decision.placed[0].node.split("/", 1)[0]
-        attempt = Attempt(
-            workload_id=workload.id,
-            attempt=workload.attempt,
-            backend=backend,
-            placement=tuple(_replica(placed) for placed in decision.placed),
-            admitted_at=now,
-        )
-        with self._database.write() as connection:
-            saved = store.save(connection, replace(workload.to(WorkloadState.ADMITTED), end_reason=None, detail=""), now)
-            if saved is not None:
-                store.add_attempt(connection, attempt)
-        return [saved] if saved is not None else []
 
-    def _preempt(self, workload: Workload, decision: Preempt, now: datetime) -> list[Workload]:
-        if workload.state not in (WorkloadState.STARTING, WorkloadState.RUNNING):
-            return []
-        detail = f"For {decision.beneficiary} ({decision.reason})."
-        wanted = replace(workload.to(WorkloadState.PREEMPTING), end_reason=EndReason.PREEMPTED, detail=detail)
-        with self._database.write() as connection:
-            saved = store.save(connection, wanted, now)
-        return [saved] if saved is not None else []
+def _admitted(workload: Workload, decision: Admit, now: datetime) -> tuple[Workload, Attempt]:
+    attempt = Attempt(
+        workload_id=workload.id,
+        attempt=workload.attempt,
+        backend=decision.placed[0].node.split("/", 1)[0],
+        placement=tuple(_replica(placed) for placed in decision.placed),
+        admitted_at=now,
+    )
+    return replace(workload.to(WorkloadState.ADMITTED), end_reason=None, detail=""), attempt
+
+
+def _preempted(workload: Workload, decision: Preempt) -> Workload:
+    detail = f"For {decision.beneficiary} ({decision.reason})."
+    return replace(workload.to(WorkloadState.PREEMPTING), end_reason=EndReason.PREEMPTED, detail=detail)
 
 
 def _node(backend: str, node: BackendNode) -> Node:
@@ -257,13 +258,8 @@ def _node(backend: str, node: BackendNode) -> Node:
 
 
 def _request(
-    workload: Workload,
-    attempts: Sequence[Attempt],
-    held: Sequence[Replica],
-    forecast: Forecast | None = None,
-    checkpointed_at: float | None = None,
+    workload: Workload, current: Attempt | None, held: Sequence[Replica], forecast: Forecast | None, checkpointed_at: float | None
 ) -> Request:
-    current = next((a for a in attempts if a.attempt == workload.attempt), None) if workload.state is not WorkloadState.QUEUED else None
     phase = Phase.PENDING if current is None else Phase.RUNNING
     if workload.state is WorkloadState.PREEMPTING or (workload.cancel_requested and current is not None):
         phase = Phase.STOPPING

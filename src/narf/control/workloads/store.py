@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     PrimaryKeyConstraint,
+    Row,
     String,
     Table,
     Text,
@@ -117,6 +118,9 @@ idempotency = Table(
 )
 
 
+_AT_ONCE = 1000  # parameters of one statement
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     workload_id: str
@@ -185,6 +189,32 @@ def in_states(connection: Connection, states: Sequence[WorkloadState], *, parent
     return [_workload(dict(row)) for row in connection.execute(query).mappings()]
 
 
+def versions(connection: Connection, states: Sequence[WorkloadState]) -> Sequence[Row[tuple[str, int]]]:
+    """(id, version) of all in one of `states`, oldest first."""
+    query = select(workloads.c.id, workloads.c.version).where(workloads.c.state.in_([s.value for s in states]))
+    return connection.execute(query.order_by(workloads.c.created_at, workloads.c.id)).all()
+
+
+def of_ids(connection: Connection, workload_ids: Sequence[str]) -> list[Workload]:
+    found = []
+    for first in range(0, len(workload_ids), _AT_ONCE):
+        query = select(workloads).where(workloads.c.id.in_(workload_ids[first : first + _AT_ONCE]))
+        found += [_workload(dict(row)) for row in connection.execute(query).mappings()]
+    return found
+
+
+def save_all(connection: Connection, wanted: Sequence[Workload], at: datetime) -> list[Workload]:
+    """As `save` for each, of those whose state or attempt changes; those that somebody changed meanwhile are left out."""
+    saved = []
+    for workload in wanted:
+        made = replace(workload, version=workload.version + 1)
+        if connection.execute(_SAVE, _row(made) | {"of": workload.id, "loaded": workload.version}).rowcount == 1:
+            saved.append(made)
+    if saved:
+        connection.execute(_ADD_EVENT, [_event_row(workload, at) for workload in saved])
+    return saved
+
+
 def unfinished(connection: Connection, workload_ids: Sequence[str]) -> set[str]:
     open_states = [state.value for state in WorkloadState if not state.is_finished]
     query = select(workloads.c.id).where(workloads.c.id.in_(workload_ids), workloads.c.state.in_(open_states))
@@ -238,15 +268,22 @@ def snapshots_in_use(connection: Connection) -> set[str]:
 
 
 def add_attempt(connection: Connection, attempt: Attempt) -> None:
-    connection.execute(
-        insert(attempts).values(
-            workload_id=attempt.workload_id,
-            attempt=attempt.attempt,
-            backend=attempt.backend,
-            placement=_placement_text(attempt.placement),
-            admitted_at=attempt.admitted_at,
-        )
-    )
+    add_attempts(connection, [attempt])
+
+
+def add_attempts(connection: Connection, made: Sequence[Attempt]) -> None:
+    rows = [
+        {
+            "workload_id": attempt.workload_id,
+            "attempt": attempt.attempt,
+            "backend": attempt.backend,
+            "placement": _placement_text(attempt.placement),
+            "admitted_at": attempt.admitted_at,
+        }
+        for attempt in made
+    ]
+    if rows:
+        connection.execute(insert(attempts), rows)
 
 
 def change_attempt(connection: Connection, workload_id: str, attempt: int, **values: Any) -> None:
@@ -257,9 +294,11 @@ def change_attempt(connection: Connection, workload_id: str, attempt: int, **val
 def attempts_of(connection: Connection, workload_ids: Sequence[str]) -> dict[str, list[Attempt]]:
     """The attempts of each, first to last."""
     found: dict[str, list[Attempt]] = {workload_id: [] for workload_id in workload_ids}
-    query = select(attempts).where(attempts.c.workload_id.in_(workload_ids)).order_by(attempts.c.attempt)
-    for row in connection.execute(query).mappings():
-        found[row["workload_id"]].append(_attempt(dict(row)))
+    for first in range(0, len(workload_ids), _AT_ONCE):
+        some = workload_ids[first : first + _AT_ONCE]
+        query = select(attempts).where(attempts.c.workload_id.in_(some)).order_by(attempts.c.attempt)
+        for row in connection.execute(query).mappings():
+            found[row["workload_id"]].append(_attempt(dict(row)))
     return found
 
 
@@ -291,14 +330,13 @@ def keep_key(connection: Connection, user: str, key: str, object_id: str, at: da
 
 
 def _add_event(connection: Connection, workload: Workload, at: datetime) -> None:
-    row = {
-        "workload_id": workload.id,
-        "at": at,
-        "attempt": workload.attempt,
-        "state": workload.state.value,
-        "sentence": workload.sentence(),
-    }
-    connection.execute(_ADD_EVENT, row)
+    connection.execute(_ADD_EVENT, _event_row(workload, at))
+
+
+def _event_row(workload: Workload, at: datetime) -> dict[str, Any]:
+    return {
+        "workload_id": workload.id, "at": at, "attempt": workload.attempt, "state": workload.state.value, "sentence": workload.sentence(),
+    }  # fmt: skip
 
 
 # Made once: to put a statement of 25 columns together anew costs as much as to execute it.

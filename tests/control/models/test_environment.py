@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from narf.control.models.environment import Environment, of_run, to_serve
+from narf.control.models.environment import Environment, of_workload, to_serve
 from narf.domain.workload import Program, Resources, Workload, WorkloadKind
 
 MODULE = """
@@ -46,7 +46,9 @@ def test_only_what_runs_the_code_of_its_packages_is_served_in_the_runs_environme
     run = trained(requirements="xgboost==3.0")
     environment = to_serve(run, {"runtime": runtime, "processing": processing})
     assert environment.is_the_platforms is not own
-    assert of_run(run).requirements == "xgboost==3.0" and of_run(None).is_the_platforms and of_run(trained()).is_the_platforms
+    assert (
+        of_workload(run).requirements == "xgboost==3.0" and of_workload(None).is_the_platforms and of_workload(trained()).is_the_platforms
+    )
 
 
 def test_a_replica_without_files_is_forked_and_one_whose_requirements_mean_files_gets_them():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+
+from narf.control.workloads import store as workloads_store
 
 BASE = "/api/v1/projects/default/models"
 
@@ -131,3 +135,18 @@ def test_a_whole_file_is_predicted_by_a_workload(served):
     for wrong in ({"input": "in.parquet"}, {"output": "../out.parquet"}, {"cpu": 0}, {"input": "/a\0b"}):
         assert served.http.post(path, json=body | wrong).status_code == 422
     assert served.http.post(f"{BASE}/lily/versions/99/predict-file", json=body).status_code == 404
+
+
+def test_a_model_is_served_where_it_was_packaged_whatever_becomes_of_its_registry_entry(served):
+    version = served.register("rose")
+    models = served.reconciler._models
+    package = models.package("default", "rose", version)
+    workload = served.platform.workloads.workload(package.workload_id)
+    own = replace(workload, program=replace(workload.program, requirements="xgboost==3.0", snapshot="abc"))
+    with served.platform.workloads._database.write() as connection:
+        workloads_store.save(connection, own, served.now)
+    assert models.environment_of(package).is_the_platforms  # it was exported to ONNX
+    pickled = replace(package, manifest={**package.manifest, "runtime": "pyfunc"})
+    served.http.delete("/api/2.0/mlflow/model-versions/delete", params={"name": "rose", "version": str(version)})
+    assert models.environment_of(pickled).requirements == "xgboost==3.0"
+    assert models.environment_of(replace(pickled, workload_id=None)).is_the_platforms

@@ -55,17 +55,17 @@ class Environment:
         )
 
 
-def of_run(trained: Workload | None) -> Environment:
-    if trained is None:
+def of_workload(workload: Workload | None) -> Environment:
+    if workload is None:
         return Environment()
-    program = trained.program
+    program = workload.program
     return Environment(requirements=program.requirements, python=program.python, snapshot=program.snapshot)
 
 
-def to_serve(trained: Workload | None, manifest: dict[str, object]) -> Environment:
-    """The platform's own, where the packaged model needs no package of its run: it starts sooner there."""
+def to_serve(made_by: Workload | None, manifest: dict[str, object]) -> Environment:
+    """That of the workload that packaged the model; the platform's own where the model needs no package of its run: it starts sooner there."""
     needs = manifest.get("runtime") in _RUNS_CODE or bool(manifest.get("processing"))
-    return of_run(trained) if needs else Environment()
+    return of_workload(made_by) if needs else Environment()
 
 
 def _beside() -> list[str]:

@@ -194,7 +194,7 @@ class ModelService:
                 owner=by,
                 name=f"package {version.model}/{version.version}",
                 kind=WorkloadKind.DATA,
-                program=environment.of_run(trained).program("package", tuple(command), code=snapshot),
+                program=environment.of_workload(trained).program("package", tuple(command), code=snapshot),
                 resources=Resources(cpu=1.0),
                 with_run=False,
                 labels=(("narf.package", package_id),),
@@ -276,10 +276,12 @@ class ModelService:
         return package
 
     def environment_of(self, package: Package) -> environment.Environment:
-        """Where this package is served."""
-        found = self.registry.version(package.project, package.model, package.version)
-        trained = self._workloads.of_run(found.run_id) if found.run_id else None
-        return environment.to_serve(trained, dict(package.manifest or {}))
+        """Where this package is served: where it was made, if it needs that. The registry is not asked, which others can change."""
+        try:
+            made_by = self._workloads.workload(package.workload_id or "")
+        except NotFound:
+            made_by = None
+        return environment.to_serve(made_by, dict(package.manifest or {}))
 
     def predict_file(self, project: str, name: str, version: int, *, source: str, target: str, cpu: float, by: str) -> Workload:
         """Predict every row of a file, in a workload. Both are paths on a disk that it reaches.

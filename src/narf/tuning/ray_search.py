@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,6 +95,7 @@ def scheduler_of(spec: dict[str, Any]) -> Any:
             quantile_fraction=float(given.get("share", 0.25)),
             resample_probability=float(given.get("resample", 0.25)),
             perturbation_factors=(float(given.get("factor", 1.25)), 1 / float(given.get("factor", 1.25))),
+            custom_explore_fn=functools.partial(within, spec["space"]),
             synch=False,
         )
     match spec["pruner"]:
@@ -121,6 +123,15 @@ def scheduler_of(spec: dict[str, Any]) -> Any:
         field="pruner",
         code="bad_pruner",
     )
+
+
+def within(space: list[dict[str, Any]], config: dict[str, Any]) -> dict[str, Any]:
+    """A perturbed configuration, no value of it outside of its range: Ray multiplies without looking."""
+    for parameter in read_space(space):
+        value = config.get(parameter.name)
+        if isinstance(value, float) and parameter.low is not None and parameter.high is not None:
+            config[parameter.name] = min(max(value, parameter.low), parameter.high)
+    return config
 
 
 def mutations(space: list[dict[str, Any]]) -> dict[str, Any]:

@@ -46,6 +46,9 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The same actor, another trial; or the same trial with other values, to go on from a checkpoint that is loaded next."""
+        if self.began and self.plan["segment"] and self.key == self.trial_id:
+            self.values = new_config
+            return True
         self._leave()
         self.values, self.began = new_config, False
         return True
@@ -95,7 +98,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         answer = self.connection.post(
             f"/api/v1/studies/{self.plan['study']}/driver/trials", {"key": f"{self.trial_id}", "values": self.values}
         )
-        self.number, self.run_id = answer["number"], answer["run_id"]
+        self.key, self.number, self.run_id = self.trial_id, answer["number"], answer["run_id"]
         self.began, self.given, self.segments = True, 0, 0
         self.reports = []
         self.started_at = datetime.now(UTC)
@@ -182,7 +185,9 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         if not self.began:
             return
         if self.plan["segment"]:
-            self._tell("succeeded", "", None)
+            # Paused, stopped or over: Ray does not say. It may go on in another actor, which then tells of what comes.
+            if self.reports:
+                self._tell("succeeded", "", None)
         else:
             self.backend.cancel(self.job_id, EndReason.CANCELLED)
             self._tell("pruned", "", None)

@@ -6,6 +6,8 @@ import hashlib
 
 import pytest
 
+from narf.control.tracking.gate import PARENT_TAG
+
 SCRIPT = b"""
 import argparse
 import mlflow
@@ -78,6 +80,31 @@ def test_a_driver_begins_trials_and_tells_what_came_of_them(admin, snapshot):
     assert [trial["state"] for trial in again] == ["succeeded", "failed", "cancelled"]
     assert again[2]["number"] == lost["number"]
     assert admin.post(f"{place}/results", json=told | {"number": 99}).status_code == 404
+
+
+def test_the_run_of_a_driven_trial_takes_what_its_driver_ships(admin, snapshot):
+    asked = {"snapshot": snapshot, "script": "train.py", "name": "shipped", "engine": "ray", "budget": {"trials": 2}}
+    study = admin.post(STUDIES, json=asked).json()
+    trial = admin.post(f"/api/v1/studies/{study['id']}/driver/trials", json={"key": "a", "values": {"lr": 0.1, "size": 32}}).json()
+    assert admin.get(f"/api/v1/runs/{trial['run_id']}").json()["tags"][PARENT_TAG] == study["run_id"]
+
+
+def test_a_member_of_a_population_that_was_paused_goes_on_with_its_newest_values(admin, snapshot):
+    asked = {"snapshot": snapshot, "script": "train.py", "name": "members", "engine": "ray", "sampler": "pbt", "budget": {"trials": 8}}
+    study = admin.post(STUDIES, json={**asked, "space": {"lr": "0.1..1"}, "only_space": True}).json()
+    place = f"/api/v1/studies/{study['id']}"
+    number = admin.post(f"{place}/driver/trials", json={"key": "a", "values": {"lr": 0.1}}).json()["number"]
+
+    def tell(lr, value, minute):
+        body = {"number": number, "values": {"lr": lr}, "state": "succeeded", "reports": [[0, value]]}
+        at = {"started_at": f"2026-01-01T00:0{minute}:00Z", "ended_at": f"2026-01-01T00:0{minute + 1}:00Z"}
+        assert admin.post(f"{place}/driver/results", json=body | at).status_code == 200
+
+    tell(0.1, 0.5, 0)
+    tell(0.4, 0.25, 2)
+    tell(0.4, 0.25, 2)  # the answer was lost, and it is told again
+    (trial,) = admin.get(f"{place}/trials").json()["items"]
+    assert (trial["values"], trial["value"]) == ({"lr": 0.4}, 0.25)
 
 
 @pytest.mark.parametrize(

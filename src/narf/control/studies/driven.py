@@ -11,6 +11,7 @@ from typing import Any
 from narf.control.database import Database
 from narf.control.studies import store
 from narf.control.studies.launch import submission_of
+from narf.control.tracking.gate import PARENT_TAG
 from narf.control.workloads.service import RunRecorder
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
@@ -78,7 +79,7 @@ class DrivenStudies:
             name=study.name,
             user=study.owner,
             params=dict(asked.params),
-            tags=dict(asked.tags),
+            tags=dict(asked.tags) | ({PARENT_TAG: study.run_id} if study.run_id else {}),  # lets the driver's token write to it
         )
         with self._database.write() as connection:
             current = store.find(connection, study_id) or study
@@ -90,16 +91,19 @@ class DrivenStudies:
         return trial
 
     def result(self, study_id: str, caller: Principal, result: DrivenResult) -> Trial:
-        """What came of a trial. Told again, the first answer stands."""
+        """What came of a trial. Told again, the first answer stands; but a member of a population may have been paused, and what is told
+        of it later, of the time since, comes on top: its newest values and value count."""
         study = self._own(study_id, caller)
         with self._database.write() as connection:
             known = store.trial(connection, study_id, result.number)
             if known is None:
                 raise NotFound("trial", f"{result.number} of {study.name}")
-            if known.state.is_finished:
+            goes_on = study.search.sampler == "pbt" and known.ended_at is not None and result.ended_at > known.ended_at
+            if known.state.is_finished and not goes_on:
                 return known
             current = store.find(connection, study_id) or study
-            trial = replace(known, values=study.space.check(result.values, field="values"), reports=tuple(result.reports))
+            reports = (*known.reports, *result.reports) if goes_on else tuple(result.reports)
+            trial = replace(known, values=study.space.check(result.values, field="values"), reports=reports)
             outcome = outcome_of(study, _stopping(trial, result), _as_workload(study, trial, result), output=result.output)
             trial = replace(
                 trial,
@@ -107,10 +111,10 @@ class DrivenStudies:
                 value=outcome.value,
                 fault=outcome.fault,
                 detail=outcome.detail,
-                started_at=result.started_at,
+                started_at=known.started_at if goes_on else result.started_at,
                 ended_at=result.ended_at,
                 told_at=current.events,
-                gpu_seconds=max(0.0, (result.ended_at - result.started_at).total_seconds()) * study.resources.gpu,
+                gpu_seconds=known.gpu_seconds + max(0.0, (result.ended_at - result.started_at).total_seconds()) * study.resources.gpu,
             )
             store.save_trials(connection, [trial])
             store.save(connection, replace(current, events=current.events + 1))

@@ -65,6 +65,11 @@ def explain(
     return Explanation(waiting=waiting, sentence=sentence, remedy=remedy, holders=holders, forecast=forecast)
 
 
+def past_sentence(waiting: Waiting) -> str:
+    """Why it waited then, as far as is kept: not who held the capacity."""
+    return f"{_sentence(waiting, ())} It was number {waiting.position} of those that waited when this began."
+
+
 def amount_of(resource: str, amount: float) -> str:
     """An amount with its unit: "2 GPUs", "1 GPU of a100", "0.5 CPUs", "4.0 GiB of memory"."""
     if resource == "memory":
@@ -165,6 +170,8 @@ def _within(snapshot: Snapshot, queue: str) -> np.ndarray[tuple[int, ...], np.dt
 def _remedy(snapshot: Snapshot, policy: Policy, now: float, w: int, waiting: Waiting) -> str:
     if waiting.reason is Reason.NEVER_FITS:
         largest = _largest(snapshot, w)
+        if not largest and snapshot.gpu_W[w] and not snapshot.node_gpus_N.any():
+            return "No node here has a GPU; ask for none, or add nodes that have some."
         return f"The largest that could start here is {largest}." if largest else "Ask for less of each resource."
     if waiting.reason is Reason.NO_NODE_MATCHES:
         flavors = ", ".join(snapshot.flavors) or "none has a name"

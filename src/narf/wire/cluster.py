@@ -128,10 +128,11 @@ class WhyOut(BaseModel):
 
 
 class DecidedOut(BaseModel):
-    """One reason for which it waited, from when to when; or an admission or preemption."""
+    """One reason for which it waited, from when to when; or an admission or preemption. `sentence` says it in words."""
 
     kind: str
     reason: str
+    sentence: str
     from_at: datetime
     until_at: datetime | None
     detail: dict[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -204,6 +204,41 @@ def test_the_past_is_kept_with_its_reasons(client: TestClient, small: Platform) 
     rows = client.get(f"/api/v1/workloads/{waiting}/decisions").json()["items"]
     assert [(row["kind"], row["reason"]) for row in rows] == [("waiting", "limit"), ("admitted", "admitted")]
     assert rows[0]["until_at"] == rows[1]["from_at"]
+    assert rows[0]["sentence"].startswith(
+        "It asks for 1 GPU, and 'default' may take 0 GPUs more before it reaches its limit. It was number 1"
+    )
+    assert rows[1]["sentence"].startswith("It was given local/")
+
+
+def test_the_past_is_told_of_the_time_that_is_asked_about(client: TestClient, small: Platform) -> None:
+    """Why did it wait from 10:00 to 11:30? First for the limit, then for those that ran."""
+    morning = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+
+    def at(hours: float) -> str:
+        return (morning + timedelta(hours=hours)).isoformat()
+
+    def pass_at(hours: float) -> None:
+        reconciler = next(loop for loop in small.loops if loop._reconciler.name == "admission")._reconciler
+        reconciler.pass_once(morning + timedelta(hours=hours))
+
+    client.put("/api/v1/quotas/default", json={"limit": {"gpu": 2}})
+    submit(client, 2)
+    pass_at(0)
+    waiting = submit(client)
+    pass_at(0.25)  # 9:45, for the limit
+    client.delete("/api/v1/quotas/default")
+    pass_at(1)  # 10:30, for room
+
+    def told(after: float, before: float) -> list[str]:
+        answer = client.get(f"/api/v1/workloads/{waiting}/decisions", params={"after": at(after), "before": at(before)})
+        return [row["reason"] for row in answer.json()["items"]]
+
+    assert told(0.5, 2) == ["limit", "no_capacity"]
+    assert told(0.5, 0.9) == ["limit"]
+    assert told(1.5, 2) == ["no_capacity"]
+    assert told(-2, 0.1) == []
+    backwards = client.get(f"/api/v1/workloads/{waiting}/decisions", params={"after": at(2), "before": at(1)})
+    assert backwards.status_code == 422 and backwards.json()["remedy"]
 
 
 def test_the_wait_of_a_cancelled_workload_ends(client: TestClient, small: Platform) -> None:

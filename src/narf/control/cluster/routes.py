@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime
 
 from narf.control.access.caller import caller
 from narf.control.access.rules import ADMIN, SIGNED_IN, Rules, of
@@ -13,7 +14,8 @@ from narf.control.cluster.service import ClusterService, QueueView, WouldStart
 from narf.control.cluster.store import Decided, QueueQuota
 from narf.domain.access import Principal, Role
 from narf.domain.workload import Resources, Workload
-from narf.scheduling.explanation import Explanation
+from narf.scheduling.decisions import Reason, Waiting
+from narf.scheduling.explanation import Explanation, past_sentence
 from narf.scheduling.forward import StartForecast
 from narf.scheduling.requests import Forecast, Node, Request
 from narf.scheduling.snapshot import WHOLE, Snapshot
@@ -108,9 +110,13 @@ def router(cluster: ClusterService, clusters: Clusters) -> APIRouter:
         return _running(found) if isinstance(found, Workload) else _why(found)
 
     @routes.get("/workloads/{workload}/decisions", response_model=Page[DecidedOut])
-    def decisions(workload: str) -> Page[DecidedOut]:
+    def decisions(
+        workload: str,
+        after: AwareDatetime | None = Query(None, description="only what was after this moment"),
+        before: AwareDatetime | None = Query(None, description="only what was before this moment"),
+    ) -> Page[DecidedOut]:
         """What was decided about it and why it waited, oldest first."""
-        return Page(items=[_decided(row) for row in cluster.history(workload)])
+        return Page(items=[_decided(row) for row in cluster.history(workload, after=after, before=before)])
 
     @routes.post("/cluster/what-if", response_model=WhatIfOut)
     def what_if(body: WhatIfIn, principal: Principal = Depends(caller)) -> WhatIfOut:
@@ -224,4 +230,14 @@ def _would_start(start: WouldStart) -> WhatIfStart:
 
 
 def _decided(row: Decided) -> DecidedOut:
-    return DecidedOut(kind=row.kind, reason=row.reason, from_at=row.from_at, until_at=row.until_at, detail=dict(row.detail))
+    return DecidedOut(
+        kind=row.kind, reason=row.reason, sentence=_sentence_of(row), from_at=row.from_at, until_at=row.until_at, detail=dict(row.detail)
+    )
+
+
+def _sentence_of(row: Decided) -> str:
+    if row.kind == "waiting":
+        return past_sentence(Waiting(workload=row.workload, reason=Reason(row.reason), **row.detail))
+    if row.kind == "preempted":
+        return f"It was asked to leave for {row.detail['beneficiary']} ({row.reason}); {row.detail['lost_seconds']:.0f} GPU-seconds since its last checkpoint were lost."
+    return f"It was given {', '.join(sorted(set(row.detail['nodes'])))}{', borrowed beyond its quota' if row.detail['borrowed'] else ''}."

@@ -312,9 +312,16 @@ class ClusterService:
             return None
         return forecast_starts(snapshot, self._admission.policy, at, [workload_id]).get(workload_id)
 
-    def history(self, workload_id: str) -> list[Decided]:
+    def history(self, workload_id: str, *, after: datetime | None = None, before: datetime | None = None) -> list[Decided]:
+        """What was decided about it and why it waited, oldest first; only what was between `after` and `before`.
+
+        Raises:
+            BadInput: that time ends before it begins.
+        """
+        if after is not None and before is not None and before <= after:
+            raise BadInput("That time ends before it begins.", remedy="Give the earlier moment first.", field="before")
         with self._database.read() as connection:
-            return store.decided_of(connection, workload_id)
+            return store.decided_of(connection, workload_id, after=after, before=before)
 
     def what_if(
         self, *, add_nodes: Sequence[Node] = (), quota: Mapping[str, float] | None = None, submit: Sequence[Request] = ()

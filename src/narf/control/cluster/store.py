@@ -24,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    or_,
     select,
     update,
 )
@@ -188,9 +189,13 @@ def add_decided(connection: Connection, rows: Sequence[Decided]) -> None:
     connection.execute(insert(scheduling_decisions), values)
 
 
-def decided_of(connection: Connection, workload: str) -> list[Decided]:
-    """Oldest first."""
+def decided_of(connection: Connection, workload: str, *, after: datetime | None = None, before: datetime | None = None) -> list[Decided]:
+    """Oldest first; only what was between `after` and `before`."""
     query = select(scheduling_decisions).where(scheduling_decisions.c.workload_id == workload).order_by(scheduling_decisions.c.id)
+    if after is not None:
+        query = query.where(or_(scheduling_decisions.c.until_at.is_(None), scheduling_decisions.c.until_at > after))
+    if before is not None:
+        query = query.where(scheduling_decisions.c.from_at < before)
     return [
         Decided(
             workload=row["workload_id"], kind=row["kind"], reason=row["reason"], from_at=row["from_at"], until_at=row["until_at"],

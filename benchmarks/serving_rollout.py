@@ -138,17 +138,20 @@ def measure(line: Connection, home: Path, options: argparse.Namespace) -> None:
 
     def roll(_seen: Seen) -> None:
         line.put("/api/v1/projects/default/models/iris/aliases/champion", {"version": 2})
-        wait_for(lambda: serving(line) == {2}, "version 2 alone")
+        wait_for(lambda: serving(line) == ({2}, 2), "version 2 alone")
 
     def roll_back(seen: Seen) -> None:
         began = time.monotonic()
         line.post("/api/v1/endpoints/steady/rollback", {})
-        wait_for(lambda: serving(line) == {1}, "version 1 alone")
+        wait_for(lambda: serving(line)[0] == {1}, "version 1 alone")
         seen.took_seconds = time.monotonic() - began
+        wait_for(lambda: serving(line) == ({1}, 2), "both replicas of version 1")
 
     def kill_replicas(_seen: Seen) -> None:
         for _ in range(5):
-            victim = line.get("/api/v1/endpoints/steady")["replicas"][0]
+            found = line.get("/api/v1/endpoints/steady")
+            active = next(revision["number"] for revision in found["revisions"] if revision["role"] == "active")
+            victim = next(r for r in found["replicas"] if r["revision"] == active and r["state"] == "ready")
             os.kill(pid_of(home, victim["url"]), signal.SIGKILL)
             wait_for(lambda gone=victim["workload_id"]: two_without(gone), "two replicas again")
 
@@ -164,7 +167,7 @@ def measure(line: Connection, home: Path, options: argparse.Namespace) -> None:
     async def all_of_them() -> None:
         print(f"rollout by alias: {await caller.while_(roll)}", flush=True)
         seen = await caller.while_(roll_back)
-        print(f"rollback: {seen}; complete after {seen.took_seconds:.2f} s", flush=True)
+        print(f"rollback: {seen}; has all traffic after {seen.took_seconds:.2f} s", flush=True)
         print(f"kill -9 of one of two replicas, five times: {await caller.while_(kill_replicas)}", flush=True)
         seen = await caller.while_(kill_gateway)
         back = min(at for at in seen.answered_at if at > seen.killed_at + 0.05) - seen.killed_at
@@ -183,11 +186,10 @@ def measure(line: Connection, home: Path, options: argparse.Namespace) -> None:
     print(f"cold start to the first answer: median {statistics.median(took):.2f} s, longest {max(took):.2f} of {len(took)}")
 
 
-def serving(line: Connection) -> set[int]:
-    """Versions that have traffic, and replicas."""
+def serving(line: Connection) -> tuple[set[int], int]:
+    """Versions that have traffic, and how many replicas are ready for it."""
     found = line.get("/api/v1/endpoints/steady")
-    numbers = {r["revision"] for r in found["replicas"]}
-    return {r["version"] for r in found["revisions"] if r["weight"] > 0 or r["number"] in numbers}
+    return {r["version"] for r in found["revisions"] if r["weight"] > 0}, found["ready"]
 
 
 def pid_of(home: Path, url: str) -> int:

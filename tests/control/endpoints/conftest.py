@@ -113,6 +113,9 @@ class Served:
 
 @pytest.fixture
 def served(platform: Any, admin: Any, tmp_path: Path) -> Iterator[Served]:
-    yield Served(platform, admin, tmp_path)
+    made = Served(platform, admin, tmp_path)
+    waits = made.reconciler.waits
+    yield made
+    made.reconciler.waits = waits
     for endpoint in admin.get("/api/v1/projects/default/endpoints").json()["items"]:
         admin.delete(f"/api/v1/endpoints/{endpoint['id']}")

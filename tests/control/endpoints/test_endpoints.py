@@ -241,9 +241,47 @@ def test_rolling_back_by_hand_is_one_action_and_stops_following(served):
     assert served.http.post("/api/v1/endpoints/back/rollback", json={"to": 9}).status_code == 404
 
 
+def test_the_revision_before_keeps_a_replica_for_a_while_so_that_a_rollback_is_immediate(served):
+    served.register("safe")
+    deploy(served, "safe", least=2, most=2)
+    served.settle("safe")
+    deploy(served, f"safe/{served.register('safe')}")
+    found = served.settle("safe")
+    assert roles(found) == {1: ("retired", 0.0), 2: ("active", 100.0)} and found["ready"] == 2
+    numbers = [r["revision"] for r in found["replicas"] if r["state"] == "ready"]
+    assert sorted(numbers) == [1, 2, 2]
+    assert len(served.table("safe")["revisions"]) == 1  # it gets nothing
+    served.http.post("/api/v1/endpoints/safe/rollback", json={})
+    assert roles(served.endpoint("safe")) == {1: ("active", 100.0), 2: ("retired", 0.0)}  # before anybody looks
+    (part,) = served.table("safe")["revisions"]
+    assert part["number"] == 1 and len(part["replicas"]) == 1
+    found = served.settle("safe")
+    assert [r["revision"] for r in found["replicas"] if r["state"] == "ready"] == [1, 1]  # what was rolled back keeps none
+
+
+def test_the_kept_replica_goes_after_a_while_or_when_somebody_needs_the_room(served):
+    for name in ("later", "needed"):
+        served.register(name)
+        deploy(served, name, least=1)
+        served.settle(name)
+        deploy(served, f"{name}/{served.register(name)}")
+        assert len(served.settle(name)["replicas"]) == 2
+        if name == "later":
+            served.now += timedelta(minutes=3)
+        else:
+            deploy(served, name, name="crowd", least=1)
+            waits_for(served, Reason.NO_CAPACITY)
+        served.look(0.1)
+        served.look(3)
+        states = sorted(r["state"] for r in served.endpoint(name)["replicas"] if r["revision"] == 1)
+        assert states in ([], ["draining"])
+
+
 def test_rolling_back_takes_all_traffic_at_once_where_deployments_go_by_canary(served):
     canary(served, "hasty")
     served.http.post("/api/v1/endpoints/hasty/promote")
+    served.now += timedelta(minutes=3)  # nothing of the revision before is left
+    served.settle("hasty")
     served.http.patch("/api/v1/endpoints/hasty", json={"most": 4})
     served.report("hasty", concurrency=40)
     assert served.settle("hasty", 3)["ready"] == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -69,9 +69,16 @@ Action = Start | Drain | Stop
 
 
 def replica_actions(
-    revisions: Sequence[Revision], replicas: Sequence[Replica], wanted: int, now: datetime, *, for_new: int = 1
+    revisions: Sequence[Revision],
+    replicas: Sequence[Replica],
+    wanted: int,
+    now: datetime,
+    *,
+    for_new: int = 1,
+    warm: Set[str] = frozenset(),
 ) -> list[Action]:
     """Bring the replicas of each revision to their share of `wanted`. for_new: what a new revision gets before it has traffic.
+    warm: retired revisions that keep one of their ready replicas, so that going back to them takes no start.
 
     A new revision has its share beside the old ones until it takes over; an active one keeps a ready replica in the table
     until another has one, so that traffic always has somewhere to go. Failing revisions are tried again more and more slowly.
@@ -86,6 +93,8 @@ def replica_actions(
         want = split[revision.id]
         if revision.role in (Role.RETIRED, Role.FAILED) and takes_traffic and not (takes_traffic & someone_ready) and wanted > 0:
             want = len(live)  # nobody else can answer yet
+        elif revision.id in warm and revision.role is Role.RETIRED and wanted > 0:
+            want = min(1, sum(replica.state is ReplicaState.READY for replica in live))
         if len(live) < want and _may_start(revision, now):
             actions += [Start(revision.id)] * (want - len(live))
         elif len(live) > want:

@@ -122,7 +122,8 @@ class EndpointReconciler:
         if not endpoint.trouble and any(r.role is Role.ACTIVE and r.failures >= MOST_FAILURES for r in revisions):
             return False
         wanted = self._wanted(endpoint, now)
-        return not plan.replica_actions(_planned(revisions), [_planned_replica(r) for r in replicas], wanted, now)
+        warm = self._endpoints.warm(now)
+        return not plan.replica_actions(_planned(revisions), [_planned_replica(r) for r in replicas], wanted, now, warm=warm)
 
     def _reconcile(self, endpoint: Endpoint, replicas: list[Replica], now: datetime, *, follow: bool) -> bool:
         did = False
@@ -139,7 +140,9 @@ class EndpointReconciler:
         endpoint = self._endpoints.endpoint(endpoint.id)
         revisions = self._endpoints.revisions(endpoint.id)
         for_new = 1 if _by_canary(endpoint, revisions) else max(1, wanted)
-        actions = plan.replica_actions(_planned(revisions), [_planned_replica(r) for r in replicas], wanted, now, for_new=for_new)
+        warm = self._endpoints.warm(now)
+        there = [_planned_replica(r) for r in replicas]
+        actions = plan.replica_actions(_planned(revisions), there, wanted, now, for_new=for_new, warm=warm)
         for action in actions:
             did |= self._apply(endpoint, revisions, replicas, action, now)
         live = (ReplicaState.STARTING, ReplicaState.DRAINING)
@@ -175,6 +178,7 @@ class EndpointReconciler:
         waiting = [item for item in waiting if item[1] not in self._made_room]
         if not waiting:
             return False
+        self._endpoints.cool()
         idlers = {
             idler.endpoint: (endpoint, idler)
             for endpoint in endpoints
@@ -336,6 +340,8 @@ class EndpointReconciler:
                 store.change_revision(connection, new.id, role=Role.ACTIVE.value, weight=100.0)
                 for old in active:
                     store.change_revision(connection, old.id, role=Role.RETIRED.value, weight=0.0)
+                    if new.number > old.number:  # else it is what was rolled back
+                        self._endpoints.keep_warm(old.id, now)
                 store.change_endpoint(connection, endpoint.id, step=0, step_began=None, trouble="")
                 sentence = f"Revision {new.number} has all traffic."
             store.add_event(connection, endpoint.id, now, "rollout", sentence, "platform")

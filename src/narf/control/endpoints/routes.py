@@ -240,7 +240,8 @@ def _deployment(body: EndpointChange, *, model: str = "", name: str = "") -> Dep
 
 def _out(detail: Detail, gateway: str) -> EndpointOut:
     endpoint = detail.endpoint
-    ready = sum(replica.state is ReplicaState.READY for replica in detail.replicas)
+    serving = {revision.id for revision in detail.revisions if revision.role is Role.ACTIVE}
+    ready = sum(replica.state is ReplicaState.READY and replica.revision_id in serving for replica in detail.replicas)
     return EndpointOut(
         id=endpoint.id,
         name=endpoint.name,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from narf.control.audit.store import record
@@ -25,6 +25,7 @@ from narf.wire.endpoints import REPLICA_CPU
 
 DEFAULT_RESOURCES = {"cpu": REPLICA_CPU, "memory_bytes": 0, "gpu": 0.0}
 _MOST_REPLICAS = 1000
+WARM = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,21 @@ class EndpointService:
         self.changed: Callable[[], None] = lambda: None
         # (project, resources of a replica, replicas, preemptible): raises BadInput for what could never start
         self.check_fits: Callable[[str, Resources, int, bool], None] = lambda _project, _resources, _replicas, _preemptible: None
+        self._warm_until: dict[str, datetime] = {}  # by retired revision
         models.in_use = self._uses
+
+    # -- what can be gone back to at once
+
+    def keep_warm(self, revision_id: str, now: datetime) -> None:
+        """It has just lost its traffic to a newer one: for a while one of its replicas stays, should that turn out bad."""
+        self._warm_until[revision_id] = now + WARM
+
+    def warm(self, now: datetime) -> Set[str]:
+        return {revision for revision, until in self._warm_until.items() if now < until}
+
+    def cool(self) -> None:
+        """Somebody needs the room."""
+        self._warm_until.clear()
 
     # -- deploy
 
@@ -203,8 +218,8 @@ class EndpointService:
         return self.detail(endpoint_id)
 
     def roll_back(self, endpoint_id: str, *, to: int | None = None, by: str, because: str = "rolled back by hand") -> Detail:
-        """Back to the revision before, or to number `to`. A canary loses its traffic at once; else the older revision takes over as
-        soon as it is ready. The endpoint no longer follows its alias.
+        """Back to the revision before, or to number `to`. A canary loses its traffic at once; else the older revision takes over at once
+        where it has a replica left, and as soon as it has one otherwise. The endpoint no longer follows its alias.
 
         Raises:
             Conflict: there is none to go back to.
@@ -223,8 +238,15 @@ class EndpointService:
                             store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
                     if endpoint.step_began is not None:
                         self._end_canary(connection, endpoint, revisions)
+                    replicas = store.list_replicas(connection, endpoint_id)
+                    at_once = any(r.revision_id == target.id and r.state is ReplicaState.READY for r in replicas)
+                    if at_once:
+                        for other in revisions:
+                            if other.role is Role.ACTIVE:
+                                store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
+                    role, weight = (Role.ACTIVE, 100.0) if at_once else (Role.NEW, 0.0)
                     store.change_revision(
-                        connection, target.id, role=Role.NEW.value, weight=0.0, failures=0, last_failure=None, reason=because
+                        connection, target.id, role=role.value, weight=weight, failures=0, last_failure=None, reason=because
                     )
                     store.change_endpoint(connection, endpoint_id, last_used=now)
                     store.add_event(
@@ -266,6 +288,7 @@ class EndpointService:
                 active = [r for r in revisions if r.role is Role.ACTIVE]
                 for other in active[:-1]:
                     store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
+                    self.keep_warm(other.id, now)
                 store.change_revision(connection, active[-1].id, weight=100.0)
                 store.change_endpoint(connection, endpoint_id, step=0, step_began=None)
                 store.add_event(connection, endpoint_id, now, "promote", f"Revision {active[-1].number} has all traffic: {because}.", by)

@@ -2866,13 +2866,15 @@ export interface components {
         };
         /**
          * DecidedOut
-         * @description One reason for which it waited, from when to when; or an admission or preemption.
+         * @description One reason for which it waited, from when to when; or an admission or preemption. `sentence` says it in words.
          */
         DecidedOut: {
             /** Kind */
             kind: string;
             /** Reason */
             reason: string;
+            /** Sentence */
+            sentence: string;
             /**
              * From At
              * Format: date-time
@@ -8167,7 +8169,12 @@ export interface operations {
     };
     decisions_api_v1_workloads__workload__decisions_get: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description only what was after this moment */
+                after?: string | null;
+                /** @description only what was before this moment */
+                before?: string | null;
+            };
             header?: never;
             path: {
                 workload: string;

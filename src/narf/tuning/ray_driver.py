@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+_STARTED_WITH = dict(os.environ)
 # Ray Tune writes every result in three formats and its whole state every few seconds; the record is ours.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
@@ -23,6 +24,8 @@ os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+from narf.backends.local.program import THREAD_VARIABLES  # noqa: E402 - the variables come first
 
 _PLATFORM = ("NARF_", "MLFLOW_")
 
@@ -47,7 +50,8 @@ def plan_of(spec: dict[str, Any], url: str, token: str, code: Path) -> dict[str,
     population = dict(spec["sampler_options"])
     is_pbt = spec["sampler"] == "pbt"
     segment = json.dumps({"metric": spec["metric"], "reports": int(population.get("reports", 1))}) if is_pbt else ""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_PLATFORM)}
+    given = {*spec["environment"], *THREAD_VARIABLES, "PYTHONUNBUFFERED"}  # by the platform, to this job
+    own = {name: value for name, value in _STARTED_WITH.items() if not name.startswith(_PLATFORM) and name not in given}
     return {
         **{name: spec[name] for name in ("project", "script", "arguments", "bindings", "metric", "trial_time_limit_seconds")},
         "study": spec["id"],
@@ -56,10 +60,18 @@ def plan_of(spec: dict[str, Any], url: str, token: str, code: Path) -> dict[str,
         "cpu": spec["cpu"],
         "environment": spec["environment"],
         "base_environment": own,
+        "run": _zygotes(),
         "segment": segment,
         "stepwise": spec["pruner"] != "none",
         "code": _packed(code),
     }
+
+
+def _zygotes() -> str:
+    """Where the platform of this machine has its warm processes, for actors on the same machine; "" when it has none here."""
+    job = os.environ.get("NARF_JOB_DIR", "")
+    run = Path(job).parents[1] / "run" if job else Path()
+    return str(run) if (run / "server.json").exists() else ""
 
 
 def run(spec: dict[str, Any], plan: dict[str, Any]) -> None:

@@ -225,10 +225,11 @@ def read_spool(spool: Path, metric: str) -> list[tuple[int, float]]:
 
 
 def _backend(plan: dict[str, Any]) -> LocalBackend:
-    """One for all actors of a node in turn: they share the folder, and with it the zygote."""
+    """One for all actors of a node in turn: they share the folder, and the zygote, which is the platform's own where it runs here."""
     home = home_of(plan["study"])
     if str(home) not in _WARM:
         home.mkdir(mode=0o700, exist_ok=True)
-        _WARM[str(home)] = LocalBackend(home, base_environment=plan["base_environment"])
+        shared = Path(plan["run"]) if plan["run"] and os.path.isdir(plan["run"]) else None
+        _WARM[str(home)] = LocalBackend(home, base_environment=plan["base_environment"], run=shared)
         _WARM[str(home)].warm()
     return _WARM[str(home)]

@@ -33,8 +33,9 @@ class ZygoteClient:
 
     def __init__(self, run: Path, python: str, preload: Sequence[str], environment: Mapping[str, str], otherwise: Otherwise) -> None:
         self._run, self._python, self._preload = run, python, ",".join(preload)
-        self._environment = dict(environment)
-        key = hashlib.sha256("\0".join([python, self._preload, _version(), *sorted(f"{k}={v}" for k, v in environment.items())]).encode())
+        self._environment = dict(environment) | {"PYTHONUNBUFFERED": "1"}
+        variables = sorted(f"{name}={value}" for name, value in self._environment.items())
+        key = hashlib.sha256("\0".join([python, self._preload, _version(), *variables]).encode())
         self._name = f"zygote-{key.hexdigest()[:12]}"
         self._otherwise = otherwise
         self._lock = threading.Lock()
@@ -114,7 +115,7 @@ class ZygoteClient:
         with open(self._run / f"{self._name}.log", "ab") as log:
             self._process = subprocess.Popen(
                 [self._python, str(Path(__file__).with_name("zygote_entry.py")), *arguments],
-                env=self._environment | {"PYTHONUNBUFFERED": "1"},
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -10,7 +10,7 @@ from narf.domain.errors import BadInput
 from narf.domain.workload import Resources
 from narf.scheduling import DEFAULT_POLICY, Forecast, Node, Phase, Placed, Queue, Request, plan, snapshot_of
 from narf.scheduling.explanation import explain
-from narf.scheduling.forward import forecast_starts
+from narf.scheduling.forward import forecast_starts, with_expected
 from narf.scheduling.recording import load, record
 
 NOW = 1_000_000.0
@@ -85,3 +85,22 @@ def test_a_recorded_snapshot_gives_the_same_decisions_again() -> None:
 def test_what_is_no_recording_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
         load(data)
+
+
+def test_what_will_arrive_delays_what_it_goes_before() -> None:
+    """One that has run for long waits for its next turn; what is new goes first, as `plan` has it."""
+    known = Forecast(low=600, middle=600, high=600)
+    waiting = request("x", 2.0, attained_seconds=90_000.0, queued_at=NOW - 10, submitted_at=NOW - 100_000)
+    snapshot = snapshot_of([NODE], [Queue(name="p")], [busy("r", (0, 1), forecast=known, max_seconds=600), waiting])
+    later = [request(f"later-{n}", 2.0, submitted_at=NOW + 60 * (n + 1), forecast=known, max_seconds=600.0) for n in range(10)]
+    alone = forecast_starts(snapshot, DEFAULT_POLICY, NOW, ["x"])["x"]
+    expected = forecast_starts(with_expected(snapshot, later), DEFAULT_POLICY, NOW, ["x"])["x"]
+    assert alone.seconds == pytest.approx(500, abs=60)
+    assert expected.seconds > alone.seconds + 1200
+    assert "later-0" not in plan(snapshot, DEFAULT_POLICY, NOW).waiting
+
+
+def test_what_asks_for_nodes_that_are_not_known_is_not_expected() -> None:
+    snapshot = snapshot_of([NODE], [Queue(name="p")], [request("x", 1.0)])
+    strange = [request("later-0", 1.0, resources=Resources(gpu=1, flavor="h100")), request("later-1", 1.0, queue="q")]
+    assert with_expected(snapshot, strange) is snapshot

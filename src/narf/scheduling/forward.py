@@ -9,21 +9,25 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from narf.scheduling.decisions import Admit, Hold, Plan, Preempt
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import Policy
-from narf.scheduling.requests import Placed
-from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
+from narf.scheduling.requests import Placed, Queue, Request
+from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot, snapshot_of
 
 MOST_STEPS = 400
 _LOOK_SECONDS = 300.0
+_ARRIVAL_SECONDS = 60.0  # what arrives closer together is planned for at once
+_GRAIN = 20.0
 # Measured on one trace and checked on others (benchmarks/scheduling_forecasts.py): of what runs, more ends soon than the durations of what
-# ran to its end say, because it fails or is stopped; and what arrives later moves starts by so much.
+# ran to its end say, because it fails or is stopped; and starts move with more than is drawn here.
 _SOON_OVER = 0.2
-_WIDER = 1.25
+_YOUNG_SECONDS = 60.0
+_WIDER = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +44,15 @@ def forecast_starts(
 ) -> Mapping[str, StartForecast]:
     """For each of `workloads` that starts in most draws: when. The same arguments give the same answer.
 
+    Rows that are submitted after `now` stand for what will arrive (`with_expected`); each draw begins at another moment of them.
+
     steps: how many plans one draw looks ahead at most.
     """
     rng = random.Random(seed)
     seen: dict[str, list[float]] = {workload: [] for workload in workloads}
     for _ in range(draws):
-        starts = starts_from(snapshot, policy, now, set(workloads), drawn_durations(snapshot, policy, now, rng), steps)
+        drawn = _turned(snapshot, now, rng.random())
+        starts = starts_from(drawn, policy, now, set(workloads), drawn_durations(snapshot, policy, now, rng), steps)
         for workload in workloads:
             seen[workload].append(starts.get(workload, float("inf")) - now)
     found = {}
@@ -54,10 +61,43 @@ def forecast_starts(
         middle = waits[len(waits) // 2]
         if middle < float("inf"):
             finite = [wait for wait in waits if wait < float("inf")]
-            # The outermost of 20 draws stand for the ends of the interval; what comes later and what fails is not drawn, so it is widened.
+            # The outermost of 20 draws stand for the ends of the interval; not all that may happen is drawn, so it is widened.
             edge = len(finite) // 40
             found[workload] = StartForecast(seconds=middle, low=finite[edge] / _WIDER, high=finite[-1 - edge] * _WIDER)
     return found
+
+
+def with_expected(snapshot: Snapshot, requests: Sequence[Request]) -> Snapshot:
+    """`snapshot` with what is expected to arrive, for forecasts only: `submitted_at` is after its moment. `plan` must not see them.
+
+    What asks for labels or a flavor that nothing in the snapshot asks for is left out: which nodes have them does not stand in it.
+    """
+    place = {constraint: k for k, constraint in enumerate(snapshot.constraints)}
+    usable = [
+        r
+        for r in requests
+        if r.queue in set(snapshot.queue_names) and (r.resources.flavor, tuple(sorted(r.resources.node_selector))) in place
+    ]
+    if not usable:
+        return snapshot
+    more = snapshot_of([], [Queue(name=name) for name in snapshot.queue_names], usable)
+    own = np.array([place[constraint] for constraint in more.constraints], dtype=np.int64)
+    more = replace(more, constraint_W=own[more.constraint_W])
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(snapshot, name), getattr(more, name)], axis=-1)
+        for name in Snapshot.__dataclass_fields__ if name.endswith("W")
+    }  # fmt: skip
+    return replace(snapshot, ids=[*snapshot.ids, *more.ids], **columns)
+
+
+def _turned(snapshot: Snapshot, now: float, part: float) -> Snapshot:
+    """With what will arrive moved on by `part` of the time in which it does, what goes beyond the end coming first."""
+    later = snapshot.submitted_W > now
+    if not later.any():
+        return snapshot
+    window = float(snapshot.submitted_W[later].max()) - now + 1.0
+    submitted_W = np.where(later, now + 1e-3 + (snapshot.submitted_W - now + part * window) % window, snapshot.submitted_W)
+    return replace(snapshot, submitted_W=submitted_W, queued_W=np.where(later, submitted_W, snapshot.queued_W))
 
 
 def drawn_durations(snapshot: Snapshot, policy: Policy, now: float, rng: random.Random) -> Floats:
@@ -76,7 +116,7 @@ def drawn_durations(snapshot: Snapshot, policy: Policy, now: float, rng: random.
         else:  # it has outlived its forecast: of what lasts, half lasts twice as long
             duration = ran / max(1e-3, rng.random())
         if low < high and rng.random() < _SOON_OVER:
-            duration = ran + (duration - ran) * rng.random() ** 3
+            duration = min(duration, ran + max(ran, _YOUNG_SECONDS) * rng.random() ** 2)  # the longer it ran, the less a moment means
         drawn[w] = min(duration, float(snapshot.max_seconds_W[w]))
     return drawn
 
@@ -99,7 +139,8 @@ def starts_from(
     found: dict[str, float] = {}
     at = now
     for _ in range(steps):
-        answer = plan(state, policy, at)
+        arriving = np.flatnonzero(state.submitted_W > at)
+        answer = plan(without(state, set(arriving.tolist())) if len(arriving) else state, policy, at)
         state = applied(state, answer, at)
         for admit in answer.admits:
             if admit.workload in wanted:
@@ -115,8 +156,11 @@ def starts_from(
             max(at, state.started_W[w] + durations[state.ids[w]] - state.attained_W[w], state.started_W[w] + 1.0) for w in running.tolist()
         ]
         following = min(ends)
-        # Levels change without an event; look from time to time, as production does.
+        if len(arriving):
+            following = min(following, max(float(state.submitted_W[arriving].min()), at + _ARRIVAL_SECONDS))
+        # Levels change without an event; look from time to time, as production does. The further off, the less a moment matters.
         following = min(following, at + max(_LOOK_SECONDS, (following - at) / 4), _next_right(state, policy, at))
+        following = max(following, at + (at - now) / _GRAIN)
         over = {int(w) for w, end in zip(running.tolist(), ends, strict=True) if end <= following}
         state = without(state, over)
         at = float(following)
@@ -125,7 +169,7 @@ def starts_from(
 
 def _next_right(snapshot: Snapshot, policy: Policy, at: float) -> float:
     """When next some workload may be taken from, or may take: it has run its least, or waited long enough. In steps, not each by itself."""
-    pending, running = snapshot.phase_W == 0, (snapshot.phase_W == 1) & snapshot.preemptible_W
+    pending, running = (snapshot.phase_W == 0) & (snapshot.submitted_W <= at), (snapshot.phase_W == 1) & snapshot.preemptible_W
     gpus = max(1, int(snapshot.node_gpus_N.max(initial=0))) * WHOLE
     nodes_W = np.maximum(1.0, snapshot.gpu_W * snapshot.replicas_W / gpus)
     moments = np.concatenate(

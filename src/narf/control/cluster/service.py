@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -23,7 +23,7 @@ from narf.domain.workload import Resources, Workload, WorkloadState
 from narf.scheduling.decisions import Plan
 from narf.scheduling.explanation import Explanation, amount_of, explain
 from narf.scheduling.feasibility import Bounds, check_bounds, check_fits, check_flavor
-from narf.scheduling.forward import MOST_STEPS, StartForecast, forecast_starts
+from narf.scheduling.forward import MOST_STEPS, StartForecast, forecast_starts, with_expected
 from narf.scheduling.planner import plan
 from narf.scheduling.recording import record
 from narf.scheduling.requests import Node, Queue, Request
@@ -33,6 +33,7 @@ from narf.scheduling.waiting import reasons_of
 HALF_LIFE = timedelta(days=7)
 MOST_RECORDINGS = 200
 DEPARTMENT = "department:"
+ARRIVALS, MOST_ARRIVALS = timedelta(days=1), 200
 MOST_FORECAST = 400  # workloads alive; beyond, a forecast would take longer than anybody waits for it
 
 
@@ -310,7 +311,29 @@ class ClusterService:
     def _forecast(self, snapshot: Snapshot, answer: Plan, at: float, workload_id: str) -> StartForecast | None:
         if len(snapshot.ids) > MOST_FORECAST or workload_id in answer.never_fit:
             return None
-        return forecast_starts(snapshot, self._admission.policy, at, [workload_id]).get(workload_id)
+        return forecast_starts(self._with_arrivals(snapshot, at), self._admission.policy, at, [workload_id]).get(workload_id)
+
+    def _with_arrivals(self, snapshot: Snapshot, at: float) -> Snapshot:
+        """With what was submitted in the day before as if it came again: what comes later may go first."""
+        since = datetime.fromtimestamp(at, UTC) - ARRIVALS
+        with self._database.read() as connection:
+            recent = workloads.submitted_since(connection, since, MOST_ARRIVALS)
+        if not recent:
+            return snapshot
+        # Of many, the newest stand for the rate of late; of few, the whole day does.
+        window = at - (recent[-1].created_at.timestamp() if len(recent) == MOST_ARRIVALS else since.timestamp())
+        return with_expected(
+            snapshot,
+            [
+                Request(
+                    id=f"later-{number}", queue=workload.project, resources=workload.resources, replicas=workload.replicas, priority=workload.priority,
+                    preemptible=workload.preemptible, submitted_at=workload.created_at.timestamp() + max(window, 1.0) + 1.0,
+                    forecast=self._admission.forecast(workload), max_seconds=workload.time_limit_seconds,
+                )
+                for number, workload in enumerate(recent)
+                if workload.created_at.timestamp() <= at
+            ],
+        )  # fmt: skip
 
     def history(self, workload_id: str, *, after: datetime | None = None, before: datetime | None = None) -> list[Decided]:
         """What was decided about it and why it waited, oldest first; only what was between `after` and `before`.
@@ -346,8 +369,9 @@ class ClusterService:
         waiting = [w for w, phase in zip(after.ids, after.phase_W.tolist(), strict=True) if phase == 0]
         is_rough = len(after.ids) > MOST_FORECAST
         draws, steps = (3, 8) if is_rough else (20, MOST_STEPS)
-        now_ = forecast_starts(before, policy, at, old, draws=draws, steps=steps)
-        then = forecast_starts(after, policy, at, waiting, draws=draws, steps=steps)
+        before_, after_ = self._with_arrivals(before, at), self._with_arrivals(after, at)
+        now_ = forecast_starts(before_, policy, at, old, draws=draws, steps=steps)
+        then = forecast_starts(after_, policy, at, waiting, draws=draws, steps=steps)
         queue_of = {w: after.queue_names[q] for w, q in zip(after.ids, after.queue_W.tolist(), strict=True)}
         answer = plan(after, policy, at)
         new = {request.id for request in submitted}

@@ -189,6 +189,12 @@ def in_states(connection: Connection, states: Sequence[WorkloadState], *, parent
     return [_workload(dict(row)) for row in connection.execute(query).mappings()]
 
 
+def submitted_since(connection: Connection, at: datetime, limit: int) -> list[Workload]:
+    """The newest submitted after `at`, at most `limit`, whatever became of them."""
+    query = select(workloads).where(workloads.c.created_at > at).order_by(workloads.c.created_at.desc()).limit(limit)
+    return [_workload(dict(row)) for row in connection.execute(query).mappings()]
+
+
 def versions(connection: Connection, states: Sequence[WorkloadState]) -> Sequence[Row[tuple[str, int]]]:
     """(id, version) of all in one of `states`, oldest first."""
     query = select(workloads.c.id, workloads.c.version).where(workloads.c.state.in_([s.value for s in states]))

@@ -16,8 +16,9 @@ class Policy:
     min_run_seconds: nothing is preempted before it has run this long in its present attempt.
     patience_seconds: how long a workload waits for room by itself before it may take it from one of its own queue. Most
         waits end sooner, and then nobody has paid for a restart. For a gang as often as it needs nodes: it disturbs more.
-    gang_share: while gangs over several nodes hold no more than this part of the capacity, one is taken back only for one at
-        least its size, else for one at least half of it (or that starves): its place is soon filled, and it waits long.
+    gang_share: a gang over several nodes is taken back only for one at least half its size (or that starves): its place is soon
+        filled, and it waits long for another. While all such gangs hold no more than this part of the capacity, one that holds
+        no more than a quarter of that part only for one at least its size.
     collateral: GPUs taken back at most, as a multiple of those asked for.
     starvation_seconds: waiting this long (and `starvation_stretch` times what it has run) makes a workload starve: it goes
         first and may take from any of its priority or below.
@@ -32,11 +33,11 @@ class Policy:
     gang_exponent: float = 0.9
     min_run_seconds: float = 1800.0
     patience_seconds: float = 1800.0
-    gang_share: float = 0.25
+    gang_share: float = 0.5
     collateral: float = 8.0
     starvation_seconds: float = 8 * 3600.0
     starvation_stretch: float = 10.0
-    starved_share: float = 0.06
+    starved_share: float = 0.03
     attempts: int = 128
     reservations: int = 8
     preemption: bool = True

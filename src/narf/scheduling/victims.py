@@ -128,18 +128,21 @@ class Victims:
             if level == STARVED:
                 reason_V[equal_V & (level_V != STARVED)] = 3
             elif self._is_patient(w):
-                least = self._gpus_W[w] * (1.0 if self._gangs_are_few() else 2.0)
-                wide_V = self._gpus_W[rows] > max(self._largest, least)
+                gpus_V = self._gpus_W[rows]
+                wide_V = (gpus_V > self._largest) & ((gpus_V > 2 * self._gpus_W[w]) | ((gpus_V > self._gpus_W[w]) & self._keeps(gpus_V)))
                 reason_V[equal_V & (level_V > level) & ~wide_V] = 4
             reason_V[same_V & (priority_V < snapshot.priority_W[w])] = 2
         if policy.reclaim and self._many_queues:
             self._reclaim(w, queue, same_V, reason_V)
         return reason_V
 
-    def _gangs_are_few(self) -> bool:
+    def _keeps(self, gpus_V: Floats) -> Bools:
+        """Which gangs are small in the cluster, while gangs over several nodes hold little of it."""
+        most = self.policy.gang_share * float(self.shares.capacity_R[0]) / WHOLE
         here_W = ((self.snapshot.phase_W == 1) & ~self._gone) | self._new
         held = float(self._gpus_W[here_W & (self._gpus_W > self._largest)].sum())
-        return held <= self.policy.gang_share * float(self.shares.capacity_R[0]) / WHOLE
+        keeps_V: Bools = (gpus_V <= most / 4) & (held <= most)
+        return keeps_V
 
     def _is_patient(self, w: int) -> bool:
         nodes = max(1.0, self._gpus_W[w] / self._largest)

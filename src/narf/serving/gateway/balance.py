@@ -27,13 +27,14 @@ def succeeded(health: Health) -> Health:
 
 
 def failed(health: Health, now: float, *, refused: bool = False) -> Health:
-    """refused: nobody listens there at all, which one failure proves."""
+    """refused: nobody listens there at all, which one failure proves. One that was left out is on probation when it comes back:
+    its next failure leaves it out again, for longer."""
     failures = health.failures + 1
     if failures < EJECT_AFTER and not refused:
         return Health(failures, health.ejections, health.ejected_until)
     ejections = health.ejections + 1
     pause = min(MOST_EJECT_SECONDS, EJECT_SECONDS * 2 ** (ejections - 1))
-    return Health(0, ejections, now + pause)
+    return Health(EJECT_AFTER - 1, ejections, now + pause)
 
 
 def choose_revision(weights: Sequence[float], draw: float) -> int | None:

@@ -79,7 +79,7 @@ class _Pass:
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
         self._say_what_is_free(waiting)
         table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
-        never = (w for w in waiting if w in self.verdicts and self.verdicts[w].reason in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES))
+        never = (w for w in waiting if self.verdicts[w].reason in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES))
         return Plan(decisions=(*self.decisions, *holds), waiting=table, never_fit=tuple(self.snapshot.ids[w] for w in never))
 
     def _ranked(self) -> dict[int, tuple[float, ...]]:

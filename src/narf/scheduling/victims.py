@@ -50,6 +50,7 @@ class Victims:
         self._firm_of: dict[int, list[int]] | None = None  # of each queue what runs, the firmest first
         self._unsettled: set[int] = set()
         self._largest = max(1, int(snapshot.node_gpus_N.max(initial=1)))
+        self._gangs_hold = float(self._gpus_W[running][self._gpus_W[running] > self._largest].sum())
         self._top_ratio: float | None = None
         self._children: dict[int, Ints] = {}
         self._same: dict[int, tuple[int, int]] = {}  # of each queue: the lowest priority and the highest level that run
@@ -90,18 +91,20 @@ class Victims:
         """`w` is asked to leave."""
         self._gone[w] = True
         self.rows = self.rows[self.rows != w]
-        self._changed(w)
+        self._changed(w, -1)
         if self._firm_of is not None:
             self._firm_of[int(self.snapshot.queue_W[w])].remove(w)
 
     def started(self, w: int) -> None:
         """`w` starts: what it holds may make others of its queue borrowers."""
         self._new[w] = True
-        self._changed(w)
+        self._changed(w, 1)
         if self._firm_of is not None:
             insort(self._firm_of.setdefault(int(self.snapshot.queue_W[w]), []), w, key=self._firmness)
 
-    def _changed(self, w: int) -> None:
+    def _changed(self, w: int, sign: int) -> None:
+        if self._gpus_W[w] > self._largest:
+            self._gangs_hold += sign * float(self._gpus_W[w])
         self._top_ratio = None
         self._unsettled.add(int(self.snapshot.queue_W[w]))
 
@@ -139,9 +142,7 @@ class Victims:
     def _keeps(self, gpus_V: Floats) -> Bools:
         """Which gangs are small in the cluster, while gangs over several nodes hold little of it."""
         most = self.policy.gang_share * float(self.shares.capacity_R[0]) / WHOLE
-        here_W = ((self.snapshot.phase_W == 1) & ~self._gone) | self._new
-        held = float(self._gpus_W[here_W & (self._gpus_W > self._largest)].sum())
-        keeps_V: Bools = (gpus_V <= most / 4) & (held <= most)
+        keeps_V: Bools = (gpus_V <= most / 4) & (self._gangs_hold <= most)
         return keeps_V
 
     def _is_patient(self, w: int) -> bool:

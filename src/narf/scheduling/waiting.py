@@ -40,7 +40,7 @@ class WaitingTable(Mapping[str, Waiting]):
     def __getitem__(self, workload: str) -> Waiting:
         w, position = self._positions()[workload]
         snapshot, shares = self._snapshot, self._shares
-        verdict = self._verdicts.get(w, Verdict(Reason.NO_CAPACITY))
+        verdict = self._verdicts[w]
         amounts = shares.amounts_WR[w].tolist()
         r = verdict.resource if verdict.reason is Reason.LIMIT else 0 if amounts[0] else 1
         unit = 1 if r == 2 else WHOLE
@@ -62,10 +62,7 @@ class WaitingTable(Mapping[str, Waiting]):
 
     def reasons(self) -> Iterator[tuple[str, Reason]]:
         """Of each, only the reason: without its operands, which cost far more."""
-        ids, verdicts = self._snapshot.ids, self._verdicts
-        for w in self._waiting:
-            verdict = verdicts.get(w)
-            yield ids[w], verdict.reason if verdict is not None else Reason.NO_CAPACITY
+        return ((self._snapshot.ids[w], self._verdicts[w].reason) for w in self._waiting)
 
     def _positions(self) -> dict[str, tuple[int, int]]:
         if self._position is None:

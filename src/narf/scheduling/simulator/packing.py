@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from narf.scheduling.room import Room
 from narf.scheduling.simulator.traces import TraceJob
 from narf.scheduling.snapshot import WHOLE, Floats, Ints, Snapshot, snapshot_of
 
-MEASURES = ("best-fit", "fgd")
+Measure = Literal["best-fit", "fgd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ def arrivals(pods: Sequence[TraceJob], gpus: float, seed: int) -> list[TraceJob]
         order = rng.choices(pods, k=len(pods))
 
 
-def pack(arriving: Sequence[TraceJob], nodes: Sequence[Node], measure: str) -> Packed:
-    """Lays the pods one after another by one of MEASURES."""
+def pack(arriving: Sequence[TraceJob], nodes: Sequence[Node], measure: Measure) -> Packed:
+    """Lays the pods one after another by `measure`."""
     requests = [
         Request(
             id=f"{pod.id}-{at}", queue="all", resources=Resources(gpu=pod.gpus, cpu=pod.cpu, memory_bytes=pod.memory_bytes), submitted_at=0.0
@@ -77,7 +78,7 @@ def pack(arriving: Sequence[TraceJob], nodes: Sequence[Node], measure: str) -> P
     return Packed(100 * used / float(snapshot.node_gpus_N.sum()), lost)
 
 
-def _empty(snapshot: Snapshot, measure: str) -> Room:
+def _empty(snapshot: Snapshot, measure: Measure) -> Room:
     nobody_W = np.zeros(len(snapshot.ids), dtype=np.bool_)
     if measure == "fgd":
         return Room.of(snapshot, mix_of(snapshot), nobody_W)

@@ -6,6 +6,7 @@ python benchmarks/tuning_discovery.py [--static]
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -27,24 +28,7 @@ EXPECTED = {
     "constants": {"LEARNING_RATE", "WEIGHT_DECAY", "BATCH_SIZE"},
 }
 IDIOMS = Path(__file__).parents[1] / "tests" / "tuning" / "discovery" / "idioms"
-OTHERS = {
-    "function_defaults": {"train.lr", "train.momentum", "train.batch_size"},
-    "namespace": {"args.lr", "args.gamma", "args.hidden"},
-    "plain_class": {"Config.lr", "Config.hidden_size", "Config.dropout"},
-    "pydantic_settings": {"lr", "layers", "norm"},
-    "absl_flags": {"learning_rate", "hidden_size", "optimizer", "use_bn"},
-    "argparse_loop": {"lr", "momentum", "batch_size"},
-    "argparse_parents": {"lr", "weight_decay", "warmup_ratio", "nesterov", "amsgrad", "dropout", "layers", "schedule"},
-    "click_nested": {"lr", "weight_decay", "optimizer", "hidden", "augment"},
-    "config_dict": {"config.lr", "config.batch_size", "config.dropout", "config.model.hidden", "config.model.layers"},
-    "hydra_structured": {"optimizer.lr", "optimizer.momentum", "model.hidden", "model.dropout"},
-    "jsonargparse_dataclass": {"optim.name", "optim.lr", "net.hidden", "net.dropout", "batch_size"},
-    "lightning_subclass": {"model.width", "model.dropout", "model.lr", "model.weight_decay", "data.batch_size"},
-    "main_constants": {"ALPHA", "ETA0"},
-    "simple_parsing_style": {"learning_rate", "batch_size", "n_estimators", "early_stopping"},
-    "typer_annotated": {"learning_rate", "activation", "dropout", "width", "use_bias"},
-    "tyro_nested": {"optim.lr", "optim.weight_decay", "hidden_dim", "grad_clip", "use_ema"},
-}
+OTHERS = {name: set(expected) for name, expected in json.loads((IDIOMS / "expected.json").read_text()).items()}
 
 
 def main() -> int:

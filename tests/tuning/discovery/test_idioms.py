@@ -15,27 +15,11 @@ from narf.tuning.binding import bind
 from narf.tuning.discovery.static import discover_statically
 
 IDIOMS = Path(__file__).parent / "idioms"
-EXPECTED = {
-    "function_defaults": {"train.lr", "train.momentum", "train.batch_size"},
-    "namespace": {"args.lr", "args.gamma", "args.hidden"},
-    "plain_class": {"Config.lr", "Config.hidden_size", "Config.dropout"},
-    "pydantic_settings": {"lr", "layers", "norm"},
-    "absl_flags": {"learning_rate", "hidden_size", "optimizer", "use_bn"},
-    "argparse_parents": {"lr", "weight_decay", "warmup_ratio", "nesterov", "amsgrad", "dropout", "layers", "schedule"},
-    "click_nested": {"lr", "weight_decay", "optimizer", "hidden", "augment"},
-    "config_dict": {"config.lr", "config.batch_size", "config.dropout", "config.model.hidden", "config.model.layers"},
-    "hydra_structured": {"optimizer.lr", "optimizer.momentum", "model.hidden", "model.dropout"},
-    "jsonargparse_dataclass": {"optim.name", "optim.lr", "net.hidden", "net.dropout", "batch_size"},
-    "lightning_subclass": {"model.width", "model.dropout", "model.lr", "model.weight_decay", "data.batch_size"},
-    "main_constants": {"ALPHA", "ETA0"},
-    "simple_parsing_style": {"learning_rate", "batch_size", "n_estimators", "early_stopping"},
-    "typer_annotated": {"learning_rate", "activation", "dropout", "width", "use_bias"},
-    "tyro_nested": {"optim.lr", "optim.weight_decay", "hidden_dim", "grad_clip", "use_ema"},
-}
+EXPECTED = {name: set(expected) for name, expected in json.loads((IDIOMS / "expected.json").read_text()).items()}
 PREFIX = {"argparse_parents": ("train",), "click_nested": ("model", "train"), "lightning_subclass": ("fit",)}
 
 
-@pytest.mark.parametrize("idiom", sorted(EXPECTED))
+@pytest.mark.parametrize("idiom", sorted(EXPECTED.keys() - {"argparse_loop"}))  # that one only a dry run finds
 def test_what_a_reader_would_list_is_found(idiom):
     found = discover_statically(IDIOMS / f"{idiom}.py")
     assert {parameter.name for parameter in found.tunable} == EXPECTED[idiom]

@@ -45,9 +45,9 @@ def test_it_is_what_the_database_says_after_any_change(database: Database) -> No
                 store.save(connection, workload.to(state), AT)
                 if state is WorkloadState.ADMITTED:
                     placement = (Replica(node=f"n{rng.randrange(9)}"),)
-                    store.add_attempt(
+                    store.add_attempts(
                         connection,
-                        Attempt(workload_id=workload.id, attempt=workload.attempt, backend="b", placement=placement, admitted_at=AT),
+                        [Attempt(workload_id=workload.id, attempt=workload.attempt, backend="b", placement=placement, admitted_at=AT)],
                     )
         with database.read() as connection:
             expected = store.in_states(connection, ALIVE)

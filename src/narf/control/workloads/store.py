@@ -273,10 +273,6 @@ def snapshots_in_use(connection: Connection) -> set[str]:
     return {snapshot for text in programs if (snapshot := json.loads(text)["snapshot"])}
 
 
-def add_attempt(connection: Connection, attempt: Attempt) -> None:
-    add_attempts(connection, [attempt])
-
-
 def add_attempts(connection: Connection, made: Sequence[Attempt]) -> None:
     rows = [
         {

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +77,23 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, default=30)
     parser.add_argument("--cpu", type=float, help="what a replica asks for")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="narf-many-", ignore_cleanup_errors=True) as room:
+    with platform() as (folder, home):
+        run = command("run", "train.py", "--follow", folder=folder)["run_id"]
+        command("models", "register", run, "--name", "iris", "--alias", "champion", folder=folder)
+        measure(home, options.endpoints, {} if options.cpu is None else {"resources": {"cpu": options.cpu}})
+
+
+@contextmanager
+def platform() -> Iterator[tuple[Path, Path]]:
+    """A platform of its own, gone afterwards: the folder with SCRIPT as train.py, and its home."""
+    with tempfile.TemporaryDirectory(prefix="narf-serving-", ignore_cleanup_errors=True) as room:
         folder, home = Path(room) / "code", Path(room) / "home"
         folder.mkdir()
         (folder / "train.py").write_text(SCRIPT)
         os.environ |= {"NARF_HOME": str(home), "NARF_PORT": "0", "NARF_GATEWAY_PORT": "0"}
         command("up", folder=folder)
         try:
-            run = command("run", "train.py", "--follow", folder=folder)["run_id"]
-            command("models", "register", run, "--name", "iris", "--alias", "champion", folder=folder)
-            measure(home, options.endpoints, {} if options.cpu is None else {"resources": {"cpu": options.cpu}})
+            yield folder, home
         finally:
             command("down", "--all", folder=folder)
 

@@ -15,14 +15,13 @@ import json
 import os
 import signal
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving_many import ROW, SCRIPT, command
+from serving_many import ROW, command, platform
 
 import narf
 from narf.client.connection import Connection, connect
@@ -113,21 +112,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
     parser.add_argument("--cold", type=int, default=5, help="how many cold starts")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="narf-rollout-", ignore_cleanup_errors=True) as room:
-        folder, home = Path(room) / "code", Path(room) / "home"
-        folder.mkdir()
-        (folder / "train.py").write_text(SCRIPT)
-        os.environ |= {"NARF_HOME": str(home), "NARF_PORT": "0", "NARF_GATEWAY_PORT": "0"}
-        command("up", folder=folder)
-        try:
-            for _ in range(2):
-                run = command("run", "train.py", "--follow", folder=folder)["run_id"]
-                command("models", "register", run, "--name", "iris", folder=folder)
-            command("models", "alias", "iris", "champion", "1", folder=folder)
-            with connect() as line:
-                measure(line, home, options)
-        finally:
-            command("down", "--all", folder=folder)
+    with platform() as (folder, home):
+        for _ in range(2):
+            run = command("run", "train.py", "--follow", folder=folder)["run_id"]
+            command("models", "register", run, "--name", "iris", folder=folder)
+        command("models", "alias", "iris", "champion", "1", folder=folder)
+        with connect() as line:
+            measure(line, home, options)
 
 
 def measure(line: Connection, home: Path, options: argparse.Namespace) -> None:

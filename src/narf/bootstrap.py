@@ -9,9 +9,8 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -29,22 +28,15 @@ from narf.control.access import routes as access_routes
 from narf.control.access.service import AccessService
 from narf.control.app import Feature, create_app
 from narf.control.audit import routes as audit_routes
-from narf.control.cluster import routes as cluster_routes
 from narf.control.cluster.clusters import Clusters
-from narf.control.cluster.durations import Durations
-from narf.control.cluster.service import ClusterService
+from narf.control.cluster.feature import sharing
 from narf.control.cluster.store import Connected
-from narf.control.data import routes as data_routes
-from narf.control.data import source_routes
-from narf.control.data.lineage import Lineage
-from narf.control.data.outbox import CatalogueOutbox
-from narf.control.data.service import DatasetService
-from narf.control.data.sources import ImportReconciler, SourceService
-from narf.control.data.tables import IcebergTables
+from narf.control.data.feature import data
 from narf.control.database import Database
 from narf.control.endpoints.feature import inference
-from narf.control.first_start import LocalAdmin, check_address, prepare
+from narf.control.first_start import check_address, prepare
 from narf.control.leader import Leadership
+from narf.control.listening import known_token, listen, url_of, write_server_file
 from narf.control.live import routes as live_routes
 from narf.control.live.service import Live
 from narf.control.live.tails import LogTail, MarkTail, MetricTail
@@ -52,7 +44,7 @@ from narf.control.live.topics import Topics, tell
 from narf.control.logs import configure_logging
 from narf.control.projects import routes as project_routes
 from narf.control.projects.service import ProjectService
-from narf.control.reconcile import Reconciler, ReconcilerLoop
+from narf.control.reconcile import Loops, ReconcilerLoop
 from narf.control.retention import routes as retention_routes
 from narf.control.retention.policy import parse_policy
 from narf.control.retention.roots import used_objects
@@ -63,23 +55,17 @@ from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
 from narf.control.snapshots.hosts import Hosts, parse_hosts
 from narf.control.snapshots.service import SnapshotService
-from narf.control.studies import routes as study_routes
-from narf.control.studies.driven import DrivenStudies
+from narf.control.studies.feature import tuning
 from narf.control.studies.launch import resume_from
-from narf.control.studies.reconciler import StudyReconciler
-from narf.control.studies.service import StudyService
-from narf.control.studies.tracked import RegisteredModels, TrackedMetrics, TrackedParents
 from narf.control.tracking.feature import CompactionReconciler, tracking_features
 from narf.control.tracking.service import RunRecords, RunService
 from narf.control.web import Console
 from narf.control.workloads import routes as workload_routes
-from narf.control.workloads.admission import AdmissionReconciler, Cluster
 from narf.control.workloads.concern import concerned
 from narf.control.workloads.jobs import JobMaker
 from narf.control.workloads.notify import Desktop, Email, Notifications, Notifier, Webhook
 from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import WorkloadService
-from narf.data.catalogue import open_catalogue
 from narf.data.objects import ObjectStore
 from narf.domain.errors import BadInput, NarfError
 from narf.domain.workload import Workload
@@ -129,95 +115,62 @@ def build(settings: Settings, url: str) -> Platform:
     database = Database(settings.database)
     upgrade(database)
     leadership = Leadership(database, home / "run")
+    loops = Loops(now, leadership.is_leader)
 
     access = AccessService(database, now)
     projects = ProjectService(database, access, now)
     secrets = SecretService(database, read_key(home / "secret.key"), now)
     snapshots = SnapshotService(ObjectStore(home / "objects"), Hosts(parse_hosts(settings.git_hosts)))
 
-    loops: dict[str, ReconcilerLoop] = {}
-
-    def wake(names: Collection[str] = ("packaging", "endpoints")) -> None:
-        """A workload, or by default a model or endpoint, has changed: those that decide from it look at once."""
-        for name in loops.keys() & set(names):
-            loops[name].wake()
-
-    job_changed = partial(wake, ("progress",))
-    local = LocalBackend(
-        home, simulate_gpus=settings.simulate_gpus, on_change=job_changed, preload=PRELOAD if settings.preload is None else settings.preload
-    )
-    fixed: dict[str, tuple[Backend, Connected]] = {"local": (local, Connected(name="local", kind="local", address="this machine"))}
-    if settings.ray_address:
-        of_settings = Connected(name="ray", kind="ray", address=settings.ray_address)
-        fixed["ray"] = (connect_cluster(home, of_settings, job_changed), of_settings)
-    backends = Clusters(database, fixed, lambda row: connect_cluster(home, row, job_changed), reach_cluster, now)
     stores = open_stores(settings.mlflow_database, settings.artifacts, projects.exists)
     tracked = RunService(Tracking(stores))
     runs = RunRecords(tracked.tracking)
-    tables = IcebergTables(settings.database, home / "data" / "iceberg")
-    data = DatasetService(database, home / "data", now, register_table=tables.register)
-    lineage = Lineage(database, now)
-    outbox = CatalogueOutbox(database, open_catalogue(settings.catalogue, home / "catalogue"))
-    data.registered = lambda: loops[outbox.name].wake()
-    sources = SourceService(database, data, secrets.value, now)
-    sources.wake = lambda: loops[ImportReconciler.name].wake()
-    imports = ImportReconciler(database, sources, data, now)
-    workloads = WorkloadService(database, runs, data, backends, now)
+    stored = data(
+        database=database,
+        database_url=settings.database,
+        home=home,
+        catalogue=settings.catalogue,
+        secret=secrets.value,
+        wake=loops.wake,
+        now=now,
+    )
+    local, backends = _backends(settings, database, loops)
+    workloads = WorkloadService(database, runs, stored.datasets, backends, now)
     tracked.workloads = workloads
+    shared = sharing(
+        database=database,
+        backends=backends,
+        workloads=workloads,
+        checkpointed=tracked.tracking.checkpointed,
+        recordings=home / "plans",
+        wake=loops.wake,
+        now=now,
+    )
+
     live = Live(database, now, {"workloads/{workload}/log": LogTail(workloads), "runs/{run}/metrics": MetricTail(tracked.tracking)})
     database.changed = partial(tell, live)
-    cluster = Cluster(backends, backends.growing)
-    admission = AdmissionReconciler(database, cluster, list)
-    shared = ClusterService(database, admission, now, home / "plans")
-    durations = Durations(database)
-    admission.queues, admission.decided, admission.forecast = shared.queues, shared.decided, durations.forecast
-    admission.checkpointed = tracked.tracking.checkpointed
-    workloads.check_fits = shared.check_request
-    jobs = JobMaker(access, secrets, data, url, str(home / "checkpoints"), experiment_of=runs.experiment_of)
+
+    jobs = JobMaker(access, secrets, stored.datasets, url, str(home / "checkpoints"), experiment_of=runs.experiment_of)
     jobs.extra = resume_from(home / "checkpoints")
     # The backends tell of what happens; looking without being told is for what they could not tell.
     progress = ProgressReconciler(database, backends, runs, jobs, busy_seconds=0.5)
     backends.lose = lambda workload, detail: progress.lose(workload, detail, now())
 
-    def clusters_changed() -> None:
-        cluster.look_again()
-        wake(("admission", "progress"))
+    def study_changed(project: str | None, study: str) -> None:
+        loops.wake(("studies",))
+        live.publish(f"studies/{study}", {"id": study})
+        if project is not None:
+            tell(live, project, "study", study)
 
-    backends.changed = clusters_changed
-    notifications = Notifications(_notifiers(settings, url))
-    policy = parse_policy(settings.retention)
-    retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now, policy)
-
-    # Who hears of every change of a workload, and of its end; called in the thread that made the change.
-    on_changed: list[Callable[[Workload], None]] = [
-        lambda workload: wake(concerned(workload)),
-        lambda workload: live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state}),
-        data.workload_changed,
-        shared.workload_changed,
-    ]
-    on_ended: list[Callable[[Workload], None]] = [notifications.ended, durations.ended]
-
-    registered = RegisteredModels()
-    studies = StudyService(database, snapshots, workloads, runs, registered, now, may_run=settings.single_user)
-    searches = StudyReconciler(database, workloads, TrackedMetrics(tracked.tracking), runs, TrackedParents(tracked.tracking))
-
-    def study_changed(study_id: str) -> None:
-        loops[searches.name].wake()
-        live.publish(f"studies/{study_id}", {"id": study_id})
-        if (project := studies.project_of(study_id)) is not None:
-            tell(live, project, "study", study_id)
-
-    driven = DrivenStudies(database, runs, now)
-    studies.changed = searches.changed = driven.changed = study_changed
-
-    def changed(workload: Workload) -> None:
-        for hear in on_changed:
-            hear(workload)
-
-    def ended(workload: Workload) -> None:
-        for hear in on_ended:
-            hear(workload)
-
+    studies = tuning(
+        database=database,
+        snapshots=snapshots,
+        workloads=workloads,
+        tracking=tracked.tracking,
+        may_run=settings.single_user,
+        changed=study_changed,
+        now=now,
+    )
     served = inference(
         database=database,
         home=home,
@@ -230,46 +183,52 @@ def build(settings: Settings, url: str) -> Platform:
         runs=tracked,
         workloads=workloads,
         access=access,
-        wake=wake,
+        wake=partial(loops.wake, ("packaging", "endpoints")),
         now=now,
         told=database.changed,
-        waits=admission.waiting,
+        waits=shared.admission.waiting,
     )
-    registered.models = served.models
+    studies.registered.models = served.models
     live.tails["endpoints/{endpoint}"] = MarkTail("endpoint", served.watching.answered)
-    workloads.changed = admission.changed = progress.changed = changed
+    notifications = Notifications(_notifiers(settings, url))
+
+    # Who hears of every change of a workload, and of its end; called in the thread that made the change.
+    def changed(workload: Workload) -> None:
+        loops.wake(concerned(workload))
+        live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state})
+        stored.datasets.workload_changed(workload)
+        shared.service.workload_changed(workload)
+
+    def ended(workload: Workload) -> None:
+        notifications.ended(workload)
+        shared.durations.ended(workload)
+
+    workloads.changed = shared.admission.changed = progress.changed = changed
     progress.ended = ended
-    reconcilers: list[Reconciler] = [outbox, imports, admission, progress, searches, CompactionReconciler(tracked), *served.reconcilers]
+
+    policy = parse_policy(settings.retention)
+    retention = RetentionService(database, home, backends, [partial(used_objects, database, snapshots)], now, policy)
+    loops.add(shared.admission, progress, studies.reconciler, CompactionReconciler(tracked), *stored.reconcilers, *served.reconcilers)
     if settings.retention:
-        reconcilers.append(RetentionReconciler(retention))
-    for reconciler in reconcilers:
-        loops[reconciler.name] = ReconcilerLoop(reconciler, now, leadership.is_leader)
+        loops.add(RetentionReconciler(retention))
 
     registry = CollectorRegistry()
     registry.register(health.WorkloadCollector(workloads.counts))
     features = [
-        Feature(
-            router=health.router(database, {"reconcilers": lambda: not any(loop.is_late for loop in loops.values())}, registry),
-            rules=health.RULES,
-        ),
+        Feature(router=health.router(database, {"reconcilers": loops.are_well}, registry), rules=health.RULES),
         Feature(router=access_routes.router(access), rules=access_routes.RULES),
         Feature(router=project_routes.router(projects), rules=project_routes.RULES),
         Feature(router=secret_routes.router(secrets), rules=secret_routes.RULES),
         Feature(router=audit_routes.router(database), rules=audit_routes.RULES),
-        Feature(router=data_routes.router(data, lineage), rules=data_routes.RULES),
-        Feature(router=source_routes.router(sources), rules=source_routes.RULES, resolvers={"import": sources.project_of}),
         Feature(router=snapshot_routes.router(snapshots), rules=snapshot_routes.RULES),
         Feature(router=retention_routes.router(retention), rules=retention_routes.RULES),
-        Feature(router=cluster_routes.router(shared, backends), rules=cluster_routes.RULES),
-        Feature(
-            router=workload_routes.router(workloads),
-            rules=workload_routes.RULES,
-            resolvers={"workload": workloads.project_of},
-        ),
+        Feature(router=workload_routes.router(workloads), rules=workload_routes.RULES, resolvers={"workload": workloads.project_of}),
+        *stored.features,
+        *shared.features,
+        *studies.features,
+        *tracking_features(tracked, stores, projects.exists),
+        *served.features,
     ]
-    features.append(Feature(router=study_routes.router(studies, driven), rules=study_routes.RULES, resolvers={"study": studies.project_of}))
-    features += tracking_features(tracked, stores, projects.exists)
-    features += served.features
     resolvers = {kind: find for feature in features for kind, find in feature.resolvers.items()}
     features.append(Feature(router=live_routes.router(live, Topics(resolvers)), rules=live_routes.RULES))
     app = create_app(features, access, projects.exists)
@@ -280,11 +239,11 @@ def build(settings: Settings, url: str) -> Platform:
         access=access,
         projects=projects,
         workloads=workloads,
-        loops=list(loops.values()),
+        loops=list(loops),
         on_start=[local.warm, live.start, notifications.start, served.keeper.start],
         on_close=[
             database.close,
-            tables.close,
+            stored.close,
             tracked.tracking.close,
             live.close,
             served.close,
@@ -293,6 +252,18 @@ def build(settings: Settings, url: str) -> Platform:
             backends.close,
         ],
     )
+
+
+def _backends(settings: Settings, database: Database, loops: Loops) -> tuple[LocalBackend, Clusters]:
+    """The backend of this machine, and with it those of the settings and those that were added."""
+    home, changed = settings.home, partial(loops.wake, ("progress",))
+    preload = PRELOAD if settings.preload is None else settings.preload
+    local = LocalBackend(home, simulate_gpus=settings.simulate_gpus, on_change=changed, preload=preload)
+    fixed: dict[str, tuple[Backend, Connected]] = {"local": (local, Connected(name="local", kind="local", address="this machine"))}
+    if settings.ray_address:
+        of_settings = Connected(name="ray", kind="ray", address=settings.ray_address)
+        fixed["ray"] = (connect_cluster(home, of_settings, changed), of_settings)
+    return local, Clusters(database, fixed, lambda row: connect_cluster(home, row, changed), reach_cluster, now)
 
 
 def connect_cluster(home: Path, row: Connected, on_change: Callable[[], None]) -> Backend:
@@ -333,16 +304,14 @@ def serve(settings: Settings) -> None:
         NarfError: the port is taken, or the address may not be used.
     """
     sock = listen(settings.host, settings.port)
-    port = sock.getsockname()[1]
-    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = url_of(sock, settings.host)
     platform = build(settings, url)
     try:
         check_address(settings.host, platform.access)
         place = settings.home / "run" / "server.json"
-        admin = prepare(platform.access, platform.projects, _known_token(place))
+        admin = prepare(platform.access, platform.projects, known_token(place))
         platform.start()
-        write_server_file(place, url, admin)
+        write_server_file(place, url, admin, now())
         config = uvicorn.Config(
             platform.app,
             log_config=None,
@@ -357,41 +326,6 @@ def serve(settings: Settings) -> None:
         server.run(sockets=[sock])
     finally:
         platform.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-        sock.listen(1024)
-    except OSError as error:
-        sock.close()
-        raise NarfError(
-            f"The address {host}:{port} cannot be used: {error.strerror}.",
-            remedy="Another program listens there. Choose a port: narf up --port 0",
-            code="port_in_use",
-        ) from error
-    sock.setblocking(False)
-    return sock
-
-
-def write_server_file(place: Path, url: str, admin: LocalAdmin) -> None:
-    body = {"url": url, "token": admin.token, "user": admin.user, "pid": os.getpid(), "started_at": now().isoformat()}
-    temporary = place.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(body, file)
-    os.replace(temporary, place)
-
-
-def _known_token(place: Path) -> str:
-    try:
-        return str(json.loads(place.read_text()).get("token", ""))
-    except (FileNotFoundError, ValueError):
-        return ""
 
 
 def main() -> None:

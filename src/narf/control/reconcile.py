@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from typing import Protocol
 
@@ -75,3 +75,26 @@ class ReconcilerLoop:
             self._due_at = time.monotonic() + rest
             if rest > 0 and not self._stopping:
                 self._wake.wait(rest)
+
+
+class Loops:
+    """The loops of one process by the names of their reconcilers. They are added while the platform is built, and woken by name."""
+
+    def __init__(self, now: Callable[[], datetime], is_leader: Callable[[], bool]) -> None:
+        self._now, self._is_leader = now, is_leader
+        self._loops: dict[str, ReconcilerLoop] = {}
+
+    def add(self, *reconcilers: Reconciler) -> None:
+        for reconciler in reconcilers:
+            self._loops[reconciler.name] = ReconcilerLoop(reconciler, self._now, self._is_leader)
+
+    def __iter__(self) -> Iterator[ReconcilerLoop]:
+        return iter(self._loops.values())
+
+    def wake(self, names: Collection[str]) -> None:
+        """Something has changed: those of these names that run here look at once."""
+        for name in self._loops.keys() & set(names):
+            self._loops[name].wake()
+
+    def are_well(self) -> bool:
+        return not any(loop.is_late for loop in self)

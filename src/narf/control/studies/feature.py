@@ -1,0 +1,49 @@
+"""Studies as a feature of the control plane: the searches that it makes itself, and those that a program makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from narf.control.app import Feature
+from narf.control.database import Database
+from narf.control.snapshots.service import SnapshotService
+from narf.control.studies import routes
+from narf.control.studies.driven import DrivenStudies
+from narf.control.studies.reconciler import StudyReconciler
+from narf.control.studies.service import StudyService
+from narf.control.studies.tracked import RegisteredModels, TrackedMetrics, TrackedParents
+from narf.control.tracking.service import RunRecords
+from narf.control.workloads.service import WorkloadService
+from narf.tracking.tracking import Tracking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    registered: RegisteredModels
+    reconciler: StudyReconciler
+    features: list[Feature]
+
+
+def tuning(
+    *,
+    database: Database,
+    snapshots: SnapshotService,
+    workloads: WorkloadService,
+    tracking: Tracking,
+    may_run: bool,
+    changed: Callable[[str | None, str], None],
+    now: Callable[[], datetime],
+) -> Tuning:
+    """may_run: scripts may be run here for a dry run. changed: hears the project, if there still is one, and the id of a study that changed."""
+    runs, registered = RunRecords(tracking), RegisteredModels()
+    service = StudyService(database, snapshots, workloads, runs, registered, now, may_run=may_run)
+    reconciler = StudyReconciler(database, workloads, TrackedMetrics(tracking), runs, TrackedParents(tracking))
+    driven = DrivenStudies(database, runs, now)
+    service.changed = reconciler.changed = driven.changed = lambda study: changed(service.project_of(study), study)
+    return Tuning(
+        registered=registered,
+        reconciler=reconciler,
+        features=[Feature(router=routes.router(service, driven), rules=routes.RULES, resolvers={"study": service.project_of})],
+    )

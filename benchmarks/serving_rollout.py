@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -41,6 +42,11 @@ class Seen:
     took_seconds: float = 0.0
     killed_at: float = 0.0
 
+    def longest_gap(self) -> float:
+        """Seconds without an answer from the kill on."""
+        times = [self.killed_at, *sorted(at for at in self.answered_at if at > self.killed_at)]
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
     def __str__(self) -> str:
         ordered = sorted(self.milliseconds)
         p50, p99 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
@@ -68,7 +74,7 @@ class Caller:
         begin = time.monotonic()
         try:
             async with asyncio.timeout(20):
-                reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+                reader, writer = self._kept() or await asyncio.open_connection(self._host, self._port)
                 writer.write(self._request)
                 head = await reader.readuntil(b"\r\n\r\n")
                 body = await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
@@ -83,6 +89,14 @@ class Caller:
         seen.good += 1
         seen.milliseconds.append((now - begin) * 1e3)
         seen.answered_at.append(now)
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A connection from before that the other side has not closed since, as any pool of connections looks for."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and reader.exception() is None and not writer.is_closing():
+                return reader, writer
+        return None
 
     async def while_(self, doing: Callable[[Seen], Any]) -> Seen:
         """Call on while `doing`, in a thread, is done, and a second before and after."""
@@ -150,19 +164,24 @@ def measure(line: Connection, home: Path, options: argparse.Namespace) -> None:
         found = line.get("/api/v1/endpoints/steady")
         return found["ready"] == 2 and gone not in {replica["workload_id"] for replica in found["replicas"]}
 
-    def kill_gateway(seen: Seen) -> None:
-        seen.killed_at = time.monotonic()
-        os.kill(json.loads((home / "run" / "gateway.json").read_text())["pid"], signal.SIGKILL)
-        time.sleep(3)
+    def kill_gateways(count: int) -> Callable[[Seen], None]:
+        def kill(seen: Seen) -> None:
+            pids = [json.loads(place.read_text())["pid"] for place in gateways(home)[:count]]
+            seen.killed_at = time.monotonic()
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(3)
+
+        return kill
 
     async def all_of_them() -> None:
         print(f"rollout by alias: {await caller.while_(roll)}", flush=True)
         seen = await caller.while_(roll_back)
         print(f"rollback: {seen}; has all traffic after {seen.took_seconds:.2f} s", flush=True)
         print(f"kill -9 of one of two replicas, five times: {await caller.while_(kill_replicas)}", flush=True)
-        seen = await caller.while_(kill_gateway)
-        back = min(at for at in seen.answered_at if at > seen.killed_at + 0.05) - seen.killed_at
-        print(f"kill -9 of the gateway: answers again after {back:.2f} s; {seen}", flush=True)
+        for count in (1, len(gateways(home))):
+            seen = await caller.while_(kill_gateways(count))
+            print(f"kill -9 of {count} of {len(gateways(home))} gateways: no answer for {seen.longest_gap():.2f} s; {seen}", flush=True)
 
     asyncio.run(all_of_them())
     line.delete("/api/v1/endpoints/steady")
@@ -181,6 +200,10 @@ def serving(line: Connection) -> tuple[set[int], int]:
     """Versions that have traffic, and how many replicas are ready for it."""
     found = line.get("/api/v1/endpoints/steady")
     return {r["version"] for r in found["revisions"] if r["weight"] > 0}, found["ready"]
+
+
+def gateways(home: Path) -> list[Path]:
+    return sorted((home / "run").glob("gateway*.json"))
 
 
 def pid_of(home: Path, url: str) -> int:

@@ -28,6 +28,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8321
     gateway_port: int = 8322
+    gateways: int = 2  # processes that share that port
     database_url: str = ""
     mlflow_database_url: str = ""
     artifact_root: str = ""  # a folder or s3://bucket/prefix; "" is <home>/artifacts
@@ -75,6 +76,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         host=environ.get("NARF_HOST") or "127.0.0.1",
         port=number("NARF_PORT", 8321, 0, 65535),
         gateway_port=number("NARF_GATEWAY_PORT", 8322, 0, 65535),
+        gateways=number("NARF_GATEWAYS", 2, 1, 64),
         database_url=environ.get("NARF_DATABASE_URL", ""),
         mlflow_database_url=environ.get("NARF_MLFLOW_DATABASE_URL", ""),
         artifact_root=environ.get("NARF_ARTIFACT_ROOT", ""),

@@ -339,7 +339,7 @@ def test_a_caller_that_hangs_up_frees_its_place(control, gateway, serve, tmp_pat
     client = gateway()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{client.base_url}/endpoints/digits/predict", json={"inputs": [[1.5, 0, 0, 0]]}, headers=client.headers, timeout=0.3)
-    assert eventually(lambda: 'narf_endpoint_in_flight{endpoint="digits"} 0' in client.get("/metrics").text)
+    assert eventually(lambda: 'narf_endpoint_in_flight{endpoint="digits",gateway="1"} 0' in client.get("/metrics").text)
 
 
 def test_a_replica_that_answers_nonsense_is_a_502_or_another_is_asked(control, gateway, serve, tmp_path):
@@ -363,3 +363,37 @@ def test_a_replica_that_answers_nonsense_is_a_502_or_another_is_asked(control, g
     client = gateway()
     assert {client.post("/endpoints/digits/predict", json=BODY).status_code for _ in range(30)} == {200}
     listener.close()
+
+
+def test_gateways_on_one_port_show_the_metrics_of_all(control, serve, tmp_path):
+    control.set((1, [serve(linear(tmp_path / "linear")).server.url]))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "NARF_URL": control.url, "NARF_TOKEN": "gateway"}
+    places = [tmp_path / "gateway.json", tmp_path / "gateway-2.json"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "narf.serving.gateway", "--port", str(port), "--reuse-port", "--slot", str(slot), "--announce", place],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        for slot, place in enumerate(places, 1)
+    ]
+    try:
+        assert eventually(lambda: all(place.exists() for place in places), 20)
+        url = f"http://127.0.0.1:{port}/endpoints/digits/predict"
+        for _ in range(40):  # each on a connection of its own: the system gives them to one or the other
+            assert httpx.post(url, json=BODY, headers={"authorization": "Bearer dev"}).status_code == 200
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+        counted = {
+            line.partition('gateway="')[2][:1]: int(line.rpartition(" ")[2]) for line in lines if line.startswith("narf_endpoint_requests")
+        }
+        assert sum(counted.values()) == 40 and set(counted) == {"1", "2"} and all(counted.values())
+        assert sum(line.startswith("# TYPE narf_endpoint_requests_total") for line in lines) == 1
+        processes[1].kill()
+        processes[1].wait()
+        assert 'gateway="1"' in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

@@ -50,6 +50,7 @@ def inference(
     home: Path,
     host: str,
     gateway_port: int,
+    gateways: int = 2,
     url: str,
     registry: Any,
     tracking: Any,
@@ -69,7 +70,7 @@ def inference(
     endpoints = EndpointService(database, models, demand, now)
     watching = Watching(database, endpoints, models, demand, alerts, now)
     token = _GatewayToken(access, home / "run" / "gateway.token")
-    keeper = GatewayKeeper(home / "run", home / "log" / "gateway.log", host, gateway_port, url, token)
+    keeper = GatewayKeeper(home / "run", home / "log" / "gateway.log", host, gateway_port, url, token, count=gateways)
 
     def changed() -> None:
         routing.changed()

@@ -1,4 +1,7 @@
-"""Keeps the gateway's process of this machine: starts it, finds one that is still there, replaces one that died within moments."""
+"""Keeps the gateways of this machine: starts them, finds those that are still there, replaces one that died within moments.
+
+They share one port, so that the others answer while one is started again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,112 +26,156 @@ _LOOK_SECONDS = 0.1
 
 
 class GatewayKeeper:
-    """token: makes, or finds again, the gateway's own token. `folder` has gateway.json (where it is) and its log."""
+    """token: makes, or finds again, the gateways' own token. `folder` has a gateway.json (where it is) of each; `log` is of all."""
 
-    def __init__(self, folder: Path, log: Path, host: str, port: int, url: str, token: Callable[[], str]) -> None:
+    def __init__(self, folder: Path, log: Path, host: str, port: int, url: str, token: Callable[[], str], *, count: int = 1) -> None:
         self._folder, self._log, self._host, self._port = folder, log, host, port
         self._url, self._token = url, token
-        self._process: subprocess.Popen[bytes] | None = None
-        self._adopted: int | None = None
+        self._slots = [
+            _Slot(number, folder / ("gateway.json" if number == 1 else f"gateway-{number}.json")) for number in range(1, count + 1)
+        ]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="gateway-keeper", daemon=True)
 
     @property
-    def announcement(self) -> Path:
-        return self._folder / "gateway.json"
-
-    @property
     def address(self) -> str:
-        """Where the gateway listens, "" while there is none."""
-        return str(self._announced().get("url", ""))
+        """Where the gateways listen, "" while there is none."""
+        return next((url for slot in self._slots if (url := str(slot.announced().get("url", "")))), "")
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the gateway; what it is answering is finished."""
+        """End the gateways; what they are answering is finished."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(5)
-        pid = self._process.pid if self._process is not None else self._adopted
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        if self._process is not None:
-            try:
-                self._process.wait(12)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self.announcement.unlink(missing_ok=True)
+        for slot in self._slots:
+            slot.terminate()
+        for slot in self._slots:
+            slot.wait(12)
 
     def _keep(self) -> None:
-        failures = 0
-        self._adopted = self._still_there()
-        while not self._stopping.wait(_LOOK_SECONDS if failures < 5 else 2.0):
-            if self._is_alive():
-                continue
-            self._adopted = None
-            began = time.monotonic()
-            try:
-                self._start()
-            except OSError:
-                _log.exception("the gateway could not be started")
-            failures = failures + 1 if time.monotonic() - began < 1 and not self._is_alive() else 0
+        self._adopt()
+        while True:
+            for slot in self._slots:
+                if slot.is_alive():
+                    continue
+                if self._stopping.is_set():
+                    return
+                if time.monotonic() >= slot.not_before:
+                    self._replace(slot)
+            if self._stopping.wait(_LOOK_SECONDS):
+                return
 
-    def _is_alive(self) -> bool:
-        if self._process is not None:
-            return self._process.poll() is None
-        return self._adopted is not None and _is_gateway(self._adopted)
+    def _adopt(self) -> None:
+        """Those that outlived a control plane at this same address go on; one of another, or one too many, is ended."""
+        ours = {slot.announcement: slot for slot in self._slots}
+        for place in self._folder.glob("gateway*.json"):
+            known = _read(place)
+            pid = int(known.get("pid", 0))
+            if pid and _is_gateway(pid):
+                if place in ours and known.get("control") == self._url and _answers(str(known.get("url"))):
+                    ours[place].adopted = pid
+                    continue
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            if place not in ours:
+                place.unlink(missing_ok=True)
 
-    def _start(self) -> None:
-        old = self._announced()
-        port = int(str(old.get("url", ":0")).rpartition(":")[2]) or self._port  # callers know that address
-        self.announcement.unlink(missing_ok=True)
-        for candidate in dict.fromkeys((port, self._port, 0)):
-            arguments = [
-                sys.executable,
-                "-m",
-                "narf.serving.gateway",
-                "--host",
-                self._host,
-                "--port",
-                str(candidate),
-                "--announce",
-                str(self.announcement),
-            ]
+    def _replace(self, slot: _Slot) -> None:
+        slot.adopted = None
+        began = time.monotonic()
+        try:
+            self._start(slot)
+        except OSError:
+            _log.exception("gateway %d could not be started", slot.number)
+        failed_at_once = time.monotonic() - began < 1 and not slot.is_alive()
+        slot.failures = slot.failures + 1 if failed_at_once else 0
+        slot.not_before = time.monotonic() + (2.0 if slot.failures >= 5 else 0.0)
+
+    def _start(self, slot: _Slot) -> None:
+        known = (_port(other.announced()) for other in self._slots if other is not slot and other.is_alive())
+        shared = next((port for port in known if port), 0)
+        own = _port(slot.announced())  # callers know that address
+        slot.announcement.unlink(missing_ok=True)
+        # The port that the others have; else one that nobody has: ports are shared by all of one account's processes that ask for it,
+        # and another platform's gateways may ask, too.
+        candidates = (shared,) if shared else tuple(port for port in dict.fromkeys((own, self._port, 0)) if _is_free(self._host, port))
+        for port in candidates:
+            arguments = [sys.executable, "-m", "narf.serving.gateway", "--host", self._host, "--port", str(port), "--reuse-port"]
+            arguments += ["--slot", str(slot.number), "--announce", str(slot.announcement)]
             environment = {**os.environ, "NARF_URL": self._url, "NARF_TOKEN": self._token()}
             with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
+                slot.process = subprocess.Popen(
                     arguments, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
                 )
             until = time.monotonic() + 10
-            while self._process.poll() is None and time.monotonic() < until and not self._stopping.is_set():
-                if self.announcement.exists():
-                    _log.info("the gateway is at %s", self.address)
+            while slot.process.poll() is None and time.monotonic() < until and not self._stopping.is_set():
+                if slot.announcement.exists():
+                    _log.info("gateway %d is at %s", slot.number, self.address)
                     return
                 time.sleep(0.01)
             if self._stopping.is_set():
                 return
-            _log.warning("the gateway did not start on port %d; its log is %s", candidate, self._log)
+            _log.warning("gateway %d did not start on port %d; its log is %s", slot.number, port, self._log)
 
-    def _still_there(self) -> int | None:
-        """The process id of a gateway that outlived a control plane at this same address; one of another is ended."""
-        known = self._announced()
-        pid = int(known.get("pid", 0))
-        if not pid or not _is_gateway(pid):
-            return None
-        if known.get("control") == self._url and _answers(str(known.get("url"))):
-            return pid
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        return None
 
-    def _announced(self) -> dict[str, Any]:
+class _Slot:
+    """The place of one gateway: the process that is in it, started by us or found."""
+
+    def __init__(self, number: int, announcement: Path) -> None:
+        self.number, self.announcement = number, announcement
+        self.process: subprocess.Popen[bytes] | None = None
+        self.adopted: int | None = None
+        self.failures = 0
+        self.not_before = 0.0
+
+    def is_alive(self) -> bool:
+        if self.adopted is not None:
+            return _is_gateway(self.adopted)
+        return self.process is not None and self.process.poll() is None
+
+    def announced(self) -> dict[str, Any]:
+        return _read(self.announcement)
+
+    def terminate(self) -> None:
+        pid = self.adopted if self.adopted is not None else self.process.pid if self.process is not None else None
+        if pid is not None and self.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def wait(self, seconds: float) -> None:
+        if self.process is not None:
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.announcement.unlink(missing_ok=True)
+
+
+def _read(announcement: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(announcement.read_text(encoding="utf-8"))
+        return value if isinstance(value, dict) else {}
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _port(announced: dict[str, Any]) -> int:
+    return int(str(announced.get("url", ":0")).rpartition(":")[2] or 0)
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there, not even one who shares."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            value = json.loads(self.announcement.read_text(encoding="utf-8"))
-            return value if isinstance(value, dict) else {}
-        except (FileNotFoundError, ValueError):
-            return {}
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def _is_gateway(pid: int) -> bool:

@@ -1,6 +1,7 @@
-"""`python -m narf.serving.gateway`: the gateway's process.
+"""`python -m narf.serving.gateway`: one gateway process.
 
 NARF_URL is the control plane, NARF_TOKEN the gateway's own token. It announces its address in a file, so that port 0 can be used.
+Several may share one port of a machine (--reuse-port), or stand on several machines behind a balancer: none knows more than another.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from narf.serving import garbage
 from narf.serving.gateway.application import GatewayApplication
 from narf.serving.gateway.callers import Callers
 from narf.serving.gateway.control import ControlLine
+from narf.serving.gateway.siblings import Siblings
 from narf.serving.gateway.table import Table
+from narf.serving.http.message import Request
 from narf.serving.http.server import HttpServer, Limits
 
 _log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ def main() -> int:
     parser.add_argument("--cold-start-seconds", type=float, default=60.0)
     parser.add_argument("--drain-seconds", type=float, default=10.0)
     parser.add_argument("--reuse-port", action="store_true", help="several gateways on one port of this machine")
+    parser.add_argument("--slot", default="1", help="what the metrics of this one are labelled with, among those of this machine")
     options = parser.parse_args()
     logging.basicConfig(level=os.environ.get("NARF_LOG_LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not os.environ.get("NARF_URL"):
@@ -67,10 +71,17 @@ async def _serve(options: argparse.Namespace) -> None:
         application.release()
 
     line = ControlLine(os.environ["NARF_URL"], os.environ.get("NARF_TOKEN", ""), gateway_id, table, changed)
-    application = GatewayApplication(table, Callers(line.ask_caller, start), line.wake, cold_start_seconds=options.cold_start_seconds)
+    siblings = Siblings(table, options.slot, options.announce)
+
+    def show_metrics(request: Request) -> None:
+        start(siblings.answer_metrics(request))
+
+    callers = Callers(line.ask_caller, start)
+    application = GatewayApplication(table, callers, line.wake, show_metrics, cold_start_seconds=options.cold_start_seconds)
     server = HttpServer(application, Limits(body_bytes=options.body_bytes))
     port = await server.listen(options.host, options.port, reuse_port=options.reuse_port)
-    _announce(options, port)
+    own = HttpServer(siblings.own)
+    _announce(options, port, await own.listen("127.0.0.1", 0))
     _log.info("gateway %s at http://%s:%d", gateway_id, options.host, port)
     start(line.follow())
     start(line.report())
@@ -81,6 +92,7 @@ async def _serve(options: argparse.Namespace) -> None:
     await stopping.wait()
     application.is_draining = True
     await server.drain(options.drain_seconds)
+    own.close()
     for task in tasks:
         task.cancel()
 
@@ -91,13 +103,18 @@ async def _expire(application: GatewayApplication) -> None:
         application.expire(time.monotonic())
 
 
-def _announce(options: argparse.Namespace, port: int) -> None:
+def _announce(options: argparse.Namespace, port: int, own_port: int) -> None:
     if options.announce is None:
         return
     temporary = options.announce.with_suffix(".tmp")
-    temporary.write_text(
-        json.dumps({"url": f"http://{options.host}:{port}", "pid": os.getpid(), "control": os.environ["NARF_URL"]}), encoding="utf-8"
-    )
+    said = {
+        "url": f"http://{options.host}:{port}",
+        "pid": os.getpid(),
+        "control": os.environ["NARF_URL"],
+        "slot": options.slot,
+        "own": f"http://127.0.0.1:{own_port}",
+    }
+    temporary.write_text(json.dumps(said), encoding="utf-8")
     os.replace(temporary, options.announce)
 
 

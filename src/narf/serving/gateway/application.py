@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from narf.serving.gateway.balance import choose_replica, choose_revision, failed, succeeded
 from narf.serving.gateway.callers import Callers, Decision
-from narf.serving.gateway.metrics import gateway_metrics
 from narf.serving.gateway.table import LATENCY_BOUNDS, Endpoint, Replica, Revision, Table
 from narf.serving.gateway.upstream import Answer, Call
 from narf.serving.http.message import Request, Response, json_response, problem
@@ -30,10 +29,18 @@ _PREDICTS = (b"/infer", b"/invocations", b"/predict")
 
 
 class GatewayApplication:
-    """wake: called when an endpoint has work and no replica. now: monotonic seconds."""
+    """wake: called when an endpoint has work and no replica. show_metrics: answers /metrics."""
 
-    def __init__(self, table: Table, callers: Callers, wake: Callable[[Endpoint], None], *, cold_start_seconds: float = 60.0) -> None:
-        self.table, self._callers, self._wake = table, callers, wake
+    def __init__(
+        self,
+        table: Table,
+        callers: Callers,
+        wake: Callable[[Endpoint], None],
+        show_metrics: Callable[[Request], None],
+        *,
+        cold_start_seconds: float = 60.0,
+    ) -> None:
+        self.table, self._callers, self._wake, self._show_metrics = table, callers, wake, show_metrics
         self._cold_start_seconds = cold_start_seconds
         self._identities = Identities()
         self._random = random.Random()
@@ -64,7 +71,7 @@ class GatewayApplication:
             ready = self.knows_table and not self.is_draining
             request.reply(json_response(200 if ready else 503, {"ready": ready}))
         elif path == b"/metrics":
-            request.reply(Response(200, gateway_metrics(self.table).encode(), b"text/plain; version=0.0.4"))
+            self._show_metrics(request)
         else:
             request.reply(problem(404, "There is no such address.", remedy="Endpoints are at /endpoints/NAME/.", code="not_found"))
 

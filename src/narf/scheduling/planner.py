@@ -57,10 +57,12 @@ class _Pass:
         self._no_room: set[int] = set()  # groups that may take from nobody either, until the next victim leaves
         self._answered: set[int] = set()  # sorts for which nothing more can be done in this round
         self._attempts = policy.attempts if policy.preemption or policy.reclaim else 0
+        self._impossible: set[int] = set()  # what would not start on an empty cluster
         self._never: dict[tuple[int, tuple[int, ...]], bool] = {}
         self._empty: Room | None = None
         self.alike = Alike(snapshot, self.order, self.shares)
-        self.amounts: list[list[int]] = self.shares.amounts_WR.tolist()
+        self.amounts = self.shares.amounts
+        self._ranks: dict[tuple[int, int], tuple[int, tuple[float, ...]]] = {}
 
     def run(self) -> Plan:
         self._keep_holds()
@@ -79,8 +81,8 @@ class _Pass:
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
         self._say_what_is_free(waiting)
         table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
-        never = (w for w in waiting if self.verdicts[w].reason in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES))
-        return Plan(decisions=(*self.decisions, *holds), waiting=table, never_fit=tuple(self.snapshot.ids[w] for w in never))
+        never = tuple(self.snapshot.ids[w] for w in waiting if w in self._impossible) if self._impossible else ()
+        return Plan(decisions=(*self.decisions, *holds), waiting=table, never_fit=never)
 
     def _ranked(self) -> dict[int, tuple[float, ...]]:
         return {q: self.shares.rank(q, [0] * len(self.shares.resources)) for q in self.alike.queues}
@@ -96,7 +98,7 @@ class _Pass:
             if self._is_hopeless(w):
                 self._push(heap, queue, position)
                 continue
-            fresh = self.shares.rank(queue, self.amounts[w])
+            fresh = self._rank(w, queue)
             if fresh > key and heap and fresh > heap[0][0]:
                 heapq.heappush(heap, (fresh, float(self.order.levels_W[w]), int(self.snapshot.tie_W[w]), w, queue))
                 continue
@@ -108,14 +110,23 @@ class _Pass:
         """The next workload of `queue` that has a chance; the others have had their answer from one like them."""
         waiting, place = self.alike.queues[queue], position[queue]
         sort, group, answered, no_room = self.alike.sort, self.alike.group, self._answered, self._no_room
-        while place < len(waiting):
+        done, holding, count = self.done, self.holding, len(waiting)
+        while place < count:
             w = waiting[place]
-            if sort[w] not in answered and group[w] not in no_room and w not in self.done and w not in self.holding:
-                rank = self.shares.rank(queue, self.amounts[w])
+            if sort[w] not in answered and group[w] not in no_room and w not in done and w not in holding:
+                rank = self._rank(w, queue)
                 heapq.heappush(heap, (rank, float(self.order.levels_W[w]), int(self.snapshot.tie_W[w]), w, queue))
                 break
             place += 1
         position[queue] = place
+
+    def _rank(self, w: int, queue: int) -> tuple[float, ...]:
+        """Which rank `queue` has with `w`; worked out once for all of its kind, as long as nothing changes."""
+        key = (queue, self.alike.kind[w])
+        known = self._ranks.get(key)
+        if known is None or known[0] != self.shares.changes:
+            known = self._ranks[key] = (self.shares.changes, self.shares.rank(queue, self.amounts[w]))
+        return known[1]
 
     def _is_hopeless(self, w: int) -> bool:
         return self.alike.sort[w] in self._answered or self.alike.group[w] in self._no_room
@@ -184,13 +195,14 @@ class _Pass:
     def _keep_holds(self) -> None:
         """What an earlier plan held is given as soon as it is free, and held on as long as others are leaving it."""
         snapshot = self.snapshot
-        holders = np.unique(snapshot.placed_workload_A[snapshot.phase_W[snapshot.placed_workload_A] == 0])
-        if not len(holders):
+        holds_W = np.zeros(len(snapshot.ids), dtype=np.bool_)
+        holds_W[snapshot.placed_workload_A] = True
+        holders = self.order.pending[holds_W[self.order.pending]].tolist()
+        if not holders:
             return
         victims = self._victims()
-        place = {w: position for position, w in enumerate(self.order.pending.tolist())}
         kept: list[tuple[int, Laid]] = []
-        for w in sorted(holders.tolist(), key=lambda w: place[w]):
+        for w in holders:
             laid, queue = victims.laid(w), int(snapshot.queue_W[w])
             allowed_N = self._allowed_nodes(w, queue)
             if len(laid) == snapshot.replicas_W[w] and all(allowed_N[node] for node, _ in laid):
@@ -248,7 +260,7 @@ class _Pass:
             ids = self.snapshot.ids
             self.decisions.append(Preempt(workload=ids[v], beneficiary=ids[w], reason=reason, lost_seconds=lost))
             self.later.take(v, victims.laid(v), -1)
-            amounts = self.shares.amounts_WR[v].tolist()
+            amounts = self.amounts[v]
             self.shares.add(int(self.snapshot.queue_W[v]), amounts, -1)
             for q in self.shares.chains[int(self.snapshot.queue_W[v])]:
                 self.shares.stopping[q] = [a + b for a, b in zip(self.shares.stopping[q], amounts, strict=True)]
@@ -317,6 +329,7 @@ class _Pass:
             self.verdicts[w] = Verdict(Reason.LIMIT, queue=over[0], resource=over[1])
         else:
             self.verdicts[w] = Verdict(Reason.NEVER_FITS if open_N.any() else Reason.NO_NODE_MATCHES)
+            self._impossible.add(w)
         return True
 
     def _fits_empty(self, w: int, allowed_N: Bools) -> bool:

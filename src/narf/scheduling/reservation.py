@@ -12,7 +12,7 @@ import numpy as np
 
 from narf.scheduling.policy import Policy
 from narf.scheduling.room import Laid, Room
-from narf.scheduling.snapshot import WHOLE, Bools, Floats, Snapshot
+from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +29,7 @@ class Reservations:
         self.snapshot, self.policy, self.now = snapshot, policy, now
         self.made: list[Reservation] = []
         self._ends: Floats | None = None
+        self._ending: dict[bool, tuple[Ints, Ints, Floats]] = {}
         self._started: list[tuple[int, int, int]] = []  # (workload, node, GPU taken there) of this plan's own admissions
 
     def begin_again(self) -> None:
@@ -43,6 +44,7 @@ class Reservations:
     def started(self, w: int, laid: Laid) -> None:
         """`w` was admitted in this plan: what it holds will be free again, as that of any other that runs."""
         gpu = int(self.snapshot.gpu_W[w])
+        self._ending.clear()
         self._started += [(w, node, min(gpu, WHOLE) * len(gpus)) for node, gpus in laid]
 
     def open_to(self, w: int, allowed_N: Bools) -> Bools:
@@ -77,7 +79,7 @@ class Reservations:
         self.made.append(Reservation(w, float(free_at_N[usable[count - 1]]), nodes_N))
         return True
 
-    def _free_at(self, w: int, room: Room) -> tuple[Floats, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+    def _free_at(self, w: int, room: Room) -> tuple[Floats, Ints]:
         """For each node when it can take as many replicas of `w` as it ever could, and how many those are."""
         snapshot = self.snapshot
         gpu, replicas = int(snapshot.gpu_W[w]), int(snapshot.replicas_W[w])
@@ -86,27 +88,33 @@ class Reservations:
         takes_N = np.minimum(size_N // unit, replicas)
         free_N = np.maximum(room.free_N if gpu else room.cpu_N, 0).astype(np.float64)
         free_at_N = np.where(free_N >= takes_N * unit, self.now, np.inf)
-        source_w, source_n = (
-            (snapshot.slice_workload_G, snapshot.slice_node_G) if gpu else (snapshot.placed_workload_A, snapshot.placed_node_A)
-        )
-        amount = snapshot.slice_amount_G if gpu else snapshot.cpu_W[source_w]
-        running = snapshot.phase_W[source_w] != 0
-        source_w, source_n, amount = source_w[running], source_n[running], amount[running]
-        ends = self._ends_W()[source_w]
-        ours = [row for row in self._started if bool(snapshot.gpu_W[row[0]]) or not gpu]
-        if ours:
-            own_w, own_n, own_amount = (np.array(column) for column in zip(*ours, strict=True))
-            if not gpu:
-                own_amount = snapshot.cpu_W[own_w]
-            source_n, amount = np.concatenate((source_n, own_n)), np.concatenate((amount, own_amount))
-            ends = np.concatenate((ends, self.now + self._left_W(np.zeros(len(snapshot.ids)))[own_w]))
-        rows = np.lexsort((ends, source_n))
-        source_n, ends, freed = source_n[rows], ends[rows], np.cumsum(amount[rows])
-        before = np.concatenate(([0], freed))[np.searchsorted(source_n, source_n)]  # by the nodes in front
-        enough = free_N[source_n] + freed - before >= takes_N[source_n] * unit
-        reached = np.flatnonzero(enough & np.isinf(free_at_N[source_n]))[::-1]
-        free_at_N[source_n[reached]] = ends[reached]  # the first of each node is written last
+        node_E, freed_E, at_E = self._leaving(by_gpu=gpu > 0)
+        enough_E = free_N[node_E] + freed_E >= takes_N[node_E] * unit
+        reached = np.flatnonzero(enough_E & np.isinf(free_at_N[node_E]))[::-1]
+        free_at_N[node_E[reached]] = at_E[reached]  # the first of each node is written last
         return free_at_N, takes_N
+
+    def _leaving(self, *, by_gpu: bool) -> tuple[Ints, Ints, Floats]:
+        """A row for each that will end on a node, by node and time: the node, how much of it is freed by then, when that is."""
+        if by_gpu in self._ending:
+            return self._ending[by_gpu]
+        snapshot = self.snapshot
+        table = (snapshot.slice_workload_G, snapshot.slice_node_G) if by_gpu else (snapshot.placed_workload_A, snapshot.placed_node_A)
+        running = snapshot.phase_W[table[0]] != 0
+        who, node = table[0][running], table[1][running]
+        amount = snapshot.slice_amount_G[running] if by_gpu else snapshot.cpu_W[who]
+        at = self._ends_W()[who]
+        ours = [row for row in self._started if bool(snapshot.gpu_W[row[0]]) or not by_gpu]
+        if ours:
+            own_w, own_node, own_amount = (np.array(column) for column in zip(*ours, strict=True))
+            node = np.concatenate((node, own_node))
+            amount = np.concatenate((amount, own_amount if by_gpu else snapshot.cpu_W[own_w]))
+            at = np.concatenate((at, self.now + self._left_W(np.zeros(len(snapshot.ids)))[own_w]))
+        rows = np.lexsort((at, node))
+        node, at, freed = node[rows], at[rows], np.cumsum(amount[rows])
+        in_front = np.concatenate(([0], freed))[np.searchsorted(node, node)]
+        self._ending[by_gpu] = (node, freed - in_front, at)
+        return self._ending[by_gpu]
 
     def _ends_W(self) -> Floats:
         """When what runs will have ended at the latest that is forecast, or by its time limit."""

@@ -22,9 +22,11 @@ class Shares:
         self.snapshot = snapshot
         self.resources = snapshot.resources
         self.amounts_WR = _amounts(snapshot)
+        self.amounts: list[list[int]] = self.amounts_WR.tolist()  # the same, quicker to read one by one
         self.capacity_R = _capacity(snapshot)
         parents = snapshot.queue_parent_Q.tolist()
         self.chains = [_chain(parents, q) for q in range(len(parents))]  # from the queue itself to the root
+        self._above_of = [chain[:0:-1] for chain in self.chains]  # from the root to the one above it
         # Each queue beside each of its chain, itself among them.
         self._above = np.array([above for chain in self.chains for above in chain], dtype=np.int64)
         self._below = np.repeat(np.arange(len(self.chains)), [len(chain) for chain in self.chains])
@@ -44,8 +46,10 @@ class Shares:
         by_flavor = [any(amount < UNLIMITED for amount in row[3:]) for row in self.limit]
         self.flavor_limited = [any(by_flavor[q] for q in chain) for chain in self.chains]
         self._ratio: list[float | None] = [None] * len(parents)  # of what each holds now, where it is known
+        self.changes = 0  # how often what they hold has changed: what was worked out before is old
 
     def add(self, queue: int, amounts: list[int], sign: int = 1) -> None:
+        self.changes += 1
         for q in self.chains[queue]:
             self._ratio[q] = None
             row = self.held[q]
@@ -82,8 +86,8 @@ class Shares:
 
     def over_quota(self, queue: int, amounts: list[int]) -> bool:
         """Would `amounts` more be beyond what the queue is guaranteed, by the resource that matters for it?"""
-        for place, q in enumerate(self.chains[queue]):
-            if place and not self.has_gpu_quota[q]:
+        for q in self.chains[queue]:
+            if q != queue and not self.has_gpu_quota[q]:
                 continue  # a queue above without a quota of its own guarantees the sum of those below
             held, quota = self.held[q], self.quota[q]
             if amounts[0] == 0:
@@ -112,13 +116,11 @@ class Shares:
     def rank(self, queue: int, amounts: list[int]) -> tuple[float, ...]:
         """Which queue is next: in quota before over quota, then the least allocation over share; from the root down."""
         key: list[float] = []
-        for q in reversed(self.chains[queue]):
-            if q == queue:
-                key.append(1.0 if self.over_quota(queue, amounts) else 0.0)
-            elif self.has_gpu_quota[q]:
+        for q in self._above_of[queue]:
+            if self.has_gpu_quota[q]:
                 key.append(1.0 if self.held[q][0] + amounts[0] > self.quota[q][0] else 0.0)
             key.append(self.ratio(q))
-        return tuple(key)
+        return (*key, 1.0 if self.over_quota(queue, amounts) else 0.0, self.ratio(queue))
 
     def _totals(self, which_W: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Ints:
         """Amounts of these workloads for each queue, with those below it."""

@@ -15,7 +15,7 @@ from narf.scheduling.decisions import PreemptReason
 from narf.scheduling.order import STARVED, Order
 from narf.scheduling.policy import Policy
 from narf.scheduling.room import Laid, Room
-from narf.scheduling.shares import Shares
+from narf.scheduling.shares import EPSILON, Shares
 from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
 
 _REASONS = (PreemptReason.QUOTA, PreemptReason.SHARE, PreemptReason.PRIORITY, PreemptReason.STARVED, PreemptReason.SERVICE)
@@ -53,6 +53,7 @@ class Victims:
         self._gangs_hold = float(self._gpus_W[running][self._gpus_W[running] > self._largest].sum())
         self._top_ratio: float | None = None
         self._children: dict[int, Ints] = {}
+        self._after: dict[int, tuple[int, Ints, Floats]] = {}
         self._same: dict[int, tuple[int, int]] = {}  # of each queue: the lowest priority and the highest level that run
         queues, priorities, levels = snapshot.queue_W[self.rows], snapshot.priority_W[self.rows], order.levels_W[self.rows]
         for queue, priority, level in zip(queues.tolist(), priorities.tolist(), levels.tolist(), strict=True):
@@ -91,6 +92,7 @@ class Victims:
         """`w` is asked to leave."""
         self._gone[w] = True
         self.rows = self.rows[self.rows != w]
+        self._after.clear()
         self._changed(w, -1)
         if self._firm_of is not None:
             self._firm_of[int(self.snapshot.queue_W[w])].remove(w)
@@ -161,7 +163,7 @@ class Victims:
                 return True
         if not (self.policy.reclaim and self._many_queues):
             return False
-        amounts = self.shares.amounts_WR[w].tolist()
+        amounts = self.shares.amounts[w]
         return not self.shares.over_quota(queue, amounts) or self.shares.ratio(queue, amounts) < self._highest_ratio()
 
     def _highest_ratio(self) -> float:
@@ -172,9 +174,9 @@ class Victims:
 
     def _reclaim(self, w: int, queue: int, same_V: Bools, reason_V: Ints) -> None:
         """Capacity of other queues: what is guaranteed, of all that they borrow; else of those further over their share."""
-        shares, snapshot, rows = self.shares, self.snapshot, self.rows
-        amounts = shares.amounts_WR[w].tolist()
-        borrowed_V = self._borrowed_W()[rows] & ~same_V
+        shares = self.shares
+        amounts = shares.amounts[w]
+        borrowed_V = self._borrowed_W()[self.rows] & ~same_V
         if not borrowed_V.any():
             return
         if not shares.over_quota(queue, amounts):
@@ -182,17 +184,25 @@ class Victims:
             return
         # Compared where the two branches meet: a project cannot take from another department by being small in its own.
         ancestors = shares.chains[queue]
-        queues_V = snapshot.queue_W[rows]
         for us, above in zip(ancestors, [*ancestors[1:], -1], strict=True):
-            mine = shares.ratio(us, amounts)
-            they_V = self._children_of(above)[queues_V]
-            meets_V = borrowed_V & (they_V >= 0) & (they_V != us)
-            if not meets_V.any():
-                continue
-            held_VR = shares.held_QR[they_V[meets_V], :3] - shares.amounts_WR[rows[meets_V], :3]
-            fair_V = np.maximum(shares.fair_Q[they_V[meets_V]], 1e-9)
-            after_V = (held_VR / np.maximum(shares.capacity_R[:3], 1)).max(axis=1) / fair_V
-            reason_V[np.flatnonzero(meets_V)[after_V > mine + 1e-9]] = 1
+            they_V, after_V = self._after_leaving(above)
+            reason_V[borrowed_V & (they_V != us) & (after_V > shares.ratio(us, amounts) + EPSILON)] = 1
+
+    def _after_leaving(self, above: int) -> tuple[Ints, Floats]:
+        """For each possible victim the queue directly below `above` that it is in, and what that would hold over its share
+        without it; -1 and nothing where it is in none."""
+        shares = self.shares
+        known = self._after.get(above)
+        if known is None or known[0] != shares.changes:
+            they_V = self._children_of(above)[self.snapshot.queue_W[self.rows]]
+            below = np.flatnonzero(they_V >= 0)
+            held_VR = shares.held_QR[they_V[below], :3] - shares.amounts_WR[self.rows[below], :3]
+            after_V = np.full(len(they_V), -np.inf)
+            after_V[below] = (held_VR / np.maximum(shares.capacity_R[:3], 1)).max(axis=1) / np.maximum(
+                shares.fair_Q[they_V[below]], EPSILON
+            )
+            known = self._after[above] = (shares.changes, they_V, after_V)
+        return known[1], known[2]
 
     def _children_of(self, above: int) -> Ints:
         """For each queue the one of its chain directly below `above`."""
@@ -220,7 +230,8 @@ class Victims:
         """Say of all that run in `queue`, the firmest first, which of them is borrowed."""
         quota, any_quota = self.shares.quota[queue], self.shares.any_quota
         held = [0] * len(quota)
-        for w, amounts in zip(running, self.shares.amounts_WR[running].tolist(), strict=True):
+        for w in running:
+            amounts = self.shares.amounts[w]
             self._borrowed[w] = is_beyond = _beyond(held, amounts, quota, any_quota)
             if not is_beyond:
                 held = [a + b for a, b in zip(held, amounts, strict=True)]
@@ -312,15 +323,15 @@ class Victims:
             return True
         queue = int(snapshot.queue_W[w])
         for v in shared:
-            shares.add(int(snapshot.queue_W[v]), shares.amounts_WR[v].tolist(), -1)
+            shares.add(int(snapshot.queue_W[v]), shares.amounts[v], -1)
         fair = True
         for v in shared:
             chain = shares.chains[int(snapshot.queue_W[v])]
             above = set(chain) & set(shares.chains[queue])
             us = _below(shares.chains[queue], above)
-            fair &= shares.ratio(_below(chain, above)) >= shares.ratio(us, shares.amounts_WR[w].tolist())
+            fair &= shares.ratio(_below(chain, above)) >= shares.ratio(us, shares.amounts[w])
         for v in shared:
-            shares.add(int(snapshot.queue_W[v]), shares.amounts_WR[v].tolist())
+            shares.add(int(snapshot.queue_W[v]), shares.amounts[v])
         return fair
 
 

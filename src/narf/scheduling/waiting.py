@@ -41,7 +41,7 @@ class WaitingTable(Mapping[str, Waiting]):
         w, position = self._positions()[workload]
         snapshot, shares = self._snapshot, self._shares
         verdict = self._verdicts[w]
-        amounts = shares.amounts_WR[w].tolist()
+        amounts = shares.amounts[w]
         r = verdict.resource if verdict.reason is Reason.LIMIT else 0 if amounts[0] else 1
         unit = 1 if r == 2 else WHOLE
         available = verdict.available

@@ -278,6 +278,9 @@ def _show_version(version: dict[str, Any], as_json: bool) -> None:
             ["RUNTIME", "", "OF TOLERANCE", "MS 1 ROW", f"MS {evidence['batch_rows']} ROWS", "REFUSED"],
             right=["OF TOLERANCE", "MS 1 ROW"],
         )
+        if taken := evidence.get("memory_bytes"):
+            grown = evidence["growth_allowed_bytes"]
+            print(f"  takes {taken / 2**20:.0f} MiB of memory; a replica that grows by {grown / 2**20:.0f} MiB more is replaced")
     if package and package["error"]:
         print(f"  {package['error']}")
 

@@ -51,6 +51,7 @@ class Evidence:
     candidates: tuple[Candidate, ...]
     chosen: str
     because: str
+    memory_bytes: int | None = None  # what the chosen one takes with its largest batch; None: it was not measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

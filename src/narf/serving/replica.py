@@ -23,6 +23,7 @@ from narf.serving import garbage
 from narf.serving.application import ReplicaApplication
 from narf.serving.batching import Policy
 from narf.serving.http.server import HttpServer, Limits
+from narf.serving.memory import MemoryWatch, growth_allowed, proportional_bytes, resident_bytes
 from narf.serving.model import HANG_SECONDS, ServedModel, Watchdog
 from narf.serving.reporter import Reporter
 
@@ -37,16 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         policy = Policy(batch_rows=options.batch_rows, queue_requests=options.queue_requests)
         models = [ServedModel(folder, policy=policy, threads=options.threads) for folder in folders]
         _give_names(models, options.name)
+        before = resident_bytes()
         for model in models:
             model.start()
+        loaded_bytes = resident_bytes() - before
     except NarfError as error:
         print(f"narf: {error}", file=sys.stderr)  # noqa: T201 - this is a program
         return 1
     garbage.settle()
     # The loop, busy refusing, must not keep a model's thread waiting for the interpreter longer than its work takes.
     sys.setswitchinterval(0.0005)
-    run(_serve(models, options))
+    run(_serve(models, options, _growth_allowed(models, loaded_bytes, options.memory_bytes)))
     return 0
+
+
+def _growth_allowed(models: Sequence[ServedModel], loaded_bytes: int, limit_bytes: int) -> int:
+    """What was measured when they were packaged counts; for one of which nothing is known, what loading took here."""
+    measured = [model.manifest.evidence.memory_bytes if model.manifest.evidence else None for model in models]
+    taken = sum(size for size in measured if size) if all(measured) else max(0, loaded_bytes)
+    return growth_allowed(taken, limit_bytes=limit_bytes, held_bytes=proportional_bytes() if limit_bytes else 0)
 
 
 def run(coroutine: Any) -> None:
@@ -59,12 +69,13 @@ def run(coroutine: Any) -> None:
         uvloop.run(coroutine)
 
 
-async def _serve(models: Sequence[ServedModel], options: argparse.Namespace) -> None:
+async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may_grow_bytes: int) -> None:
     application = ReplicaApplication(models, revision=options.revision, default_timeout_seconds=options.timeout)
     server = HttpServer(application, Limits(body_bytes=options.body_bytes))
     port = await server.listen(options.host, options.port)
     reporter = Reporter(application, revision=options.revision)
     watchdog = Watchdog(lambda: models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
+    memory = MemoryWatch(may_grow_bytes, reporter.leave, _end_of_memory)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -76,9 +87,15 @@ async def _serve(models: Sequence[ServedModel], options: argparse.Namespace) -> 
     application.is_draining = True
     await server.drain(options.drain_seconds)
     watchdog.stop()
+    memory.stop()
     await reporter.stop()
     for model in models:
         model.stop()
+
+
+def _end_of_memory(sentence: str) -> None:
+    _log.critical("this replica ends: %s", sentence)
+    os._exit(71)
 
 
 def _announce(options: argparse.Namespace, port: int) -> None:
@@ -125,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--body-bytes", type=int, default=32 << 20)
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds a request may take when it does not say")
     parser.add_argument("--hang-seconds", type=float, default=HANG_SECONDS, help="beyond a request's time, until the process ends")
+    parser.add_argument("--memory-bytes", type=int, default=0, help="where its limit is, if it has one; 0: by what its models take")
     parser.add_argument("--drain-seconds", type=float, default=8.0)
     return parser
 

@@ -33,6 +33,12 @@ class Reporter:
         if self._url and self._workload:
             self._task = asyncio.create_task(self._report_for_ever())
 
+    def leave(self, sentence: str) -> bool:
+        """From any thread: this replica is to be replaced. True when that is known, or there is nobody to tell."""
+        if not (self._url and self._workload):
+            return True
+        return self._send(f"/api/v1/replicas/{self._workload}/leaving", {"sentence": sentence})
+
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -124,6 +124,12 @@ class AddressIn(BaseModel):
     url: Annotated[str, Field(min_length=1, max_length=300)]
 
 
+class LeavingIn(BaseModel):
+    """Why a replica is to be replaced."""
+
+    sentence: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
 class PredictionsIn(BaseModel):
     """A replica's report. records: base64 of compressed columns."""
 

@@ -417,23 +417,16 @@ class EndpointReconciler:
 
     def _submission(self, endpoint: Endpoint, revision: Revision, package: Package) -> Submission:
         fallback = f"{self._url}/api/v1/projects/{endpoint.project}/models/{revision.model}/versions/{revision.version}/package"
-        arguments = (
-            "--package",
-            str(self._models.folder_of(package)),
-            "--fallback",
-            fallback,
-            "--name",
-            f"{endpoint.name}@{revision.version}",
-            "--revision",
-            revision.id,
-        )
         asked: dict[str, Any] = endpoint.resources
+        arguments = ["--package", str(self._models.folder_of(package)), "--fallback", fallback]
+        arguments += ["--name", f"{endpoint.name}@{revision.version}", "--revision", revision.id]
+        arguments += ["--timeout", f"{endpoint.timeout_seconds:g}", "--memory-bytes", str(asked["memory_bytes"])]
         return Submission(
             project=endpoint.project,
             owner=endpoint.created_by,
             name=f"{endpoint.name}/{revision.number}",
             kind=WorkloadKind.REPLICA,
-            program=self._models.environment_of(package).program("serve", (*arguments, "--timeout", f"{endpoint.timeout_seconds:g}")),
+            program=self._models.environment_of(package).program("serve", tuple(arguments)),
             resources=Resources(cpu=asked["cpu"], memory_bytes=asked["memory_bytes"], gpu=asked["gpu"]),
             priority=_PRIORITY,
             preemptible=False,

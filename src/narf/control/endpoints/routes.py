@@ -28,6 +28,7 @@ from narf.wire.endpoints import (
     EndpointOut,
     EventOut,
     GatewayReport,
+    LeavingIn,
     PredictionsIn,
     ReplicaOut,
     RevisionOut,
@@ -54,6 +55,7 @@ RULES: Rules = {
     ("GET", _ONE + "/predictions"): of("endpoint", _VIEWER),
     ("GET", "/api/v1/predictions/{prediction}"): Rule(Scope.SIGNED_IN),
     ("POST", "/api/v1/replicas/{workload}/address"): of("workload", _DEVELOPER, workload_may=True),
+    ("POST", "/api/v1/replicas/{workload}/leaving"): of("workload", _DEVELOPER, workload_may=True),
     ("POST", "/api/v1/replicas/{workload}/predictions"): of("workload", _DEVELOPER, workload_may=True),
     ("GET", "/api/v1/gateway/table"): ADMIN,
     ("POST", "/api/v1/gateway/reports"): ADMIN,
@@ -165,6 +167,11 @@ def router(
     def replica_is_at(workload: str, body: AddressIn, principal: Principal = Depends(caller)) -> None:
         """A replica is ready, and where."""
         endpoints.replica_is_at(workload, body.url, by=principal)
+
+    @routes.post("/replicas/{workload}/leaving", status_code=204)
+    def replica_leaves(workload: str, body: LeavingIn, principal: Principal = Depends(caller)) -> None:
+        """A replica is to be replaced: it says why, and answers until another does."""
+        watching.replica_leaves(workload, body.sentence, by=principal)
 
     @routes.post("/replicas/{workload}/predictions", status_code=204)
     def replica_report(workload: str, body: PredictionsIn, principal: Principal = Depends(caller)) -> None:

@@ -14,6 +14,7 @@ from narf.control.database import Database
 from narf.control.endpoints import store
 from narf.control.endpoints.alerts import Alerts
 from narf.control.endpoints.demand import DemandBoard
+from narf.control.endpoints.plan import ReplicaState
 from narf.control.endpoints.rollout import percentile
 from narf.control.endpoints.service import EndpointService, speaks_for
 from narf.control.endpoints.store import Endpoint, Minute, Revision
@@ -27,6 +28,7 @@ from narf.serving.identity import milliseconds_of
 KEEP = timedelta(days=7)
 _LEAST_ROWS = 200  # below this a shift may be chance
 _QUIET = timedelta(hours=6)  # between two alerts of drift
+_LEAVING_QUIET = timedelta(minutes=10)  # between two alerts of replicas that leave
 OBJECTIVE = 0.995  # of the requests are to be answered without an error of ours or the model's
 _BUDGET_MINUTES = 60
 _LEAST_ERRORS = 10  # fewer use up the budget of an endpoint that is hardly called
@@ -49,6 +51,7 @@ class Watching:
         self._alerted: dict[str, datetime] = {}
         self._budget_looked: dict[str, datetime] = {}
         self._budget_alerted: dict[str, datetime] = {}
+        self._told_of_leaving: dict[str, datetime] = {}
         self._pruned = datetime.min.replace(tzinfo=UTC)
 
     # -- what comes in
@@ -122,6 +125,27 @@ class Watching:
                 self._pruned = now
                 store.prune(connection, now - KEEP)
         self._look_for_drift(revision, inputs, now)
+
+    def replica_leaves(self, workload_id: str, sentence: str, *, by: Principal) -> None:
+        """A replica cannot go on for long: it is out of the table now, another is started, and it is stopped. Safe to repeat."""
+        if not speaks_for(by, workload_id):
+            raise NotAllowed("A replica speaks for itself only.")
+        now = self._now()
+        with self._database.write() as connection:
+            replica = store.find_replica(connection, workload_id)
+            if replica is None:
+                raise NotFound("replica", workload_id)
+            here = (ReplicaState.STARTING, ReplicaState.READY)
+            changed = store.change_replica(connection, workload_id, ReplicaState.DRAINING, now, only=here)
+            if changed:
+                store.add_event(connection, replica.endpoint_id, now, "replica_leaves", f"Replica {workload_id}: {sentence}", "platform")
+        if changed:
+            self._endpoints.changed()
+            told = self._told_of_leaving.get(replica.endpoint_id)
+            if told is None or now - told >= _LEAVING_QUIET:
+                self._told_of_leaving[replica.endpoint_id] = now
+                endpoint = self._endpoints.endpoint(replica.endpoint_id)
+                self._alerts.send(endpoint, "replica_leaves", f"{endpoint.name}: {sentence}", workload=workload_id)
 
     def _look_for_drift(self, revision: Revision, inputs: Mapping[str, Any], now: datetime) -> None:
         if now - self._alerted.get(revision.endpoint_id, datetime.min.replace(tzinfo=UTC)) < _QUIET:

@@ -16,6 +16,7 @@ from narf.control.models.service import ModelService, Options
 from narf.control.models.store import Package
 from narf.domain.access import Principal, Role
 from narf.domain.errors import BadInput
+from narf.serving.memory import growth_allowed
 from narf.wire.models import (
     AliasIn,
     ModelChange,
@@ -212,6 +213,9 @@ def _package(package: Package) -> PackageOut:
     signature = {"inputs": manifest["inputs"], "outputs": manifest["outputs"], "columns": manifest["columns"]} if manifest else None
     if manifest and manifest.get("public_inputs"):
         signature = {"inputs": manifest["public_inputs"], "outputs": manifest["public_outputs"] or manifest["outputs"], "columns": []}
+    evidence = manifest.get("evidence")
+    if evidence and evidence.get("memory_bytes"):
+        evidence = evidence | {"growth_allowed_bytes": growth_allowed(evidence["memory_bytes"])}
     return PackageOut(
         id=package.id,
         state=package.state,
@@ -222,5 +226,5 @@ def _package(package: Package) -> PackageOut:
         created_at=package.created_at,
         ended_at=package.ended_at,
         signature=signature,
-        evidence=manifest.get("evidence"),
+        evidence=evidence,
     )

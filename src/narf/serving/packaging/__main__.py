@@ -76,6 +76,7 @@ def _package(options: argparse.Namespace) -> dict[str, Any]:
             processing=Path(processing) if processing else None,
             processing_name=processing_name,
             training_data=training,
+            weigh=True,
         )
         return as_json(build(original, options.out, request, tell=lambda text: print(text, file=sys.stderr, flush=True)))  # noqa: T201
 

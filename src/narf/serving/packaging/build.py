@@ -20,6 +20,7 @@ from narf.serving.packaging.agreement import Difference, Tolerance, choose, comp
 from narf.serving.packaging.cases import cases, rows, synthetic
 from narf.serving.packaging.export import CannotExport, attempts, export
 from narf.serving.packaging.original import Original
+from narf.serving.packaging.weigh import weighed
 from narf.serving.runtimes import open_runtime
 from narf.serving.runtimes.processing import load_processing, public_signature
 from narf.serving.tensors import Tensors, TensorSpec, spec_of
@@ -40,6 +41,7 @@ class Request:
     processing_name: str = ""
     training_data: Tensors | None = None
     measure_seconds: float = 0.25
+    weigh: bool = False  # measure the memory, too, in a process of its own
 
 
 def build(original: Original, folder: Path, request: Request, *, tell: Callable[[str], None] = lambda _: None) -> Manifest:
@@ -106,6 +108,9 @@ def build(original: Original, folder: Path, request: Request, *, tell: Callable[
     )
     manifest = _with_processing(manifest, folder, request)
     write_manifest(folder, manifest)
+    if request.weigh:
+        manifest = replace(manifest, evidence=replace(evidence, memory_bytes=weighed(folder)))
+        write_manifest(folder, manifest)
     return manifest
 
 

@@ -1,0 +1,107 @@
+"""From a run to an endpoint that answers, on a platform with real replicas and a real gateway."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+TRAIN = """
+import mlflow, numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])
+y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])
+for factor in (2, 3):
+    weight = numpy_helper.from_array(np.full(2, factor, np.float32), "w")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "scaled", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), f"by{factor}.onnx")
+    mlflow.log_artifact(f"by{factor}.onnx")
+"""
+BEHAVIOUR = """
+import os
+import time
+import numpy as np
+KEPT = []
+def preprocess(inputs):
+    asked = float(inputs["x"][0, 0])
+    if asked == 1001:
+        KEPT.append(np.ones(400 << 17))  # 400 MiB
+    if asked == 1002:
+        time.sleep(1000)
+    if asked == 1003:
+        os._exit(9)
+    return inputs
+"""
+LEAK, HANG, DIE = 1001, 1002, 1003
+
+
+class Endpoint:
+    """A deployed model, called with its own client."""
+
+    def __init__(self, narf: Any, shown: dict[str, Any]) -> None:
+        self.narf, self.name, self.url = narf, shown["name"], shown["url"]
+        self.client = httpx.Client(headers={"authorization": f"Bearer {narf.token}"}, timeout=30)
+
+    def ask(self, value: float = 1.0, **headers: str) -> httpx.Response:
+        return self.client.post(f"{self.url}/predict", json={"inputs": [[value, 0.0]]}, headers=headers)
+
+    def show(self) -> dict[str, Any]:
+        return self.narf.json("endpoints", "show", self.name)
+
+    def events(self) -> list[str]:
+        return [event["sentence"] for event in self.show()["events"]]
+
+
+@pytest.fixture(scope="module")
+def served(narf: Any) -> Any:
+    """The platform with versions 1 (doubles) and 2 (triples) of "plain", and 1 of "odd", which leaks, hangs or dies when it is asked to."""
+    narf.script("train.py", TRAIN)
+    narf.script("steps.py", BEHAVIOUR)
+    run = narf.json("run", "train.py", "--follow")["run_id"]
+    for file, name, more in (("by2.onnx", "plain", ()), ("by3.onnx", "plain", ()), ("by2.onnx", "odd", ("--processing", "steps.py"))):
+        narf("models", "register", f"{run}:{file}", "--name", name, *more)
+    narf.token = json.loads((narf.home / "run" / "server.json").read_text())["token"]
+    return narf
+
+
+@pytest.fixture
+def deploy(served: Any) -> Iterator[Callable[..., Endpoint]]:
+    made: list[str] = []
+
+    def deployed(*arguments: str) -> Endpoint:
+        shown = served.json("deploy", *arguments)
+        made.append(shown["name"])
+        return Endpoint(served, shown)
+
+    yield deployed
+    for name in dict.fromkeys(made):
+        served("endpoints", "delete", name, code=None)
+
+
+def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_model_that_leaks_is_replaced_and_no_call_fails(served: Any, deploy: Any) -> None:
+    endpoint = deploy("odd", "--name", "leaking", "--replicas", "1")
+    before = endpoint.show()["replicas"][0]["workload_id"]
+    assert endpoint.ask().json()["outputs"] == {"y": [[2.0, 0.0]]}
+    assert [endpoint.ask(LEAK).status_code for _ in range(2)] == [200, 200]
+    statuses = []
+
+    def replaced() -> bool:
+        statuses.append(endpoint.ask().status_code)
+        return [replica["workload_id"] for replica in endpoint.show()["replicas"] if replica["state"] == "ready"] not in ([before], [])
+
+    eventually(replaced)
+    assert set(statuses) == {200}
+    assert any("has grown by " in sentence and before in sentence for sentence in endpoint.events()), endpoint.events()
+    shown = served.json("models", "show", "odd/1")["package"]["evidence"]
+    assert shown["growth_allowed_bytes"] == 2 * shown["memory_bytes"] + (512 << 20)

@@ -19,11 +19,11 @@ import sys
 import time
 import traceback
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from narf.backends.local import forked, shipping, supervisor
+from narf.backends.local import forked, pages, shipping, supervisor
 from narf.backends.local.faithful import why_not_fork
 from narf.backends.local.program import Program, close_descriptors, start_by_exec
 from narf.backends.local.rehearsal import rehearse
@@ -46,12 +46,13 @@ class Zygote:
         self._selector.register(listener, selectors.EVENT_READ)
         self._clients: set[socket.socket] = set()
         self._inode = os.stat(address).st_ino
+        self._chores: Iterator[None] | None = pages.collapse()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need nobody to wait for them
 
     def serve(self) -> None:
         lonely_since = time.monotonic()
         while self._is_reachable():
-            for key, _ in self._selector.select(_LOOK_SECONDS):
+            for key, _ in self._selector.select(self._patience()):
                 if key.fileobj is self._listener:
                     self._welcome()
                 else:
@@ -61,6 +62,13 @@ class Zygote:
                 lonely_since = time.monotonic()
             elif time.monotonic() - lonely_since > _LONELY_SECONDS:
                 return
+
+    def _patience(self) -> float:
+        """How long to wait for a message. While there are chores, one is done and nobody waits for the next."""
+        if self._chores is not None and next(self._chores, self) is None:
+            return 0.0
+        self._chores = None
+        return _LOOK_SECONDS
 
     def _is_reachable(self) -> bool:
         """Our address still leads here: the home was not deleted, and no other zygote has taken over."""

@@ -2,7 +2,7 @@
 
 `NARF_PARAMS` is a JSON object of name to value. A name finds its place in, all that match: arguments of argparse, click, typer and
 Hydra (see `hooks.arguments`); module-level constants and entries of tables of settings there (`config.lr`), constructor arguments of Lightning modules, and dataclass fields of the
-script and the modules beside it, which are compiled with the value in place. What found no place is said at the end of the run.
+script and the modules beside it, which are compiled with the value in place; `FILE:KEY` is a place in a configuration file that the script opens (see `opened`). What found no place is said at the end of the run.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def used(name: str) -> Any:
     return values()[name]
 
 
-def placed(name: str, original: Any) -> Any:
-    """The value of `name`, as what it replaces; recorded."""
+def placed(name: str, original: Any, *, shown: str = "") -> Any:
+    """The value of `name`, as what it replaces; recorded, under the name `shown` where it is another."""
     value = like(used(name), original)
     from narf.training import recorder as recorders
 
     recorder = recorders.current()
     if recorder is not None:
-        recorder.param(name, value)
+        recorder.param(shown or name, value)
     return value
 
 

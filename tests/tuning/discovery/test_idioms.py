@@ -19,7 +19,7 @@ EXPECTED = {name: set(expected) for name, expected in json.loads((IDIOMS / "expe
 PREFIX = {"argparse_parents": ("train",), "click_nested": ("model", "train"), "lightning_subclass": ("fit",)}
 
 
-@pytest.mark.parametrize("idiom", sorted(EXPECTED.keys() - {"argparse_loop"}))  # that one only a dry run finds
+@pytest.mark.parametrize("idiom", sorted(EXPECTED))
 def test_what_a_reader_would_list_is_found(idiom):
     found = discover_statically(IDIOMS / f"{idiom}.py")
     assert {parameter.name for parameter in found.tunable} == EXPECTED[idiom]
@@ -58,6 +58,12 @@ def test_the_values_of_a_trial_get_there(idiom, values, reports, tmp_path):
     (key,) = {event["id"] for event in read_events(events.read_bytes())[0] if event["type"] == "key" and event["name"] == reports[0]}
     points = [point.value for point in unpack_points(events.with_suffix(".points").read_bytes()) if point.key == key]
     assert points[-1] == reports[1]
+
+
+def test_of_options_that_exclude_each_other_one_is_searched():
+    found = {item.name: item for item in discover_statically(IDIOMS / "argparse_parents.py").parameters}
+    assert found["nesterov"].proposal is not None and found["amsgrad"].proposal is None
+    assert found["amsgrad"].left_alone == "It cannot be given together with nesterov."
 
 
 def test_what_no_search_should_touch_is_left_alone(tmp_path):

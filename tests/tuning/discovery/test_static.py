@@ -17,7 +17,7 @@ EXPECTED = {
     "click_style": ["alpha", "penalty", "eta0", "average"],
     "typer_style": ["neighbors", "weights", "power", "scale"],
     "hydra_style": ["model.hidden", "optimizer.lr", "optimizer.weight_decay"],
-    "omegaconf_style": ["boosting.learning_rate", "boosting.max_leaf_nodes", "boosting.l2"],
+    "omegaconf_style": ["boosting.learning_rate", "boosting.rounds", "boosting.max_leaf_nodes", "boosting.l2"],
     "dataclass_style": ["bootstrap", "trees", "max_depth", "criterion"],
     "jsonargparse_style": ["C", "gamma", "kernel", "shrinking"],
     "lightning_module": ["lr", "hidden", "dropout", "batch_norm"],

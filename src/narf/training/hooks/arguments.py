@@ -28,9 +28,10 @@ def install() -> None:
     when_imported("typer._click.core", _patch_click)
     when_imported("hydra.core.utils", _patch_hydra)
     if parameters.values():
-        from narf.training import imports
+        from narf.training import imports, opened
 
         imports.compile_beside(parameters.compile_script)
+        opened.install()
 
 
 @guarded("arguments")

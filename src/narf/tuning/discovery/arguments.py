@@ -14,7 +14,7 @@ from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument, keyw
 
 _TYPES = {"float": "float", "int": "int", "bool": "bool", "str": "str"}
 _TRUTH_READERS = ("str2bool", "strtobool", "str_to_bool", "string_to_bool", "parse_bool", "boolean", "bool_type", "to_bool", "booltype")
-_PARSERS = ("ArgumentParser", "LightningArgumentParser")
+_PARSERS = ("ArgumentParser", "LightningArgumentParser", "OptionParser")
 
 
 def find_arguments(source: Source, arguments: Sequence[str] = ()) -> tuple[list[FoundParameter], tuple[str, ...]]:
@@ -23,17 +23,22 @@ def find_arguments(source: Source, arguments: Sequence[str] = ()) -> tuple[list[
         return [], ()
     is_json = any(name.startswith("jsonargparse") for module in source.modules for name in module.names.values())
     found: dict[str, FoundParameter] = {}
+    groups: dict[tuple[str, str], str] = {}  # of options that exclude each other: the first of each
     commands = _sub_commands(source)
     command = next((word for word in arguments if word in commands), commands[0] if commands else "")
-    for module, call, _ in source.calls(".add_argument"):
+    for module, call, _ in source.calls(".add_argument", ".add_option"):
         if _command_of(module, call) not in ("", command):
             continue
         if is_json and (nested := list(_of_dataclass(source, module, call))):
             found |= {item.name: item for item in nested if item.name not in found}
             continue
         parameter = _read_argument(source, module, call, Style.JSONARGPARSE if is_json else Style.ARGPARSE)
-        if parameter is not None and parameter.name not in found:
-            found[parameter.name] = parameter
+        if parameter is None or parameter.name in found:
+            continue
+        if group := _exclusive(module, call):
+            first = groups.setdefault((module.file, group), parameter.name)
+            parameter = parameter if first == parameter.name else replace(parameter, left_alone=excluded_by(first))
+        found[parameter.name] = parameter
     if is_json:
         for parameter in _added_classes(source):
             found.setdefault(parameter.name, parameter)
@@ -79,6 +84,23 @@ def _command_of(module: Module, call: ast.Call) -> str:
             name = module.literal(argument(made, 0, "name")) if is_command and isinstance(made, ast.Call) else ""
             bound = (node.lineno, name if isinstance(name, str) else "")
     return bound[1]
+
+
+def _exclusive(module: Module, call: ast.Call) -> str:
+    """The name of the group of options that exclude each other in which this one is declared."""
+    receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if not isinstance(receiver, ast.Name):
+        return ""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+            is_group = node.value.func.attr == "add_mutually_exclusive_group"
+            if is_group and any(isinstance(target, ast.Name) and target.id == receiver.id for target in node.targets):
+                return f"{receiver.id} {node.lineno}"
+    return ""
+
+
+def excluded_by(other: str) -> str:
+    return f"It cannot be given together with {other}."
 
 
 def _of_dataclass(source: Source, module: Module, call: ast.Call) -> Iterator[FoundParameter]:
@@ -150,7 +172,8 @@ def _type_and_passing(source: Source, module: Module, call: ast.Call, flag: str,
         return "list", option, ()
     choices = module.literal(keyword(call, "choices"))
     declared = keyword(call, "type")
-    declared_name = module.dotted(declared).rpartition(".")[2]
+    given = module.literal(declared)  # optparse names types by text
+    declared_name = given if isinstance(given, str) else module.dotted(declared).rpartition(".")[2]
     if isinstance(choices, list | dict) and choices:
         return "choice", option, tuple(choices)
     if members := source.enum_choices(declared_name):

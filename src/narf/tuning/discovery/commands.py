@@ -52,7 +52,7 @@ def _options(source: Source, module: Module, decorator: ast.expr) -> Iterator[tu
         assert isinstance(decorator, ast.Call)
         yield module, decorator
         return
-    known = source.defined.get(module.dotted(decorator.func if isinstance(decorator, ast.Call) else decorator))
+    known = source.defined.get(module.dotted(decorator.func if isinstance(decorator, ast.Call) else decorator).rpartition(".")[2])
     places: list[tuple[Module, ast.AST]] = [(module, decorator)] if isinstance(decorator, ast.Call) else []
     if known is not None:
         places.append(known)

@@ -40,7 +40,7 @@ def _of_hydra(source: Source, module: Module, call: ast.Call) -> tuple[list[Foun
         if schema is None:
             return [], (f"The configuration {name!r} of @hydra.main was not found in {folder}.",)
         return list(from_fields(source, source.classes[schema][0].file, fields_of(source, schema), Style.HYDRA, "", How.OVERRIDE)), ()
-    body, notes = _read_yaml(file)
+    body, notes = read_yaml(file)
     found: dict[str, FoundParameter] = {}
     for key, value in _compose(folder, body, stored, source):
         parameter = _leaf(
@@ -73,7 +73,7 @@ def _compose(folder: Path, body: dict[str, Any], stored: dict[str, str], source:
             base, _, package = item.partition("@")
             inner = _yaml_file(folder, base)
             if inner is not None:
-                yield from _flatten(_read_yaml(inner)[0], "" if "/" not in base else base.rpartition("/")[0].replace("/", ".") + ".")
+                yield from flatten(read_yaml(inner)[0], "" if "/" not in base else base.rpartition("/")[0].replace("/", ".") + ".")
             elif base in stored:
                 for parameter in from_fields(source, "", fields_of(source, stored[base]), Style.HYDRA, "", How.OVERRIDE):
                     yield parameter.name, parameter.default
@@ -90,18 +90,18 @@ def _compose(folder: Path, body: dict[str, Any], stored: dict[str, str], source:
                     schema = stored[f"{group}/{choice}"]
                     for parameter in from_fields(source, "", fields_of(source, schema), Style.HYDRA, place, How.OVERRIDE):
                         yield parameter.name, parameter.default
-    yield from _flatten({key: value for key, value in body.items() if key not in ("defaults", "hydra")}, "")
+    yield from flatten({key: value for key, value in body.items() if key not in ("defaults", "hydra")}, "")
 
 
 def _compose_inner(file: Path, place: str) -> Iterator[tuple[str, Any]]:
-    body, _ = _read_yaml(file)
+    body, _ = read_yaml(file)
     for item in body.get("defaults", []):
         if isinstance(item, str) and item != "_self_" and (sibling := _yaml_file(file.parent, item)) is not None and sibling != file:
             yield from _compose_inner(sibling, place)
     first = file.read_text(errors="replace").lstrip().splitlines()[:1]
     if first and first[0].startswith("# @package _global_"):
         place = ""
-    yield from _flatten({key: value for key, value in body.items() if key != "defaults"}, place)
+    yield from flatten({key: value for key, value in body.items() if key != "defaults"}, place)
 
 
 def _groups(folder: Path, body: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], str]]:
@@ -118,14 +118,14 @@ def _groups(folder: Path, body: dict[str, Any]) -> Iterator[tuple[str, tuple[str
 
 
 def _link_keys(body: dict[str, Any]) -> Iterator[str]:
-    for key, value in _flatten(body, ""):
+    for key, value in flatten(body, ""):
         if isinstance(value, str) and "${" in value:
             yield key
 
 
 def find_omegaconf(source: Source) -> tuple[list[FoundParameter], tuple[str, ...]]:
-    """Leaves of OmegaConf.load/create/structured where the script merges OmegaConf.from_cli()."""
-    if not any(True for _ in source.calls("omegaconf.OmegaConf.from_cli", ".from_cli")):
+    """Leaves of OmegaConf.load/create/structured where the script merges the command line: OmegaConf.from_cli() or a list of `key=value`."""
+    if not any(True for _ in source.calls(".from_cli", ".merge_with_cli", ".merge_with_dotlist", ".from_dotlist")):
         return [], ()
     found: dict[str, FoundParameter] = {}
     notes: tuple[str, ...] = ()
@@ -147,14 +147,14 @@ def find_omegaconf(source: Source) -> tuple[list[FoundParameter], tuple[str, ...
             if target is None or not target.is_file():
                 notes += ("A configuration that OmegaConf.load reads was not found.",)
                 continue
-            body, more = _read_yaml(target)
+            body, more = read_yaml(target)
             notes, file = notes + more, path
         else:
             given = module.literal(first)
             body = given if isinstance(given, dict) else {}
             if isinstance(given, str):
                 body, _ = _parse_yaml(given)
-        for key, value in _flatten(body, ""):
+        for key, value in flatten(body, ""):
             found[key] = _leaf(key, value, Style.OMEGACONF, file or module.file)
     return list(found.values()), notes
 
@@ -181,10 +181,10 @@ def _leaf(key: str, value: Any, style: Style, file: str) -> FoundParameter:
     )
 
 
-def _flatten(body: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def flatten(body: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in body.items() if isinstance(body, dict) else ():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         elif not str(key).startswith("_"):
             yield f"{prefix}{key}", value
 
@@ -209,7 +209,7 @@ def _yaml_file(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _read_yaml(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+def read_yaml(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     return _parse_yaml(file.read_text(encoding="utf-8", errors="replace"), file.name)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from narf.training.parameters import TABLES
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.propose import words_of
 from narf.tuning.discovery.signature import type_of_value
-from narf.tuning.discovery.source import Source, Unknown, assigned
+from narf.tuning.discovery.source import Module, Source, Unknown, assigned
 
 _CONFIG = {
     "config", "cfg", "conf", "configuration", "params", "parameters", "hparams", "hyperparameters", "hyperparams", "hyper", "hp", "settings", "options", "defaults", "args",
@@ -20,22 +20,36 @@ _CONFIG = {
 
 
 def find_constants(source: Source) -> list[FoundParameter]:
-    """Names of the script bound once, at its top level, to a number, a bool or text; and what a table of settings there holds."""
-    changed = _bound_more_than_once(source.main.tree)
-    found = []
-    for statement in _at_top(source.main.tree):
+    """Names of the script bound once, at its top level, to a number, a bool or text; and what a table of settings there holds.
+
+    A module beside it whose name says that it is one of settings, `config.py`, is read as the script itself; of the others, classes
+    and tables of settings.
+    """
+    found: dict[str, FoundParameter] = {}
+    for module in source.modules:
+        is_whole = module is source.main or bool(_CONFIG & set(words_of(PurePosixPath(module.file).stem)))
+        for item in (*_bound(module, is_whole=is_whole), *_with_owner(source, module)):
+            found.setdefault(item.name, item)
+    return list(found.values())
+
+
+def _bound(module: Module, *, is_whole: bool) -> Iterator[FoundParameter]:
+    changed = _bound_more_than_once(module.tree)
+    for statement in _at_top(module.tree):
         name, node = assigned(statement)
         if not name or name.startswith("_") or name in changed:
             continue
         if isinstance(node, ast.Dict | ast.Call):
             if _CONFIG & set(words_of(name)):
-                found += [_constant(source, statement, f"{name}.{key}", value) for key, value in _leaves(source, node)]
-        elif isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
-            found.append(_constant(source, statement, name, source.main.literal(node)))
-    for owner, name, line, node in (*_attributes(source.main.tree), *_defaults(source)):
-        item = _constant(source, None, f"{owner}.{name}", source.main.literal(node))
-        found.append(None if item is None else replace(item, line=line))
-    return [item for item in found if item is not None]
+                for key, value in _leaves(module, node):
+                    yield from _constant(module, statement.lineno, f"{name}.{key}", value)
+        elif is_whole and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
+            yield from _constant(module, statement.lineno, name, module.literal(node))
+
+
+def _with_owner(source: Source, module: Module) -> Iterator[FoundParameter]:
+    for owner, name, line, node in (*_attributes(module.tree), *(_defaults(source) if module is source.main else ())):
+        yield from _constant(module, line, f"{owner}.{name}", module.literal(node))
 
 
 def _attributes(tree: ast.Module) -> Iterator[tuple[str, str, int, ast.expr]]:
@@ -76,13 +90,13 @@ def _at_top(tree: ast.Module) -> Iterator[ast.stmt]:
             yield statement
 
 
-def _leaves(source: Source, node: ast.expr) -> Iterator[tuple[str, Any]]:
+def _leaves(module: Module, node: ast.expr) -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of each constant in `{"lr": 0.1, "model": {...}}` or `dict(lr=0.1)`."""
     for key, value in entries(node):
         if isinstance(value, ast.Dict | ast.Call):
-            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(source, value))
+            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(module, value))
         else:
-            yield key, source.main.literal(value)
+            yield key, module.literal(value)
 
 
 def entries(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
@@ -99,19 +113,12 @@ def _called(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def _constant(source: Source, statement: ast.stmt | None, name: str, value: Any) -> FoundParameter | None:
+def _constant(module: Module, line: int, name: str, value: Any) -> Iterator[FoundParameter]:
     kind = "" if isinstance(value, Unknown) or value is None else type_of_value(value)
-    if kind not in ("int", "float", "bool", "str"):
-        return None
-    return FoundParameter(
-        name=name,
-        type=kind,
-        style=Style.CONSTANT,
-        passing=Passing(How.INJECT, name),
-        default=value,
-        line=statement.lineno if statement is not None else 0,
-        file=source.main.file,
-    )
+    if kind in ("int", "float", "bool", "str"):
+        yield FoundParameter(
+            name=name, type=kind, style=Style.CONSTANT, passing=Passing(How.INJECT, name), default=value, line=line, file=module.file
+        )
 
 
 def _bound_more_than_once(tree: ast.Module) -> set[str]:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from narf.tuning.discovery import probe
+from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
 from narf.tuning.discovery.metrics import direction_of
-from narf.tuning.discovery.propose import propose
+from narf.tuning.discovery.propose import propose, propose_all
 from narf.tuning.discovery.source import read_source
-from narf.tuning.discovery.static import is_fixed
+from narf.tuning.discovery.static import COMPOSED, from_files, is_fixed
 
 TIME_LIMIT_SECONDS = 60.0
 _LEFT_OUT = (
@@ -40,7 +41,17 @@ _LEFT_OUT = (
     ".ruff_cache",
 )
 _LARGE = 50_000_000
-_COMMAND_LINE = {Style.ARGPARSE, Style.CLICK, Style.TYPER, Style.ABSL, Style.JSONARGPARSE, Style.LIGHTNING_CLI, Style.HYDRA}
+_COMMAND_LINE = {
+    Style.ARGPARSE,
+    Style.CLICK,
+    Style.TYPER,
+    Style.ABSL,
+    Style.JSONARGPARSE,
+    Style.LIGHTNING_CLI,
+    Style.HYDRA,
+    Style.OMEGACONF,
+}
+_TRAINS = ("backward", "fit", "Trainer.fit", "log_metric", "end")  # where a dry run stops that came to the training
 _PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
 
 
@@ -61,8 +72,10 @@ def confirm(
         try:
             seen: dict[str, Any] = json.loads(result.read_text())
         except (OSError, ValueError):
-            return found.with_notes(f"The dry run did not get to where the script trains: {problem}")
-    return _merge(found, seen, arguments)
+            seen = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "stopped": "", "problem": ""}
+    merged = _merge(found, seen, arguments, script.parent)
+    problem = problem if not seen["stopped"] else seen["problem"]
+    return merged.with_notes(f"The dry run did not get to where the script trains: {problem}") if problem else merged
 
 
 def _copy(folder: Path, copy: Path) -> None:
@@ -110,7 +123,7 @@ def _run(script: Path, original: Path, result: Path, arguments: Sequence[str], p
     return lines[-1][:300] if lines else f"it ended with exit code {process.returncode}."
 
 
-def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str]) -> Discovery:
+def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], folder: Path) -> Discovery:
     declared = {item["name"]: item for item in seen["parameters"]}
     styles = {style for item in declared.values() for style in _PROBED.get(item["style"], {Style(item["style"])})}
     constructed = {name for names in seen["modules"].values() for name in names}
@@ -127,12 +140,34 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str]) -> 
     for item in declared.values():
         parameter = _read(item, found)
         if _is_worth_listing(parameter, found):
-            parameters.append(propose(is_fixed(parameter, arguments)))
+            parameters.append(is_fixed(parameter, arguments))
+    parameters = [
+        replace(p, left_alone=excluded_by(seen["excluded"][p.name]), proposal=None) if p.name in seen["excluded"] else p for p in parameters
+    ]
+    parameters = _with_files(parameters, seen, folder)
     explicit = {parameter.name for parameter in parameters if parameter.style in _COMMAND_LINE}
     parameters = [p for p in parameters if p.style in _COMMAND_LINE or p.name not in explicit]
-    if any(p.style in _COMMAND_LINE and p.proposal for p in parameters):
-        parameters = [p for p in parameters if p.style is not Style.CONSTANT]
-    return replace(found, parameters=tuple(parameters), metrics=_metrics(found, seen))
+    proposed = propose_all(parameters)
+    if any(p.style in (*_COMMAND_LINE, Style.CONFIG_FILE) and p.proposal for p in proposed):
+        proposed = tuple(p for p in proposed if p.style is not Style.CONSTANT)
+    return replace(found, parameters=proposed, metrics=_metrics(found, seen))
+
+
+def _with_files(parameters: list[FoundParameter], seen: dict[str, Any], folder: Path) -> list[FoundParameter]:
+    """Configuration files that the script opened; those that it only names go, if it came to where it trains without them."""
+    if any(item.style in COMPOSED for item in parameters):
+        return parameters
+    opened = seen["files"]
+    if seen["stopped"] in _TRAINS and not seen["problem"]:
+        parameters = [item for item in parameters if item.style is not Style.CONFIG_FILE or item.file in opened]
+    parameters = [replace(item, confirmed=True) if item.style is Style.CONFIG_FILE and item.file in opened else item for item in parameters]
+    read = {item.file for item in parameters if item.style is Style.CONFIG_FILE}
+    outweighed = (*_COMMAND_LINE, Style.CONFIG_FILE)
+    known = {name for item in parameters if item.style in outweighed for name in (item.name, item.name.rpartition(".")[2])}
+    added = [replace(item, confirmed=True) for item in from_files(folder, [file for file in opened if file not in read], known)]
+    names = {name for item in added for name in (item.name, item.name.rpartition(".")[2])}
+    kept = [item for item in parameters if item.style in outweighed or item.name not in names]  # what a file says, no default says
+    return [*kept, *added]
 
 
 def _is_worth_listing(parameter: FoundParameter, found: Discovery) -> bool:
@@ -186,5 +221,5 @@ def _metrics(found: Discovery, seen: dict[str, Any]) -> tuple[FoundMetric, ...]:
         name = item["name"]
         metric = known.get(name, FoundMetric(name=name, direction=direction_of(name)))
         direction = {"min": "minimize", "max": "maximize"}.get(item["mode"], metric.direction)
-        known[name] = replace(metric, monitored=True, confirmed=True, direction=direction)
+        known[name] = replace(metric, monitored=metric.monitored or item["monitored"], confirmed=True, direction=direction)
     return tuple(sorted(known.values(), key=lambda metric: not metric.monitored))

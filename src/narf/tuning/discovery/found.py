@@ -20,6 +20,8 @@ class Style(StrEnum):
     JSONARGPARSE = "jsonargparse"
     HYDRA = "hydra"
     OMEGACONF = "omegaconf"
+    CONFIG_FILE = "config_file"
+    ENVIRONMENT = "environment"
     DATACLASS = "dataclass"
     LIGHTNING_MODULE = "lightning_module"
     CONSTANT = "constant"

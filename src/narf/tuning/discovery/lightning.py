@@ -25,19 +25,21 @@ def find_lightning_cli(source: Source, arguments: tuple[str, ...]) -> tuple[list
             name = module.dotted(call.func)
             if not source.descends(name, *_CLI):
                 continue
-            found = list(_cli_parameters(source, module, call))
+            found = list(_cli_parameters(source, module, call, arguments))
             runs = module.literal(keyword(call, "run")) is not False
             prefix = ("fit",) if runs and not any(word in _SUB_COMMANDS for word in arguments) else ()
             return _with_cli_defaults(source, found), prefix
     return [], ()
 
 
-def _cli_parameters(source: Source, module: Module, call: ast.Call) -> Iterator[FoundParameter]:
+def _cli_parameters(source: Source, module: Module, call: ast.Call, arguments: tuple[str, ...]) -> Iterator[FoundParameter]:
     linked = link_targets(source)
     for index, (word, key) in enumerate((("model_class", "model"), ("datamodule_class", "data"))):
         node = argument(call, index, word)
         target = module.dotted(node)
         mode = module.literal(keyword(call, f"subclass_mode_{key}")) is True
+        if chosen := _given_class(arguments, key):
+            target, mode = chosen if source.class_of(chosen) is not None else target, True
         if not target or source.class_of(target) is None:
             continue
         home, _ = source.classes[target.rpartition(".")[2]]
@@ -62,6 +64,15 @@ def _cli_parameters(source: Source, module: Module, call: ast.Call) -> Iterator[
                 line=added.lineno,
                 file=home.file,
             )
+
+
+def _given_class(arguments: tuple[str, ...], key: str) -> str:
+    """The class that the user's own arguments name: `--model models.MLP` or `--model=models.MLP`."""
+    for word, following in zip(arguments, (*arguments[1:], ""), strict=False):
+        flag, equals, value = word.partition("=")
+        if flag in (f"--{key}", f"--{key}.class_path"):
+            return value if equals else following
+    return ""
 
 
 def _with_cli_defaults(source: Source, found: list[FoundParameter]) -> list[FoundParameter]:

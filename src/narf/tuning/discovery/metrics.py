@@ -46,7 +46,16 @@ def find_metrics(source: Source) -> tuple[FoundMetric, ...]:
         known = found.get(name, FoundMetric(name=name, direction=direction_of(name), line=line))
         direction = {"min": "minimize", "max": "maximize"}.get(mode, known.direction)
         found[name] = replace(known, monitored=True, direction=direction)
+    if (line := _plain_loop(source)) and not any(source.descends(name, "LightningModule") for name in source.classes):
+        found.setdefault("loss", FoundMetric(name="loss", direction="minimize", line=line))  # the hooks record it
     return tuple(sorted(found.values(), key=lambda metric: (_rank(metric), list(found).index(metric.name))))
+
+
+def _plain_loop(source: Source) -> int:
+    """The line of the first `loss.backward()` of a script with torch; 0 without one."""
+    if not any(name.partition(".")[0] == "torch" for module in source.modules for name in module.names.values()):
+        return 0
+    return next((call.lineno for _, call, _ in source.calls(".backward") if not isinstance(call.func, ast.Name)), 0)
 
 
 def _rank(metric: FoundMetric) -> int:
@@ -86,6 +95,8 @@ def _logged(source: Source) -> Iterator[tuple[str, int]]:
                 yield from ((name, call.lineno) for name in _dict_names(source, module, node, call))
             elif isinstance(node, ast.Name):
                 yield from ((name, call.lineno) for name in _variable_dict(source, module, node, call))
+            elif isinstance(node, ast.Call):
+                yield from ((name, call.lineno) for name in _returned(source, module, node))
         if module.dotted(call.func).endswith("tune.report"):
             yield from ((item.arg, call.lineno) for item in call.keywords if item.arg and item.arg not in ("metrics", "checkpoint"))
 
@@ -123,6 +134,8 @@ def _variable_dict(source: Source, module: Module, name: ast.Name, call: ast.Cal
                 for key in node.value.keys:
                     if key is not None:
                         yield from _texts(source, module, key, call)
+            elif isinstance(node.value, ast.Call):
+                yield from _returned(source, module, node.value)
         elif (
             isinstance(node, ast.Subscript)
             and isinstance(node.ctx, ast.Store)
@@ -130,6 +143,14 @@ def _variable_dict(source: Source, module: Module, name: ast.Name, call: ast.Cal
             and node.value.id == name.id
         ):
             yield from _texts(source, module, node.slice, call)
+
+
+def _returned(source: Source, module: Module, call: ast.Call) -> Iterator[str]:
+    """Keys of the dict that a function of the script's own returns."""
+    known = source.defined.get(module.dotted(call.func).rpartition(".")[2])
+    for node in ast.walk(known[1]) if known else ():
+        if known and isinstance(node, ast.Return) and isinstance(node.value, ast.Dict):
+            yield from (key for item in node.value.keys if item is not None and isinstance(key := known[0].literal(item), str))
 
 
 def _texts(source: Source, module: Module, node: ast.expr | None, call: ast.Call) -> list[str]:
@@ -144,37 +165,49 @@ def _texts(source: Source, module: Module, node: ast.expr | None, call: ast.Call
             if isinstance(piece, ast.Constant):
                 parts.append([str(piece.value)])
             elif isinstance(piece, ast.FormattedValue):
-                parts.append(_names(source, module, function, piece.value))
+                parts.append(_names(source, module, function, piece.value, call))
         return ["".join(choice) for choice in product(*parts)][:32] if all(parts) else []
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = _texts(source, module, node.left, call), _texts(source, module, node.right, call)
         return [a + b for a in left for b in right][:32]
-    return _names(source, module, function, node) if isinstance(node, ast.Name) else []
+    return _names(source, module, function, node, call) if isinstance(node, ast.Name) else []
 
 
-def _names(source: Source, module: Module, function: ast.FunctionDef | None, node: ast.expr | None) -> list[str]:
+def _names(source: Source, module: Module, function: ast.FunctionDef | None, node: ast.expr | None, call: ast.Call) -> list[str]:
     value = module.literal(node)
     if isinstance(value, str):
         return [value]
-    if not isinstance(node, ast.Name) or function is None:
+    if not isinstance(node, ast.Name):
         return []
+    if function is None:
+        return [*_loop_values(source, module, module.tree, node.id, call)]
     names = [item.arg for item in function.args.args]
     if node.id not in names:
-        return [*_loop_values(module, function, node.id)]
+        return [*_loop_values(source, module, function, node.id, call)]
     position = names.index(node.id) - (1 if names and names[0] == "self" else 0)
     found: list[str] = []
-    for home, call, _ in source.calls(f".{function.name}", function.name):
-        given: Any = home.literal(argument(call, position, node.id))
+    for home, outer, _ in source.calls(f".{function.name}", function.name):
+        given: Any = home.literal(argument(outer, position, node.id))
         if isinstance(given, str) and given not in found:
             found.append(given)
     return found
 
 
-def _loop_values(module: Module, function: ast.FunctionDef, name: str) -> Iterator[str]:
+def _loop_values(source: Source, module: Module, function: ast.AST, name: str, call: ast.Call) -> Iterator[str]:
     for node in ast.walk(function):
+        if isinstance(node, ast.For) and isinstance(node.target, ast.Tuple) and _is_items(node.iter):
+            first, place = node.target.elts[0], node.iter.func.value  # type: ignore[attr-defined] # it is a method's call
+            if isinstance(first, ast.Name) and first.id == name and isinstance(place, ast.Name):
+                yield from _variable_dict(source, module, place, call)
+            elif isinstance(first, ast.Name) and first.id == name and isinstance(place, ast.Call):
+                yield from _returned(source, module, place)
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id == name:
             values = module.literal(node.iter)
             yield from (value for value in values if isinstance(value, str)) if isinstance(values, list) else ()
+
+
+def _is_items(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "items"
 
 
 def _function_around(module: Module, call: ast.Call) -> ast.FunctionDef | None:

@@ -17,19 +17,26 @@ import runpy
 import sys
 import typing
 
-FOUND = {"parameters": [], "metrics": [], "modules": {}, "stopped": ""}
+FOUND = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "stopped": "", "problem": ""}
 _RESULT = ""
 _TYPES = {float: "float", int: "int", bool: "bool", str: "str"}
-
+_CONFIGURATION = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf")
 
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree", "shutil.move")
 
 
+def save():
+    """Write down what is known so far: the time limit may end the process at any moment."""
+    with open(_RESULT + ".new", "w") as file:
+        json.dump(FOUND, file, default=str)
+    os.replace(_RESULT + ".new", _RESULT)
+
+
 def stop(where):
     FOUND["stopped"] = where
-    with open(_RESULT, "w") as file:
-        json.dump(FOUND, file, default=str)
-    sys.stdout.flush()
+    save()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
     os._exit(0)
 
 
@@ -37,10 +44,12 @@ def main(result, keep_out, modules, script, arguments):
     global _RESULT
     _RESULT = result
     names = set(modules.split(","))
+    folder = os.path.dirname(os.path.abspath(script))
     guard(keep_out)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
+    sys.path.insert(0, folder)
     sys.argv = [script, *arguments]
     patch_argparse()
+    patch_optparse()
     if names & {"lightning", "pytorch_lightning"}:
         names.add("jsonargparse")  # what LightningCLI reads its arguments with
     for name, patch in (
@@ -48,18 +57,45 @@ def main(result, keep_out, modules, script, arguments):
         ("typer", patch_typer),
         ("jsonargparse", patch_jsonargparse),
         ("hydra", patch_hydra),
+        ("omegaconf", patch_omegaconf),
         ("lightning", patch_lightning),
         ("pytorch_lightning", patch_lightning),
         ("torch", patch_torch),
         ("sklearn", patch_sklearn),
+        ("mlflow", patch_mlflow),
     ):
         if name in names:
             # Not installed here, or another version: the script says so itself, or the time limit ends it.
             with contextlib.suppress(ImportError, AttributeError):
                 patch(name)
-    with contextlib.suppress(SystemExit):
+    watch(folder, keep_out)
+    try:
         runpy.run_path(script, run_name="__main__")
+    except SystemExit as request:
+        if request.code not in (None, 0):
+            FOUND["problem"] = f"it left with {request.code!r}." if isinstance(request.code, int) else str(request.code)[:300]
+    except BaseException as problem:  # the script's own; what was found before it stands
+        FOUND["problem"] = f"{type(problem).__name__}: {problem}"[:300]
     stop("end")
+
+
+def watch(*folders):
+    """Write down which configuration files below `folders` are read."""
+    roots = [os.path.join(os.path.realpath(folder), "") for folder in folders]
+
+    def hook(event, arguments):
+        if event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+            return
+        path = os.fsdecode(arguments[0])
+        mode = arguments[1] if len(arguments) > 1 else None
+        if not path.lower().endswith(_CONFIGURATION) or (isinstance(mode, str) and set(mode) & set("wax+")):
+            return
+        path = os.path.realpath(path)
+        for root in roots:
+            if path.startswith(root) and path[len(root) :] not in FOUND["files"] and os.path.isfile(path):
+                FOUND["files"].append(path[len(root) :])
+
+    sys.addaudithook(hook)
 
 
 def guard(folder):
@@ -89,29 +125,117 @@ def guard(folder):
 def patch_argparse():
     import argparse
 
-    def recording(original):
+    def recording(original, is_final):
         def record(parser, args=None, namespace=None, **options):
             caller = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
-            if caller in ("argparse", "hydra", "mlflow"):  # a library that reads its own arguments
+            if caller in ("argparse", "hydra", "mlflow", "jsonargparse"):  # a library that reads its own arguments
                 return original(parser, args, namespace, **options)
             take_parser(parser, "argparse", list(sys.argv[1:] if args is None else args))
-            stop("parse_args")
+            if is_final and tells_all():
+                stop("parse_args")
+            save()
+            try:
+                return original(parser, args, namespace, **options)
+            except SystemExit as request:
+                if request.code:
+                    FOUND["problem"] = FOUND["problem"] or "its arguments were not enough; give them after --."
+                raise
 
         return record
 
-    argparse.ArgumentParser.parse_args = recording(argparse.ArgumentParser.parse_args)
-    argparse.ArgumentParser.parse_known_args = recording(argparse.ArgumentParser.parse_known_args)
+    argparse.ArgumentParser.parse_args = recording(argparse.ArgumentParser.parse_args, True)
+    argparse.ArgumentParser.parse_known_args = recording(argparse.ArgumentParser.parse_known_args, False)
+
+
+def patch_optparse():
+    import optparse
+
+    original = optparse.OptionParser.parse_args
+
+    def record(parser, *more, **named):
+        for group in [parser, *parser.option_groups]:
+            for option in group.option_list:
+                take_option(parser, option)
+        if tells_all():
+            stop("parse_args")
+        save()
+        return original(parser, *more, **named)
+
+    optparse.OptionParser.parse_args = record
+
+
+def take_option(parser, option):
+    flags = [*option._long_opts, *option._short_opts]
+    if option.action in ("help", "version") or not option.dest or not flags:
+        return
+    default = parser.defaults.get(option.dest)
+    kind, choices = {"float": "float", "int": "int", "long": "int", "choice": "choice"}.get(option.type, "str"), list(option.choices or ())
+    how, on_value = "option", True
+    if option.action in ("store_true", "store_false"):
+        how, kind, on_value = "switch", "bool", option.action == "store_true"
+    elif option.action != "store" or option.nargs not in (None, 1):
+        kind = "list"
+    add(option.dest, kind, default, choices, option.help, "argparse", how, flags[0], "", on_value)
+
+
+def tells_all():
+    """Whether what was declared so far is what the script takes: something to tune, and no configuration file that says more."""
+    declared = FOUND["parameters"]
+    files = [item for item in declared if str(item["default"] or item["name"]).lower().endswith((*_CONFIGURATION, "config", "cfg"))]
+    return not files and any(item["type"] in ("int", "float", "bool", "choice") and item["name"] not in _ALWAYS for item in declared)
+
+
+_ALWAYS = ("seed", "verbose", "debug", "quiet", "epochs", "num_workers", "workers", "gpus", "device", "random_state")
 
 
 def patch_jsonargparse(_name):
     import jsonargparse
 
-    def record(parser, args=None, *_, **__):
+    original = jsonargparse.ArgumentParser.parse_args
+
+    def record(parser, args=None, *more, **named):
         words = list(sys.argv[1:] if args is None else args)
         take_parser(parser, "jsonargparse", words)
+        save()
+        jsonargparse.ArgumentParser.parse_args = original
+        with contextlib.suppress(SystemExit):  # it says itself what is missing
+            take_values(original(parser, args, *more, **named))
         stop("parse_args")
 
     jsonargparse.ArgumentParser.parse_args = record
+
+
+def take_values(config):
+    """What a parsed command line holds below the classes that it chose: `--model models.MLP` has `model.init_args.width`."""
+    command = config.get("subcommand")
+    prefix = f"{command}." if command else ""
+    flat = {key[len(prefix) :]: value for key, value in config.items(branches=False) if key.startswith(prefix)}
+    for item in FOUND["parameters"]:
+        if isinstance(flat.get(item["name"]), (int, float, str)):
+            item["default"] = flat[item["name"]]  # also where a configuration file says so
+    known = {item["name"] for item in FOUND["parameters"]}
+    for key, value in flat.items():
+        root, mark, last = key.rpartition(".init_args.")
+        if mark and key not in known:
+            hints = hints_of(flat.get(f"{root}.class_path"))
+            kind, choices = type_of(hints.get(last), value)
+            add(key, kind, value, choices, "", "jsonargparse", "option", f"--{key}")
+
+
+def hints_of(class_path):
+    """Types of a constructor's parameters, those that it hands on to its bases among them."""
+    import importlib
+
+    module, _, name = str(class_path).rpartition(".")
+    try:
+        chosen = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return {}
+    found = {}
+    for base in reversed(chosen.__mro__):
+        with contextlib.suppress(Exception):  # annotations are code of the script's
+            found.update(typing.get_type_hints(base.__init__))
+    return found
 
 
 def take_parser(parser, style, words):
@@ -125,6 +249,9 @@ def take_parser(parser, style, words):
                 take_parser(commands[chosen], style, words)
             continue
         take_action(action, style)
+    for group in getattr(parser, "_mutually_exclusive_groups", ()):
+        for action in group._group_actions[1:]:
+            FOUND["excluded"][action.dest] = group._group_actions[0].dest
 
 
 def take_action(action, style):
@@ -190,9 +317,14 @@ def type_of(hint, default):
 def patch_click(_name):
     import click
 
-    def record(command, args=None, *_, **__):
+    original = click.Command.main
+
+    def record(command, args=None, *more, **named):
         take_command(command, list(sys.argv[1:] if args is None else args), "click")
-        stop("click")
+        if tells_all():
+            stop("click")
+        save()
+        return original(command, args, *more, **named)
 
     click.Command.main = record
     click.Command.__call__ = record
@@ -202,9 +334,14 @@ def patch_typer(_name):
     import typer
     import typer.main
 
-    def record(app, *_, **__):
+    original = typer.Typer.__call__
+
+    def record(app, *more, **named):
         take_command(typer.main.get_command(app), sys.argv[1:], "typer")
-        stop("typer")
+        if tells_all():
+            stop("typer")
+        save()
+        return original(app, *more, **named)
 
     typer.Typer.__call__ = record
 
@@ -274,13 +411,45 @@ def patch_hydra(_name):
     hydra.main = replaced
 
 
-def take_config(body, prefix):
+def take_config(body, prefix, style="hydra"):
     for key, value in body.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            take_config(value, name + ".")
+            take_config(value, name + ".", style)
         elif not str(key).startswith("_") and not (isinstance(value, str) and "${" in value):
-            add(name, type_of(None, value)[0] if not isinstance(value, list) else "list", value, [], "", "hydra", "override", name)
+            kind, choices = type_of(type(value), value) if isinstance(value, enum.Enum) else type_of(None, value)
+            add(name, kind if not isinstance(value, list) else "list", value, choices, "", style, "override", name)
+
+
+def patch_omegaconf(_name):
+    """What is merged with the command line is the script's to take: `merge(..., OmegaConf.from_cli())`, `merge_with_dotlist(sys.argv[1:])`."""
+    import omegaconf
+    from omegaconf.basecontainer import BaseContainer
+
+    conf = omegaconf.OmegaConf
+    from_cli, merge, merge_dotlist = conf.from_cli, conf.merge, BaseContainer.merge_with_dotlist
+    given = []
+
+    def take(config):
+        take_config(conf.to_container(config, resolve=False), "", "omegaconf")
+        save()
+        return config
+
+    def from_command_line(*arguments, **named):
+        given.append(from_cli(*arguments, **named))
+        return given[-1]
+
+    def merged(*configs, **named):
+        result = merge(*configs, **named)
+        return take(result) if any(config is item for config in configs for item in given) else result
+
+    def merge_with_dotlist(config, words):
+        merge_dotlist(config, words)
+        if list(words) == sys.argv[1:]:
+            take(config)
+
+    conf.from_cli, conf.merge = staticmethod(from_command_line), staticmethod(merged)
+    BaseContainer.merge_with_dotlist = merge_with_dotlist
 
 
 def patch_lightning(name):
@@ -295,7 +464,7 @@ def patch_lightning(name):
         for callback in getattr(trainer, "callbacks", []):
             monitor = getattr(callback, "monitor", None)
             if isinstance(monitor, str):
-                FOUND["metrics"].append({"name": monitor, "mode": str(getattr(callback, "mode", ""))})
+                FOUND["metrics"].append({"name": monitor, "mode": str(getattr(callback, "mode", "")), "monitored": True})
         take_module(model)
         stop("Trainer.fit")
 
@@ -315,13 +484,60 @@ def take_module(model):
 def patch_torch(_name):
     import torch
 
-    torch.Tensor.backward = lambda *_, **__: stop("backward")
+    def record(*_, **__):
+        FOUND["metrics"].append({"name": "loss", "mode": "min", "monitored": False})
+        stop("backward")
+
+    torch.Tensor.backward = record
 
 
 def patch_sklearn(_name):
     import sklearn.base
 
-    sklearn.base.BaseEstimator._validate_params = lambda *_, **__: stop("fit")
+    original = sklearn.base.BaseEstimator._validate_params
+
+    def record(estimator, *_, **__):
+        if hasattr(type(estimator), "transform") and not hasattr(type(estimator), "predict"):
+            return original(estimator)  # a scaler prepares; the model comes later
+        return stop("fit")
+
+    sklearn.base.BaseEstimator._validate_params = record
+
+
+def patch_mlflow(_name):
+    """A script that logs a metric has trained. Nothing is written to a tracking server, and none is made."""
+    import mlflow
+
+    class Quiet:
+        """Answers everything with itself."""
+
+        def __call__(self, *_, **__):
+            return self
+
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def __str__(self):
+            return "0" * 32
+
+    def logged(key, *_, **__):
+        for name in key if isinstance(key, dict) else [key]:
+            FOUND["metrics"].append({"name": str(name), "mode": "", "monitored": False})
+        stop("log_metric")
+
+    for name in ("start_run", "active_run", "end_run", "set_experiment", "create_experiment", "set_tag", "set_tags", "log_param", "log_params", "log_text", "log_dict", "log_input",
+                 "autolog"):  # fmt: skip
+        if hasattr(mlflow, name):
+            setattr(mlflow, name, Quiet())
+    mlflow.log_metric = mlflow.log_metrics = logged
 
 
 def add(name, type_name, default, choices, help_text, style, how, flag, off="", on_value=True, required=False, least=None, most=None):
@@ -329,6 +545,7 @@ def add(name, type_name, default, choices, help_text, style, how, flag, off="", 
         default = default.name
     if default is not None and not isinstance(default, (int, float, str, bool, list)):
         default = None
+    FOUND["parameters"][:] = [item for item in FOUND["parameters"] if (item["name"], item["style"]) != (name, style)]  # declared anew
     FOUND["parameters"].append(
         {
             "name": name, "type": type_name, "default": default, "choices": [getattr(c, "value", c) if not isinstance(c, (int, float, str)) else c for c in choices],

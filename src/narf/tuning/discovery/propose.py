@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from narf.domain.errors import BadInput
@@ -13,19 +14,23 @@ from narf.tuning.space import Kind, Parameter, Scale
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 # Parameters that say where, how long or on what a script runs; searching over them makes no better model.
-_LENGTH = {"epoch", "epochs", "iteration", "iterations", "iters", "rounds"}
+_LENGTH = {"epoch", "epochs", "iteration", "iterations", "iters", "rounds", "episodes", "timesteps"}
 _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
     "ckpt", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
-    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot",     "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples",
+    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows",
 }  # fmt: skip
 _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
     "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
     "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta",
 }  # fmt: skip
-_KEPT = {"dropout", "momentum", "lr", "decay"}  # words that outweigh those above: `out_dropout` is a rate
+_KEPT = {"dropout", "momentum", "lr", "decay", "leaf"}  # words that outweigh those above: `out_dropout` is a rate
+_KEPT_NAMES = {"min_samples_split", "max_samples", "min_child_samples"}  # of trees, not of data
+_PREPARES = {"preprocess", "preprocessing", "prep", "features", "feature", "transform", "transforms"}
+_TREES = {"depth", "leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
+_SETS_LENGTH = "It sets how long a trial trains; give it after --."
 _SIZES = {
     "hidden",
     "units",
@@ -54,6 +59,10 @@ def propose(parameter: FoundParameter) -> FoundParameter:
         return parameter
     if reason := _reason_to_leave(parameter):
         return replace(parameter, left_alone=reason)
+    return _with_proposal(parameter)
+
+
+def _with_proposal(parameter: FoundParameter) -> FoundParameter:
     try:
         proposal = _proposal(parameter)
     except (BadInput, OverflowError, ValueError):
@@ -61,6 +70,21 @@ def propose(parameter: FoundParameter) -> FoundParameter:
     if proposal is None:
         return replace(parameter, left_alone="No range can be guessed; give one with --param.")
     return replace(parameter, proposal=proposal)
+
+
+def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, ...]:
+    """Each with its proposal. Beside the words of boosted trees, rounds and iterations are trees, which a search may count; beside
+    episodes, `n_steps` is how far one looks ahead."""
+    found = tuple(propose(parameter) for parameter in parameters)
+    words = {word for parameter in found for word in words_of(parameter.name)}
+
+    def is_of_the_model(item: FoundParameter) -> bool:
+        if item.left_alone != _SETS_LENGTH or item.type != "int":
+            return False
+        is_of_trees = bool(words & _TREES) and not words & {"epoch", "epochs"}
+        return is_of_trees or (item.name == "n_steps" and bool(words & {"episodes", "timesteps"}))
+
+    return tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found)
 
 
 def words_of(name: str) -> list[str]:
@@ -72,8 +96,13 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
     if parameter.name.startswith(("trainer.", "hydra.")):
         return "It sets how the script runs, not the model."
     if words & _LENGTH or last in ("max_steps", "num_steps", "n_steps", "max_iter", "n_iter", "num_iter"):
-        return "It sets how long a trial trains; give it after --."
-    if (words & _NOT_THE_MODEL or last in _NAMES_LEFT_ALONE) and not words & _KEPT:
+        return _SETS_LENGTH
+    if "per" in words:
+        words -= {"device", "gpu", "cpu"}  # per_device_train_batch_size is a batch size
+    if parameter.type == "bool" and set(_WORDS.findall(parameter.name.rpartition(".")[0].lower())) & _PREPARES:
+        words -= {"log"}  # preprocess.log_amounts takes logarithms
+    is_kept = bool(words & _KEPT) or last in _KEPT_NAMES
+    if (words & _NOT_THE_MODEL or last in _NAMES_LEFT_ALONE) and not is_kept:
         return "It sets where or how the script runs, not the model."
     if parameter.type == "list":
         return "It takes several values."

@@ -12,11 +12,17 @@ from narf.tuning.discovery.commands import find_click, find_typer
 from narf.tuning.discovery.config_files import find_hydra, find_omegaconf
 from narf.tuning.discovery.configured import find_dataclasses, find_signature_cli
 from narf.tuning.discovery.constants import find_constants
-from narf.tuning.discovery.found import Discovery, FoundParameter
+from narf.tuning.discovery.environment import find_environment
+from narf.tuning.discovery.found import Discovery, FoundParameter, Style
 from narf.tuning.discovery.lightning import find_constructed, find_lightning_cli
 from narf.tuning.discovery.metrics import find_metrics
-from narf.tuning.discovery.propose import propose
+from narf.tuning.discovery.propose import propose, propose_all
+from narf.tuning.discovery.read_files import find_in_files, named_files
 from narf.tuning.discovery.source import Source, read_source
+from narf.tuning.discovery.unroll import unrolled
+
+# These say all that a script takes: their configuration files are read by the library, and overridden on the command line.
+COMPOSED = (Style.LIGHTNING_CLI, Style.JSONARGPARSE, Style.HYDRA, Style.OMEGACONF)
 
 
 def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discovery:
@@ -25,11 +31,11 @@ def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discover
     Raises:
         BadInput: there is no such file, or it is not Python.
     """
-    source = read_source(script)
+    source = unrolled(read_source(script))
     found, prefix, notes = _parameters(source, tuple(arguments))
     return Discovery(
         script=script.name,
-        parameters=tuple(propose(is_fixed(parameter, arguments)) for parameter in found),
+        parameters=propose_all(is_fixed(parameter, arguments) for parameter in found),
         metrics=find_metrics(source),
         prefix=prefix,
         notes=notes,
@@ -53,14 +59,22 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
             found, more = read(source)
             notes += more
     known = {name for item in found for name in (item.name, item.name.rpartition(".")[2])}
-    is_complete = any(item.style.value in ("lightning_cli", "hydra") for item in found)
+    is_complete = any(item.style in COMPOSED for item in found)
     if not is_complete:
+        found = found + from_files(source.folder, named_files(source, arguments), known)
+        found = found + [item for item in find_environment(source) if item.name not in known]
+        known |= {name for item in found for name in (item.name, item.name.rpartition(".")[2])}
         found = found + find_dataclasses(source, known)
         known |= {item.name for item in found}
         found = found + find_constructed(source, known)
     if not any(propose(item).proposal for item in found):
         found = found + [item for item in find_constants(source) if item.name not in known]
     return _once(found), prefix, notes
+
+
+def from_files(folder: Path, files: Sequence[str], known: set[str]) -> list[FoundParameter]:
+    """What stands in these configuration files and is not `known` from elsewhere: an option outweighs what a file says."""
+    return [item for item in find_in_files(folder, files) if item.name not in known and item.name.rpartition(".")[2] not in known]
 
 
 def _once(found: list[FoundParameter]) -> list[FoundParameter]:

@@ -1,0 +1,68 @@
+"""Parameters that a script takes from the environment with a default of its own: `float(os.environ.get("LR", "0.1"))`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
+from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument
+
+_KINDS = {"float": "float", "int": "int", "bool": "bool", "str2bool": "bool", "strtobool": "bool"}
+_TRUTHS = {"true": "false", "1": "0", "yes": "no", "on": "off"}
+
+
+def find_environment(source: Source) -> list[FoundParameter]:
+    """Variables read with a literal default and made a number or a truth; the hooks set them before the script begins."""
+    found: dict[str, FoundParameter] = {}
+    for module in source.modules:
+        for node, call in _reads(module):
+            name, default = module.literal(argument(call, 0, "key")), module.literal(argument(call, 1, "default"))
+            if not isinstance(name, str) or default is UNKNOWN or default is None or name in found:
+                continue
+            kind, value = _kind(module, node, call, default)
+            if kind:
+                found[name] = FoundParameter(
+                    name=name,
+                    type=kind,
+                    style=Style.ENVIRONMENT,
+                    passing=Passing(How.INJECT, f"environment:{name}"),
+                    default=value,
+                    line=call.lineno,
+                    file=module.file,
+                )
+    return list(found.values())
+
+
+def _reads(module: Module) -> Iterator[tuple[ast.expr, ast.Call]]:
+    """(what is made of it, the call that reads) for each `os.environ.get(...)` and `os.getenv(...)`."""
+    seen: set[ast.Call] = set()
+    for node in ast.walk(module.tree):
+        outer = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 else node.left if isinstance(node, ast.Compare) else node
+        while isinstance(outer, ast.Call) and isinstance(outer.func, ast.Attribute) and outer.func.attr in ("lower", "strip", "casefold"):
+            outer = outer.func.value
+        if isinstance(node, ast.expr) and isinstance(outer, ast.Call) and outer not in seen and _is_read(module, outer):
+            seen.add(outer)
+            yield node, outer
+
+
+def _is_read(module: Module, call: ast.Call) -> bool:
+    return module.dotted(call.func) in ("os.environ.get", "os.getenv")
+
+
+def _kind(module: Module, node: ast.expr, call: ast.Call, default: Any) -> tuple[str, Any]:
+    """(type, default as that type); ("", None) where the script takes text."""
+    if isinstance(node, ast.Compare):
+        wanted = module.literal(node.comparators[0])
+        texts = wanted if isinstance(wanted, list) else [wanted]
+        is_truth = isinstance(node.ops[0], ast.Eq | ast.In) and any(str(text).lower() in _TRUTHS for text in texts)
+        return ("bool", str(default).lower() in _TRUTHS) if is_truth else ("", None)
+    kind = _KINDS.get(module.dotted(node.func).rpartition(".")[2], "") if isinstance(node, ast.Call) and node is not call else ""
+    if kind == "bool":
+        # bool("false") is true: only a reader of truths takes the word for what it says.
+        return ("", None) if module.dotted(node.func) == "bool" else (kind, str(default).lower() in _TRUTHS)  # type: ignore[attr-defined]
+    try:
+        return (kind, int(default) if kind == "int" else float(default)) if kind else ("", None)
+    except (TypeError, ValueError):
+        return "", None

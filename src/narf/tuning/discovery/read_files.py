@@ -1,0 +1,154 @@
+"""Parameters in a configuration file that the script reads: its leaves, which the hooks replace as the file is opened.
+
+The name of such a parameter is its dotted key; its place is `FILE:KEY`, FILE relative to the folder of the script.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from narf.tuning.discovery.config_files import flatten, read_yaml
+from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
+from narf.tuning.discovery.signature import type_of_value
+from narf.tuning.discovery.source import Source
+
+SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf")
+_READERS = {
+    "load", "loads", "safe_load", "full_load", "unsafe_load", "safe_load_all", "read", "read_file", "read_string", "open", "read_text", "read_bytes", "model_validate_json", "parse_raw",
+    "parse_file", "from_yaml", "from_json", "from_file", "load_config", "read_config", "get_config",
+}  # fmt: skip
+_NOT_THE_SCRIPTS = (
+    "narf.toml",
+    "pyproject.toml",
+    "setup.cfg",
+    "tox.ini",
+    "pytest.ini",
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "mypy.ini",
+)
+_LARGEST, _MOST_LEAVES = 200_000, 300
+
+
+def named_files(source: Source, arguments: Sequence[str] = ()) -> tuple[str, ...]:
+    """The configuration files beside the script that it names and that some reader is there for; the user's own arguments first."""
+    given = [word.rpartition("=")[2] for word in arguments]
+    own = [name for text in given if (name := _beside(source.folder, text))]
+    if own:
+        return tuple(dict.fromkeys(own))
+    if not any(True for _ in source.calls(*(f".{reader}" for reader in _READERS))):
+        return ()
+    found: list[str] = []
+    for module in source.modules:
+        written = _written(module.tree)
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in written:
+                found += [name for name in [_beside(source.folder, node.value)] if name]
+    return tuple(dict.fromkeys(found))
+
+
+def _written(tree: ast.Module) -> set[ast.AST]:
+    """What stands in a call that writes: `open("metrics.json", "w")`, `Path("metrics.json").write_text(...)`."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        modes = [
+            item.value for item in [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "mode")] if isinstance(item, ast.Constant)
+        ]
+        if method.startswith(("write", "dump", "to_", "save")) or any(
+            isinstance(mode, str) and set(mode) & set("wax") and len(mode) < 4 for mode in modes
+        ):
+            found.update(ast.walk(node))
+    return found
+
+
+def _beside(folder: Path, text: str) -> str:
+    """`text` as the path of a configuration file below the folder, also where only the last part of the path is written out."""
+    if not text.lower().endswith(SUFFIXES) or "\n" in text or len(text) > 300 or PurePosixPath(text).name in _NOT_THE_SCRIPTS:
+        return ""
+    root = folder.resolve()
+    places = [folder / text]
+    if not places[0].is_file() and "/" not in text:
+        places = [path for depth in ("*/", "*/*/") for path in sorted(folder.glob(depth + text))][:1]
+    for path in places:
+        try:
+            if path.is_file() and path.resolve().is_relative_to(root):
+                return path.resolve().relative_to(root).as_posix()
+        except OSError:
+            continue
+    return ""
+
+
+def find_in_files(folder: Path, names: Sequence[str]) -> list[FoundParameter]:
+    """The leaves of these files that are numbers, truths or text."""
+    found: dict[str, FoundParameter] = {}
+    twice: set[str] = set()
+    for file in names:
+        if PurePosixPath(file).name in _NOT_THE_SCRIPTS:
+            continue
+        leaves = list(_leaves(folder / file))
+        for key, value in leaves if len(leaves) <= _MOST_LEAVES else ():
+            kind = type_of_value(value)
+            if kind not in ("int", "float", "bool", "str"):
+                continue
+            name = key
+            if key in found or key in twice:
+                twice.add(key)
+                name = f"{PurePosixPath(file).stem}.{key}"
+            found[name] = FoundParameter(
+                name=name,
+                type=kind,
+                style=Style.CONFIG_FILE,
+                passing=Passing(How.INJECT, f"{file}:{key}"),
+                default=value,
+                file=file,
+            )
+    return list(found.values())
+
+
+def _leaves(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            return
+        text = path.read_text(encoding="utf-8", errors="replace")
+        body = _parse(path.suffix.lower(), text, path)
+    except (OSError, ValueError, configparser.Error, RecursionError):
+        return
+    yield from flatten(body, "")
+
+
+def _parse(suffix: str, text: str, path: Path) -> Any:
+    if suffix in (".yaml", ".yml"):
+        return read_yaml(path)[0]
+    if suffix == ".json":
+        return json.loads(text)
+    if suffix == ".toml":
+        return tomllib.loads(text)
+    parser = configparser.RawConfigParser()
+    parser.optionxform = str  # type: ignore[assignment,method-assign] # the documented way to keep the case of names
+    parser.read_string(text)
+    return {
+        section: {key: _ini_value(value) for key, value in parser.items(section) if key not in parser.defaults()}
+        for section in parser.sections()
+    }
+
+
+def _ini_value(text: str) -> Any:
+    """A text of an INI file as the script will read it: a number, a truth, or the text itself."""
+    if text.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return text.lower() in ("true", "yes", "on")
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

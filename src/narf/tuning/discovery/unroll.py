@@ -1,0 +1,562 @@
+"""Declarations made by a loop or by a function of the script's own, written out: what the finders read is then one call each.
+
+    for name, value in DEFAULTS.items():                 parser.add_argument("--lr", type=float, default=0.1)
+        parser.add_argument(f"--{name}", ...)     ->     parser.add_argument("--hidden", type=int, default=64)
+
+Loops over literal tables, over the fields of a dataclass and over annotations; functions that declare what they are given. Nothing is
+executed: expressions are simplified as far as they consist of constants, and what is not simple stays as it was.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from narf.tuning.discovery.source import UNKNOWN, Module, Source, assigned
+
+DECLARING = {"add_argument", "add_option", "option", "Option"}
+_MOST_ROUNDS, _DEEPEST = 200, 4
+_FIELD = "<field>"  # the name of the call that stands for a dataclasses.Field
+_TEXT_METHODS = {"replace", "lower", "upper", "strip", "lstrip", "rstrip", "title", "removeprefix", "removesuffix"}
+_NAMES_OF_TYPES = {"int", "float", "str", "bool"}
+
+Known = dict[str, ast.expr]
+
+
+def unrolled(source: Source) -> Source:
+    """The same files, with such loops and calls written out. The original where there are none."""
+    modules = []
+    for module in source.modules:
+        tree = (
+            _Unroller(source, module).visit(copy.deepcopy(module.tree))
+            if _declares(module.tree) or _calls_declaring(source, module)
+            else module.tree
+        )
+        modules.append(replace(module, tree=ast.fix_missing_locations(tree)))
+    return Source(source.folder, modules[0], tuple(modules[1:]))
+
+
+def _declares(node: ast.AST) -> bool:
+    return any(isinstance(inner, ast.Call) and _last(inner.func) in DECLARING for inner in ast.walk(node))
+
+
+def _calls_declaring(source: Source, module: Module) -> bool:
+    return any(
+        (known := source.defined.get(module.dotted(call.func).rpartition(".")[2])) and _declares(known[1]) for call in module.calls()
+    )
+
+
+def _last(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+class _Unroller(ast.NodeTransformer):
+    def __init__(self, source: Source, module: Module, depth: int = 0) -> None:
+        self.source, self.module, self.depth = source, module, depth
+        self.owner = ""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        outer, self.owner = self.owner, node.name
+        self.generic_visit(node)
+        self.owner = outer
+        return node
+
+    def visit_For(self, node: ast.For) -> ast.AST | list[ast.stmt]:
+        if _declares(node) and (rounds := self._rounds(node.target, node.iter, {})) is not None:
+            return [statement for known in rounds for statement in self._run(node.body, known)]
+        return self.generic_visit(node)
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
+        inner = node.generators[0]
+        if len(node.generators) == 1 and not inner.ifs and _declares(node):
+            rounds = self._rounds(inner.target, inner.iter, {})
+            if rounds is not None:
+                return ast.copy_location(ast.List(elts=[self._simple(node.elt, known) for known in rounds], ctx=ast.Load()), node)
+        return self.generic_visit(node)
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.AST:
+        listed = ast.copy_location(ast.ListComp(elt=node.elt, generators=node.generators), node)
+        changed = self.visit_ListComp(listed)
+        return node if changed is listed else changed
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:
+        call = node.value
+        if isinstance(call, ast.Call) and (body := self._inlined(call, {})) is not None:
+            return body
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if _last(node.func) in DECLARING:
+            return self._spread(node, {})
+        returned = self._returned(node, {})
+        return node if returned is None else ast.copy_location(returned, node)
+
+    # -- functions of the script's own ---------------------------------------------------------------------------------------------
+
+    def _function(self, call: ast.Call) -> tuple[Module, ast.FunctionDef] | None:
+        """The function that a call runs, if it declares something by what it is given."""
+        if self.depth >= _DEEPEST:
+            return None
+        known = (
+            self.source.defined.get(self.module.dotted(call.func).rpartition(".")[2])
+            if isinstance(call.func, ast.Name | ast.Attribute)
+            else None
+        )
+        if known is None or not any(self._is_open(known[0], inner) for inner in ast.walk(known[1])):
+            return None
+        return known
+
+    @staticmethod
+    def _is_open(module: Module, node: ast.AST) -> bool:
+        """A declaration whose name is not written out."""
+        if not isinstance(node, ast.Call) or _last(node.func) not in DECLARING:
+            return False
+        return not any(isinstance(module.literal(item), str) for item in node.args)
+
+    def _bound(self, function: ast.FunctionDef, call: ast.Call, known: Known) -> Known:
+        names = [item.arg for item in (*function.args.posonlyargs, *function.args.args)]
+        bound: Known = {}
+        for name, default in zip(reversed(names), reversed(function.args.defaults), strict=False):
+            bound[name] = default
+        for parameter, given in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+            if given is not None:
+                bound[parameter.arg] = given
+        more: list[tuple[str, ast.expr]] = []
+        for name, value in zip(names, call.args, strict=False):
+            bound[name] = self._simple(value, known)
+        for item in call.keywords:
+            value = self._simple(item.value, known)
+            if item.arg in names or any(item.arg == extra.arg for extra in function.args.kwonlyargs):
+                bound[str(item.arg)] = value
+            elif item.arg is not None:
+                more.append((item.arg, value))
+        if function.args.kwarg is not None:
+            bound[function.args.kwarg.arg] = ast.Dict(keys=[ast.Constant(name) for name, _ in more], values=[value for _, value in more])
+        return bound
+
+    def _inside(self, module: Module) -> _Unroller:
+        inner = _Unroller(self.source, module, self.depth + 1)
+        inner.owner = self.owner
+        return inner
+
+    def _inlined(self, call: ast.Call, known: Known) -> list[ast.stmt] | None:
+        found = self._function(call)
+        if found is None:
+            return None
+        module, function = found
+        return list(self._inside(module)._run(function.body, self._bound(function, call, known)))
+
+    def _returned(self, call: ast.Call, known: Known) -> ast.expr | None:
+        """What a function returns, where that is a declaration: `hyper("depth", 4)` that returns `click.option(...)`."""
+        found = self._function(call)
+        if found is None:
+            return None
+        module, function = found
+        for statement in self._inside(module)._run(function.body, self._bound(function, call, known)):
+            if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Call) and _last(statement.value.func) in DECLARING:
+                return statement.value
+        return None
+
+    # -- statements with names bound to expressions ----------------------------------------------------------------------------------
+
+    def _run(self, body: Sequence[ast.stmt], known: Known) -> Iterator[ast.stmt]:
+        """The statements with what is known put in; `known` grows with what they assign."""
+        for statement in body:
+            name, value = assigned(statement)
+            if name and value is not None:
+                known[name] = self._simple(value, known)
+                if _declares(known[name]):
+                    yield ast.copy_location(ast.Expr(known[name]), statement)
+            elif isinstance(statement, ast.If):
+                decided = self._decide(self._simple(statement.test, known))
+                for branch in (
+                    [statement.body] if decided else [statement.orelse] if decided is False else [statement.body, statement.orelse]
+                ):
+                    yield from self._run(branch, known if decided is not None else dict(known))
+            elif isinstance(statement, ast.For):
+                rounds = self._rounds(statement.target, statement.iter, known)
+                for each in rounds or []:
+                    yield from self._run(statement.body, known | each)
+            elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
+                self._put(statement.targets[0], self._simple(statement.value, known), known)
+            elif isinstance(statement, ast.With | ast.Try):
+                yield from self._run(statement.body, known)
+            elif isinstance(statement, ast.Expr | ast.Return) and statement.value is not None:
+                if isinstance(statement.value, ast.Call) and (inner := self._inlined(statement.value, known)) is not None:
+                    yield from inner
+                    continue
+                self._update(statement.value, known)
+                yield ast.copy_location(type(statement)(value=self._simple(statement.value, known)), statement)
+
+    def _put(self, target: ast.Subscript, value: ast.expr, known: Known) -> None:
+        """`options["type"] = float`."""
+        place = known.get(target.value.id) if isinstance(target.value, ast.Name) else None
+        if isinstance(place, ast.Dict) and isinstance(target.value, ast.Name):
+            known[target.value.id] = ast.Dict(keys=[*place.keys, self._simple(target.slice, known)], values=[*place.values, value])
+
+    def _update(self, node: ast.expr, known: Known) -> None:
+        """`options.setdefault("type", float)` and `options.update(type=float)`."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            place = known.get(node.func.value.id)
+            if not isinstance(place, ast.Dict):
+                return
+            if node.func.attr == "setdefault" and len(node.args) == 2 and self._item(place, self._simple(node.args[0], known)) is None:
+                known[node.func.value.id] = ast.Dict(
+                    keys=[*place.keys, node.args[0]], values=[*place.values, self._simple(node.args[1], known)]
+                )
+            elif node.func.attr == "update" and not node.args:
+                keys = [ast.Constant(item.arg) for item in node.keywords]
+                values = [self._simple(item.value, known) for item in node.keywords]
+                known[node.func.value.id] = ast.Dict(keys=[*place.keys, *keys], values=[*place.values, *values])
+
+    # -- loops -------------------------------------------------------------------------------------------------------------------------
+
+    def _rounds(self, target: ast.expr, iterated: ast.expr, known: Known) -> list[Known] | None:
+        items = self._items(iterated, known)
+        if items is None or len(items) > _MOST_ROUNDS:
+            return None
+        rounds = []
+        for item in items:
+            bound = _unpacked(target, item)
+            if bound is None:
+                return None
+            rounds.append(bound)
+        return rounds
+
+    def _items(self, node: ast.expr, known: Known) -> list[ast.expr] | None:
+        """What a loop goes over, one expression each."""
+        if isinstance(node, ast.Call):
+            name = _last(node.func)
+            if name in ("reversed", "sorted", "list", "tuple", "iter") and len(node.args) == 1:
+                return self._items(node.args[0], known)
+            if name == "enumerate" and node.args:
+                items = self._items(node.args[0], known)
+                return None if items is None else [_pair(ast.Constant(index), item) for index, item in enumerate(items)]
+            if name == "zip":
+                columns = [self._items(item, known) for item in node.args]
+                if any(column is None for column in columns):
+                    return None
+                return [ast.Tuple(elts=list(row), ctx=ast.Load()) for row in zip(*(column or [] for column in columns), strict=False)]
+            if name == "fields" and node.args:
+                return self._fields(node.args[0], known)
+            if isinstance(node.func, ast.Attribute) and name in ("items", "keys", "values"):
+                return self._entries(node.func.value, name, known)
+            return None
+        place = self._resolved(node, known)
+        if isinstance(place, ast.List | ast.Tuple | ast.Set):
+            return [self._resolved(item, known) if isinstance(item, ast.Name) else item for item in place.elts]
+        if isinstance(place, ast.Dict):
+            return [key for key in place.keys if key is not None]
+        return None
+
+    def _entries(self, node: ast.expr, which: str, known: Known) -> list[ast.expr] | None:
+        pairs: list[tuple[ast.expr, ast.expr]] | None = None
+        if isinstance(node, ast.Attribute) and node.attr == "__dataclass_fields__":
+            fields = self._fields(node.value, known)
+            pairs = None if fields is None else [(self._attribute(item, "name") or item, item) for item in fields]
+        elif (isinstance(node, ast.Attribute) and node.attr == "__annotations__") or (
+            isinstance(node, ast.Call) and _last(node.func) == "get_type_hints" and node.args
+        ):
+            owner = node.value if isinstance(node, ast.Attribute) else node.args[0]
+            fields = self._fields(owner, known)
+            pairs = (
+                None
+                if fields is None
+                else [(self._attribute(item, "name") or item, self._attribute(item, "type") or item) for item in fields]
+            )
+        else:
+            place = self._simple(self._resolved(node, known), known)
+            if isinstance(place, ast.Dict) and all(key is not None for key in place.keys):
+                pairs = [(key, value) for key, value in zip(place.keys, place.values, strict=True) if key is not None]
+        if pairs is None:
+            return None
+        return [_pair(key, value) if which == "items" else key if which == "keys" else value for key, value in pairs]
+
+    def _fields(self, node: ast.expr, known: Known) -> list[ast.expr] | None:
+        """The fields of a dataclass, or of each that the script hands to a function or class where the name is a parameter's."""
+        node = self._resolved(node, known)
+        name = self.module.dotted(node).rpartition(".")[2]
+        if name in ("cls", "self") and self.owner:
+            name = self.owner
+        classes = [name] if self.source.class_of(name) is not None else list(self._handed_over())
+        found = [field for each in classes for field in self._class_fields(each)]
+        return found or None
+
+    def _handed_over(self) -> Iterator[str]:
+        """Classes with annotated fields that stand as values in a call's arguments or a parameter's default."""
+        seen: set[str] = set()
+        for module in self.source.modules:
+            for node in ast.walk(module.tree):
+                values: list[ast.expr | None] = []
+                if isinstance(node, ast.Call):
+                    values = [*node.args, *(item.value for item in node.keywords)]
+                elif isinstance(node, ast.arguments):
+                    values = [*node.defaults, *node.kw_defaults]
+                for value in values:
+                    for item in value.elts if isinstance(value, ast.Tuple | ast.List) else [value]:
+                        if isinstance(item, ast.Name) and item.id not in seen and (known := self.source.class_of(item.id)) is not None:
+                            seen.add(item.id)
+                            if any(isinstance(statement, ast.AnnAssign) for statement in known[1].body):
+                                yield item.id
+
+    def _class_fields(self, name: str, depth: int = 6) -> Iterator[ast.expr]:
+        known = self.source.class_of(name)
+        if known is None or depth == 0:
+            return
+        module, node = known
+        for base in node.bases:
+            yield from self._class_fields(module.dotted(base).rpartition(".")[2], depth - 1)
+        for statement in node.body:
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and not statement.target.id.startswith("_"):
+                yield ast.copy_location(_field_of(statement, statement.target.id), statement)
+
+    # -- expressions --------------------------------------------------------------------------------------------------------------------
+
+    def _resolved(self, node: ast.expr, known: Known) -> ast.expr:
+        """What a name stands for: known here, or assigned once at the top of this file or of the one it comes from."""
+        node = self._simple(node, known)
+        for _ in range(4):
+            if not isinstance(node, ast.Name | ast.Attribute):
+                break
+            module_name, _, last = self.module.dotted(node).rpartition(".")
+            places = (
+                [module for module in self.source.modules if module.file.removesuffix(".py").replace("/", ".") == module_name]
+                if module_name
+                else [self.module]
+            )
+            value = next(
+                (
+                    value
+                    for place in places
+                    for statement in place.tree.body
+                    for name, value in [assigned(statement)]
+                    if name == last and value
+                ),
+                None,
+            )
+            if value is None:
+                break
+            node = value
+        return node
+
+    def _simple(self, node: ast.expr, known: Known) -> ast.expr:
+        simplifier = _Simplifier(self, known)
+        result = simplifier.visit(copy.deepcopy(node))
+        assert isinstance(result, ast.expr)
+        return result
+
+    def _spread(self, call: ast.Call, known: Known) -> ast.Call:
+        """`add_argument("--lr", **options)` with the options written out."""
+        keywords: list[ast.keyword] = []
+        for item in call.keywords:
+            place = self._simple(self._resolved(item.value, known), known) if item.arg is None else None
+            if isinstance(place, ast.Dict) and all(isinstance(key, ast.Constant) for key in place.keys):
+                given = {
+                    str(key.value): value for key, value in zip(place.keys, place.values, strict=True) if isinstance(key, ast.Constant)
+                }
+                keywords += [ast.keyword(arg=name, value=value) for name, value in given.items()]
+            else:
+                keywords.append(item)
+        call.keywords = list({item.arg if item.arg is not None else id(item): item for item in keywords}.values())
+        return call
+
+    def _attribute(self, node: ast.expr, name: str) -> ast.expr | None:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == _FIELD:
+            return next((item.value for item in node.keywords if item.arg == name), None)
+        return None
+
+    def _item(self, place: ast.expr, key: ast.expr) -> ast.expr | None:
+        if isinstance(place, ast.Dict):
+            wanted = _signature(key)
+            pairs = list(zip(place.keys, place.values, strict=True))
+            return next((value for known, value in reversed(pairs) if known is not None and wanted and _signature(known) == wanted), None)
+        if isinstance(place, ast.List | ast.Tuple) and isinstance(key, ast.Constant) and isinstance(key.value, int):
+            return place.elts[key.value] if -len(place.elts) <= key.value < len(place.elts) else None
+        return None
+
+    def _decide(self, node: ast.expr) -> bool | None:
+        value = self.module.literal(node)
+        return None if value is UNKNOWN else bool(value)
+
+
+class _Simplifier(ast.NodeTransformer):
+    """Puts known names in and works out what then consists of constants."""
+
+    def __init__(self, unroller: _Unroller, known: Known) -> None:
+        self.unroller, self.known = unroller, known
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if isinstance(node.ctx, ast.Load) and node.id in self.known:
+            return ast.copy_location(copy.deepcopy(self.known[node.id]), node)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        found = self.unroller._attribute(node.value, node.attr)
+        if found is not None:
+            return copy.deepcopy(found)
+        if node.attr == "__name__" and isinstance(node.value, ast.Name) and node.value.id in _NAMES_OF_TYPES:
+            return ast.copy_location(ast.Constant(node.value.id), node)
+        return node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        self.generic_visit(node)
+        parts = []
+        for piece in node.values:
+            inner = piece.value if isinstance(piece, ast.FormattedValue) and piece.format_spec is None else piece
+            value = self.unroller.module.literal(inner)
+            if not isinstance(value, str | int | float):
+                return node
+            parts.append(str(value))
+        return ast.copy_location(ast.Constant("".join(parts)), node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        left, right = self.unroller.module.literal(node.left), self.unroller.module.literal(node.right)
+        if isinstance(node.op, ast.Add) and isinstance(left, str) and isinstance(right, str):
+            return ast.copy_location(ast.Constant(left + right), node)
+        if isinstance(node.op, ast.Mod) and isinstance(left, str) and isinstance(right, str) and left.count("%") == 1:
+            return ast.copy_location(ast.Constant(left.replace("%s", right)), node)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        place = self.unroller._resolved(node.value, {}) if isinstance(node.value, ast.Name) else node.value
+        found = self.unroller._item(place, node.slice) or self._hint(place, node.slice)
+        return node if found is None else copy.deepcopy(found)
+
+    def _hint(self, place: ast.expr, key: ast.expr) -> ast.expr | None:
+        """`get_type_hints(cls)["lr"]` and `cls.__annotations__["lr"]`."""
+        if isinstance(place, ast.Call) and _last(place.func) == "get_type_hints" and place.args:
+            owner: ast.expr = place.args[0]
+        elif isinstance(place, ast.Attribute) and place.attr == "__annotations__":
+            owner = place.value
+        else:
+            return None
+        for field in self.unroller._fields(owner, {}) or ():
+            name = self.unroller._attribute(field, "name")
+            if name is not None and _signature(name) == _signature(key):
+                return self.unroller._attribute(field, "type")
+        return None
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        decided = self.unroller._decide(node.test)
+        return node if decided is None else node.body if decided else node.orelse
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        if len(node.ops) != 1:
+            return node
+        left, right = _signature(node.left), _signature(node.comparators[0])
+        other = node.comparators[0]
+        if _last(other) == "MISSING" and isinstance(node.ops[0], ast.Eq | ast.Is | ast.NotEq | ast.IsNot):
+            return ast.copy_location(ast.Constant((_last(node.left) == "MISSING") == isinstance(node.ops[0], ast.Eq | ast.Is)), node)
+        if isinstance(node.ops[0], ast.In | ast.NotIn) and isinstance(other, ast.Tuple | ast.List | ast.Set) and left:
+            is_in = left in [_signature(item) for item in other.elts]
+            return ast.copy_location(ast.Constant(is_in if isinstance(node.ops[0], ast.In) else not is_in), node)
+        if not left or not right or not isinstance(node.ops[0], ast.Eq | ast.Is | ast.NotEq | ast.IsNot):
+            return node
+        return ast.copy_location(ast.Constant((left == right) == isinstance(node.ops[0], ast.Eq | ast.Is)), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == _FIELD:
+            return node
+        self.generic_visit(node)
+        name = _last(node.func)
+        if name in DECLARING:
+            return self.unroller._spread(node, self.known)
+        if isinstance(node.func, ast.Attribute) and name in _TEXT_METHODS:
+            text = self.unroller.module.literal(node.func.value)
+            given = [self.unroller.module.literal(item) for item in node.args]
+            if isinstance(text, str) and all(isinstance(item, str) for item in given):
+                return ast.copy_location(ast.Constant(getattr(text, name)(*given)), node)
+        if isinstance(node.func, ast.Attribute) and name == "get" and node.args:
+            place = self.unroller._resolved(node.func.value, {}) if isinstance(node.func.value, ast.Name) else node.func.value
+            found = self.unroller._item(place, node.args[0])
+            if found is not None:
+                return copy.deepcopy(found)
+            if isinstance(place, ast.Dict):
+                return copy.deepcopy(node.args[1]) if len(node.args) > 1 else ast.copy_location(ast.Constant(None), node)
+        if isinstance(node.func, ast.Name):
+            return self._built_in(node, node.func.id)
+        returned = self.unroller._returned(node, self.known)
+        return node if returned is None else returned
+
+    def _built_in(self, node: ast.Call, name: str) -> ast.AST:
+        first = node.args[0] if node.args else None
+        if name == "dict" and len(node.args) <= 1 and all(item.arg for item in node.keywords):
+            start = self.unroller._resolved(first, {}) if isinstance(first, ast.Name) else first
+            if start is None or isinstance(start, ast.Dict):
+                keys = [*(start.keys if start is not None else []), *(ast.Constant(item.arg) for item in node.keywords)]
+                values = [*(start.values if start is not None else []), *(item.value for item in node.keywords)]
+                return ast.copy_location(ast.Dict(keys=keys, values=values), node)
+        if name == "type" and len(node.args) == 1 and first is not None:
+            value = self.unroller.module.literal(first)
+            kind = type(value).__name__
+            return ast.copy_location(ast.Name(id=kind, ctx=ast.Load()), node) if kind in _NAMES_OF_TYPES else node
+        if name == "isinstance" and len(node.args) == 2 and first is not None:
+            value = self.unroller.module.literal(first)
+            kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
+            names = {_last(kind) for kind in kinds}
+            if value is not UNKNOWN and names <= {*_NAMES_OF_TYPES, "list", "dict", "tuple"}:
+                is_one = type(value).__name__ in names or (isinstance(value, bool) and "int" in names)
+                return ast.copy_location(ast.Constant(is_one), node)
+        if name == "getattr" and len(node.args) >= 2 and first is not None:
+            attribute = self.unroller.module.literal(node.args[1])
+            owner = _last(first) if _last(first) not in ("cls", "self") else self.unroller.owner
+            for field in self.unroller._class_fields(owner) if isinstance(attribute, str) else ():
+                given = self.unroller._attribute(field, "name")
+                if isinstance(given, ast.Constant) and given.value == attribute and (default := self.unroller._attribute(field, "default")):
+                    return copy.deepcopy(default)
+        returned = self.unroller._returned(node, self.known)
+        return node if returned is None else returned
+
+
+def _pair(key: ast.expr, value: ast.expr) -> ast.Tuple:
+    return ast.Tuple(elts=[key, value], ctx=ast.Load())
+
+
+def _unpacked(target: ast.expr, item: ast.expr) -> Known | None:
+    """Names of a loop's target with what they are bound to."""
+    if isinstance(target, ast.Name):
+        return {target.id: item}
+    if isinstance(target, ast.Tuple | ast.List) and isinstance(item, ast.Tuple | ast.List) and len(target.elts) == len(item.elts):
+        found: Known = {}
+        for inner, value in zip(target.elts, item.elts, strict=True):
+            bound = _unpacked(inner, value)
+            if bound is None:
+                return None
+            found |= bound
+        return found
+    return None
+
+
+def _signature(node: ast.expr) -> str:
+    """What two expressions share that are the same: a constant's value or a type's name, also where it is written as text."""
+    if isinstance(node, ast.Constant):
+        return f"{node.value}" if isinstance(node.value, str) else repr(node.value)
+    return node.id if isinstance(node, ast.Name) and node.id in _NAMES_OF_TYPES else ""
+
+
+def _field_of(statement: ast.AnnAssign, name: str) -> ast.Call:
+    """The call that stands for a field: its name, type, default and metadata by keyword."""
+    annotation: ast.expr = statement.annotation
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    default, metadata = statement.value, None
+    if isinstance(default, ast.Call) and _last(default.func) in ("field", "Field", "ib", "attrib"):
+        given = {item.arg: item.value for item in default.keywords}
+        metadata = given.get("metadata")
+        default = given.get("default", default.args[0] if default.args else None)
+    keywords = [ast.keyword(arg="name", value=ast.Constant(name)), ast.keyword(arg="type", value=annotation)]
+    keywords.append(ast.keyword(arg="default", value=default if default is not None else ast.Name(id="MISSING", ctx=ast.Load())))
+    keywords.append(ast.keyword(arg="metadata", value=metadata if metadata is not None else ast.Dict(keys=[], values=[])))
+    return ast.Call(func=ast.Name(id=_FIELD, ctx=ast.Load()), args=[], keywords=keywords)

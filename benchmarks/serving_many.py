@@ -1,11 +1,11 @@
 """Thirty small endpoints on one machine: all of them answer, and those that nobody calls cost almost nothing.
 
-    python benchmarks/serving_many.py [--endpoints 30]
+    python benchmarks/serving_many.py [--endpoints 30] [--shared]
 
 A platform with a home of its own; one scikit-learn model, registered once; endpoints of `--replicas 0..1` that go to sleep after some
 idle seconds. Printed: the first answer of each (a cold start), a second one (warm), the proportional memory of all replicas while
 they are up, and CPU and memory once they sleep. With the usual twentieth of a core, two cores have room for 40 at once; with `--cpu 0.1`
-for 20, and calls to more wait until one that rests was put to sleep.
+for 20, and calls to more wait until one that rests was put to sleep. With `--shared` all of them are in one process.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--endpoints", type=int, default=30)
     parser.add_argument("--cpu", type=float, help="what a replica asks for")
+    parser.add_argument("--shared", action="store_true", help="they share processes")
     options = parser.parse_args()
     with platform() as (folder, home):
         run = command("run", "train.py", "--follow", folder=folder)["run_id"]
         command("models", "register", run, "--name", "iris", "--alias", "champion", folder=folder)
-        measure(home, options.endpoints, {} if options.cpu is None else {"resources": {"cpu": options.cpu}})
+        measure(home, options.endpoints, {"shared": True} if options.shared else {"resources": {"cpu": options.cpu}} if options.cpu else {})
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -82,6 +84,27 @@ def deploy(served: Any) -> Iterator[Callable[..., Endpoint]]:
         served("endpoints", "delete", name, code=None)
 
 
+@contextmanager
+def calling(*endpoints: Endpoint) -> Iterator[list[int]]:
+    """Call them in turn, one request after the other, meanwhile: the statuses."""
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        with httpx.Client(headers=endpoints[0].client.headers, timeout=30) as client:
+            while not stop.is_set():
+                for endpoint in endpoints:
+                    statuses.append(client.post(f"{endpoint.url}/predict", json={"inputs": [[1.0, 0.0]]}).status_code)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        thread.join()
+
+
 def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
     until = time.monotonic() + seconds
     while not check():
@@ -105,3 +128,41 @@ def test_a_model_that_leaks_is_replaced_and_no_call_fails(served: Any, deploy: A
     assert any("has grown by " in sentence and before in sentence for sentence in endpoint.events()), endpoint.events()
     shown = served.json("models", "show", "odd/1")["package"]["evidence"]
     assert shown["growth_allowed_bytes"] == 2 * shown["memory_bytes"] + (512 << 20)
+
+
+def test_small_models_share_a_process_and_each_has_its_own_answers_trace_and_rollout(served: Any, deploy: Any) -> None:
+    doubles, triples = deploy("plain/1", "--name", "doubles", "--shared"), deploy("plain/2", "--name", "triples", "--shared")
+    again = deploy("plain/1", "--name", "again", "--shared", "--replicas", "0..1")
+    answers = [endpoint.ask(1.0).json() for endpoint in (doubles, triples, again)]
+    assert [answer["outputs"]["y"][0][0] for answer in answers] == [2.0, 3.0, 2.0]
+    processes = {replica["workload_id"] for endpoint in (doubles, triples, again) for replica in endpoint.show()["replicas"]}
+    assert len(processes) == 1 and triples.show()["replicas"][0]["shared"]
+    assert doubles.ask("x").status_code == 400  # type: ignore[arg-type]
+
+    def traced() -> bool:
+        found = [served.json("trace", answer["id"], code=None) for answer in answers]
+        return [(f.get("endpoint"), f.get("lineage", {}).get("version")) for f in found] == [("doubles", 1), ("triples", 2), ("again", 1)]
+
+    eventually(traced)
+    with calling(again, triples) as statuses:
+        served("deploy", "plain/2", "--name", "doubles")
+        eventually(lambda: doubles.ask().json()["outputs"]["y"][0][0] == 3.0)
+        served("endpoints", "rollback", "doubles")
+        eventually(lambda: doubles.ask().json()["outputs"]["y"][0][0] == 2.0)
+    assert set(statuses) == {200} and len(statuses) > 20
+    assert {replica["workload_id"] for replica in doubles.show()["replicas"]} == processes
+
+
+def test_a_model_that_takes_its_process_with_it_does_so_once_and_then_alone(served: Any, deploy: Any) -> None:
+    good, bad = deploy("plain/1", "--name", "good", "--shared", "--replicas", "1"), deploy("odd/1", "--name", "bad", "--shared")
+    (process,) = {replica["workload_id"] for endpoint in (good, bad) for replica in endpoint.show()["replicas"]}
+    with calling(good) as statuses:
+        bad.ask(DIE, **{"narf-timeout-ms": "2000"})
+        eventually(lambda: [r["workload_id"] for r in good.show()["replicas"] if r["state"] == "ready"] not in ([process], []))
+        (own,) = (replica["workload_id"] for replica in good.show()["replicas"])
+        assert bad.ask().status_code == 200
+        bad.ask(DIE, **{"narf-timeout-ms": "2000"})
+        assert bad.ask().status_code == 200
+        assert [replica["workload_id"] for replica in good.show()["replicas"]] == [own]
+    assert set(statuses) == {200}
+    assert not any(replica["shared"] for endpoint in (good, bad) for replica in endpoint.show()["replicas"])

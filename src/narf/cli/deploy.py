@@ -31,6 +31,10 @@ def deploy_(
     ] = None,
     memory: Annotated[str, typer.Option(help="Memory of each replica, e.g. 2Gi.")] = "",
     gpu: Annotated[float | None, typer.Option(min=0, help="GPUs of each replica; below 1, a part of one.")] = None,
+    shared: Annotated[
+        bool | None,
+        typer.Option("--shared/--own", help="Whether its replicas share processes with other small models of the project."),
+    ] = None,
     webhook: Annotated[
         str | None, typer.Option(help="URL that is told of rollbacks, failures, lost replicas, drift and a used-up error budget.")
     ] = None,
@@ -49,6 +53,7 @@ def deploy_(
         "target": concurrency,
         "idle_seconds": idle,
         "webhook": webhook,
+        "shared": shared,
         "resources": _resources(cpu, memory, gpu),
     }
     with connect() as connection:

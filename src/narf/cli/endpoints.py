@@ -56,6 +56,9 @@ def show(name: str, as_json: Json = False) -> None:
         print(f"  trouble: {found['trouble']}")
     if found["alias"]:
         print(f"  follows {found['model']}@{found['alias']}")
+    if found["shared"]:
+        own = any(not replica["shared"] for replica in found["replicas"])
+        print("  shares a process with other small models" + (", but has its own now" if own else ""))
     slow = traffic["percentiles"]
     print(
         f"  last hour: {traffic['requests']} requests, {traffic['errors']} errors, p50 {slow['p50']} ms, p99 {slow['p99']} ms, error budget used {traffic['error_budget']['used']:.0%}"

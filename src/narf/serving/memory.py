@@ -83,7 +83,8 @@ class MemoryWatch:
         resident: Callable[[], int] = resident_bytes,
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
-        self._allowed, self._replace, self._end, self._resident = allowed_bytes, replace, end, resident
+        self.allowed_bytes = allowed_bytes  # may be changed at any time
+        self._replace, self._end, self._resident = replace, end, resident
         self._look_seconds, self._began_with = look_seconds, resident()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
@@ -97,11 +98,11 @@ class MemoryWatch:
         asked = False
         while not self._stopped.wait(self._look_seconds):
             grown = self._resident() - self._began_with
-            verdict = growth(grown, self._allowed)
+            verdict = growth(grown, self.allowed_bytes)
             if verdict is Growth.FINE:
                 continue
             sentence = (
-                f"It has grown by {grown // _MIB} MiB since it loaded its model; {self._allowed // _MIB} MiB are allowed. "
+                f"It has grown by {grown // _MIB} MiB since it loaded its model; {self.allowed_bytes // _MIB} MiB are allowed. "
                 "Either the model keeps what it has answered, or it needs more: narf deploy --memory."
             )
             if verdict is Growth.END:

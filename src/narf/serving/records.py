@@ -70,6 +70,10 @@ class Recorder:
                 self._records -= len(oldest.ids)
                 self.dropped += len(oldest.ids)
 
+    @property
+    def has_news(self) -> bool:
+        return bool(self._batches)
+
     def report(self) -> dict[str, Any] | None:
         """What happened since the last report: columns of records, compressed, and sketches; None if nothing did."""
         with self._lock:

@@ -22,6 +22,7 @@ from narf.domain.errors import NarfError
 from narf.serving import garbage
 from narf.serving.application import ReplicaApplication
 from narf.serving.batching import Policy
+from narf.serving.hosting import Hosting
 from narf.serving.http.server import HttpServer, Limits
 from narf.serving.memory import MemoryWatch, growth_allowed, proportional_bytes, resident_bytes
 from narf.serving.model import HANG_SECONDS, ServedModel, Watchdog
@@ -31,11 +32,19 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.package) == options.hosted:
+        parser.error("give --package, or --hosted")
     logging.basicConfig(level=os.environ.get("NARF_LOG_LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.hosted:
+        garbage.settle()
+        sys.setswitchinterval(0.0005)
+        run(_serve_hosted(options))
+        return 0
     try:
         folders = [fetched(place, options.scratch, options.fallback) for place in options.package]
-        policy = Policy(batch_rows=options.batch_rows, queue_requests=options.queue_requests)
+        policy = _policy(options)
         models = [ServedModel(folder, policy=policy, threads=options.threads) for folder in folders]
         _give_names(models, options.name)
         before = resident_bytes()
@@ -50,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(0.0005)
     run(_serve(models, options, _growth_allowed(models, loaded_bytes, options.memory_bytes)))
     return 0
+
+
+def _policy(options: argparse.Namespace) -> Policy:
+    return Policy(batch_rows=options.batch_rows, queue_requests=options.queue_requests)
 
 
 def _growth_allowed(models: Sequence[ServedModel], loaded_bytes: int, limit_bytes: int) -> int:
@@ -93,6 +106,35 @@ async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may
         model.stop()
 
 
+async def _serve_hosted(options: argparse.Namespace) -> None:
+    """As `_serve`, but which models there are is said by the control plane, and changes."""
+    memory = MemoryWatch(growth_allowed(0), Reporter(ReplicaApplication([]), revision="").leave, _end_of_memory)
+
+    def grown(taken_bytes: int) -> None:
+        memory.allowed_bytes = taken_bytes + growth_allowed(taken_bytes)
+
+    url, token, workload = (os.environ[name] for name in ("NARF_URL", "NARF_TOKEN", "NARF_WORKLOAD_ID"))
+    hosting = Hosting(url, token, workload, _policy(options), options.scratch or Path.cwd(), grown)
+    server = HttpServer(hosting, Limits(body_bytes=options.body_bytes))
+    port = await server.listen(options.host, options.port)
+    hosting.advertised = f"http://{options.advertise or options.host}:{port}"
+    watchdog = Watchdog(lambda: hosting.models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    _announce(options, port)
+    _log.info("holding what %s says, at %s", url, hosting.advertised)
+    following = asyncio.create_task(hosting.follow(stopping.set))
+    await stopping.wait()
+    hosting.is_draining = True
+    await server.drain(options.drain_seconds)
+    following.cancel()
+    watchdog.stop()
+    memory.stop()
+    await hosting.stop()
+
+
 def _end_of_memory(sentence: str) -> None:
     _log.critical("this replica ends: %s", sentence)
     os._exit(71)
@@ -127,7 +169,8 @@ def _give_names(models: Sequence[ServedModel], names: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m narf.serving.replica", description="Serve packaged models.")
-    parser.add_argument("--package", action="append", required=True, help="package folder or URL; repeat for several models")
+    parser.add_argument("--package", action="append", default=[], help="package folder or URL; repeat for several models")
+    parser.add_argument("--hosted", action="store_true", help="hold what the control plane says, as a shared process")
     parser.add_argument("--fallback", default="", help="URL of the package where its folder is not on this machine")
     parser.add_argument("--name", action="append", default=[], help="NAME or NAME@VERSION, one for each package, in order")
     parser.add_argument("--revision", default="", help="the endpoint's revision, for records")

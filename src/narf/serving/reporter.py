@@ -49,9 +49,11 @@ class Reporter:
         pause = 0.1
         while True:
             if not registered:
-                registered = await asyncio.to_thread(self._send, f"/api/v1/replicas/{self._workload}/address", {"url": self._address})
+                registered = await asyncio.to_thread(
+                    self._send, f"/api/v1/replicas/{self._workload}/address", {"url": self._address, "revision": self._revision}
+                )
                 pause = _REPORT_SECONDS if registered else min(pause * 2, 5.0)
-            else:
+            elif any(served.recorder.has_news for served in self._application.models.values()):
                 await asyncio.to_thread(self._report)
             await asyncio.sleep(pause)
 

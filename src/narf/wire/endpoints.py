@@ -43,6 +43,7 @@ class EndpointChange(BaseModel):
     resources: ReplicaResources | None = None
     webhook: Annotated[str, Field(max_length=2000)] | None = None
     public: bool | None = None
+    shared: Annotated[bool, Field(description="its replicas share processes with other small models of the project")] | None = None
     alias: Annotated[str, Field(max_length=100, description='the alias it follows, "" none')] | None = None
 
 
@@ -79,6 +80,7 @@ class ReplicaOut(BaseModel):
     revision: int | None
     state: str
     url: str
+    shared: bool
     created_at: datetime
 
 
@@ -109,6 +111,7 @@ class EndpointOut(BaseModel):
     resources: dict[str, Any]
     webhook: str
     public: bool
+    shared: bool
     created_by: str
     created_at: datetime
     last_used: datetime | None
@@ -122,6 +125,14 @@ class EndpointDetail(EndpointOut):
 
 class AddressIn(BaseModel):
     url: Annotated[str, Field(min_length=1, max_length=300)]
+    revision: Annotated[str, Field(max_length=100)] = ""
+
+
+class NotLoadedIn(BaseModel):
+    """Why a shared process does not hold a model that it should."""
+
+    revision: Annotated[str, Field(min_length=1, max_length=100)]
+    sentence: Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class LeavingIn(BaseModel):

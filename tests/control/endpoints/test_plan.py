@@ -19,20 +19,20 @@ def revision(number, role, weight=0.0, **values):
 def step(revisions, replicas, wanted, now, *, ready=True):
     """Apply the actions: what is started is ready at the next look."""
     actions = replica_actions(revisions, replicas, wanted, now)
-    kept = {replica.workload_id: replica for replica in replicas}
+    kept = {replica.id: replica for replica in replicas}
     for action in actions:
         if isinstance(action, Start):
             name = f"{action.revision}-{len(kept)}-{now.timestamp()}"
-            kept[name] = Replica(workload_id=name, revision=action.revision, state=ReplicaState.STARTING, since=now)
+            kept[name] = Replica(id=name, revision=action.revision, state=ReplicaState.STARTING, since=now)
         elif isinstance(action, Drain):
-            old = kept[action.workload_id]
-            kept[action.workload_id] = Replica(workload_id=old.workload_id, revision=old.revision, state=ReplicaState.DRAINING, since=now)
+            old = kept[action.replica]
+            kept[action.replica] = Replica(id=old.id, revision=old.revision, state=ReplicaState.DRAINING, since=now)
         else:
             assert isinstance(action, Stop)
-            del kept[action.workload_id]
+            del kept[action.replica]
     if ready:
         kept = {
-            name: Replica(workload_id=r.workload_id, revision=r.revision, state=ReplicaState.READY, since=r.since)
+            name: Replica(id=r.id, revision=r.revision, state=ReplicaState.READY, since=r.since)
             if r.state is ReplicaState.STARTING
             else r
             for name, r in kept.items()
@@ -60,16 +60,16 @@ def test_a_canary_has_at_least_one_replica_and_so_has_the_old_revision(wanted, s
 
 
 def test_after_a_switch_the_old_replicas_stay_until_a_new_one_is_ready():
-    ready = [Replica(workload_id="a", revision="rev-1", state=ReplicaState.READY, since=NOW)]
+    ready = [Replica(id="a", revision="rev-1", state=ReplicaState.READY, since=NOW)]
     revisions = [revision(1, Role.RETIRED), revision(2, Role.ACTIVE, 100.0)]
     actions = replica_actions(revisions, ready, 1, NOW)
     assert actions == [Start("rev-2")]
-    both = [*ready, Replica(workload_id="b", revision="rev-2", state=ReplicaState.READY, since=NOW)]
+    both = [*ready, Replica(id="b", revision="rev-2", state=ReplicaState.READY, since=NOW)]
     assert replica_actions(revisions, both, 1, NOW) == [Drain("a")]
 
 
 def test_a_drained_replica_is_stopped_after_gateways_had_time_to_hear_of_it():
-    draining = [Replica(workload_id="a", revision="rev-1", state=ReplicaState.DRAINING, since=NOW)]
+    draining = [Replica(id="a", revision="rev-1", state=ReplicaState.DRAINING, since=NOW)]
     revisions = [revision(1, Role.ACTIVE, 100.0)]
     assert replica_actions(revisions, draining, 0, NOW + DRAIN / 2) == []
     assert replica_actions(revisions, draining, 0, NOW + DRAIN) == [Stop("a")]

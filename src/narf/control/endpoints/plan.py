@@ -32,7 +32,7 @@ MOST_FAILURES = 3  # replicas of a revision that end before they are ready
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    workload_id: str
+    id: str
     revision: str
     state: ReplicaState
     since: datetime
@@ -57,12 +57,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    workload_id: str
+    replica: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    workload_id: str
+    replica: str
 
 
 Action = Start | Drain | Stop
@@ -99,10 +99,8 @@ def replica_actions(
             actions += [Start(revision.id)] * (want - len(live))
         elif len(live) > want:
             order = sorted(live, key=lambda replica: (replica.state is ReplicaState.READY, replica.since), reverse=False)
-            actions += [Drain(replica.workload_id) for replica in order[: len(live) - want]]
-        actions += [
-            Stop(replica.workload_id) for replica in mine if replica.state is ReplicaState.DRAINING and now - replica.since >= DRAIN
-        ]
+            actions += [Drain(replica.id) for replica in order[: len(live) - want]]
+        actions += [Stop(replica.id) for replica in mine if replica.state is ReplicaState.DRAINING and now - replica.since >= DRAIN]
     return actions
 
 
@@ -119,10 +117,8 @@ def _may_start(revision: Revision, now: datetime) -> bool:
 
 
 def traffic(revisions: Sequence[Revision], replicas: Sequence[Replica]) -> dict[str, list[str]]:
-    """The table: ready replicas of each revision, by workload."""
+    """The table: ready replicas of each revision, by id."""
     return {
-        revision.id: [
-            replica.workload_id for replica in replicas if replica.revision == revision.id and replica.state is ReplicaState.READY
-        ]
+        revision.id: [replica.id for replica in replicas if replica.revision == revision.id and replica.state is ReplicaState.READY]
         for revision in revisions
     }

@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from narf.control.database import Database
-from narf.control.endpoints import plan, rollout, store
+from narf.control.endpoints import plan, rollout, sharing, store
 from narf.control.endpoints.alerts import Alerts
 from narf.control.endpoints.plan import MOST_FAILURES, Drain, ReplicaState, Role, Start, Stop
 from narf.control.endpoints.scaling import Idler, Limits, wanted_replicas, who_sleeps
 from narf.control.endpoints.service import EndpointService
 from narf.control.endpoints.store import Endpoint, Replica, Revision
+from narf.control.models.environment import Environment
 from narf.control.models.service import ModelService
 from narf.control.models.store import Package, PackageState
 from narf.control.workloads.service import Submission, WorkloadService
@@ -26,6 +27,7 @@ from narf.serving.gateway.table import LATENCY_BOUNDS
 
 _log = logging.getLogger(__name__)
 _ALIAS_SECONDS = 2.0
+SHARED_CPU = 0.2  # a process that holds several small models
 _PRIORITY = 50  # people wait for an answer
 # What room made by others can mend; of these, where only the project's own can make it.
 _ROOM = (Reason.NO_CAPACITY, Reason.FRAGMENTED, Reason.RESERVED, Reason.LIMIT, Reason.OVER_QUOTA)
@@ -67,7 +69,7 @@ class EndpointReconciler:
             endpoints = store.list_endpoints(connection)
             revisions = _by_endpoint(store.revisions_of(connection, [endpoint.id for endpoint in endpoints]))
             replicas = store.list_replicas(connection)
-        going_on = self._workloads.unfinished([replica.workload_id for replica in replicas])
+        going_on = self._workloads.unfinished(list({replica.workload_id for replica in replicas}))
         moved = self._moved_aliases(endpoints, revisions, now)
         self._is_moving, did = False, False
         of_endpoint = _by_endpoint(replicas)
@@ -117,7 +119,7 @@ class EndpointReconciler:
             return False
         if any(replica.state is not ReplicaState.READY or replica.workload_id not in going_on for replica in replicas):
             return False
-        if any(replica.workload_id in self._endpoints.demand.unreachable(endpoint.id, now) for replica in replicas):
+        if any(replica.id in self._endpoints.demand.unreachable(endpoint.id, now) for replica in replicas):
             return False
         if not endpoint.trouble and any(r.role is Role.ACTIVE and r.failures >= MOST_FAILURES for r in revisions):
             return False
@@ -186,6 +188,8 @@ class EndpointReconciler:
         }
         did = False
         for endpoint, workload_id, why in waiting:
+            if workload_id in self._made_room:  # several wait for the same shared process
+                continue
             in_project = why.reason in _LIMITS
             idler = who_sleeps([idler for _, idler in idlers.values()], endpoint.project, why.resource, now, in_project=in_project)
             if idler is None:
@@ -207,13 +211,14 @@ class EndpointReconciler:
         if endpoint.least or not replicas or moves or any(replica.state is not ReplicaState.READY for replica in replicas):
             return None
         ready_at = max(replica.since for replica in replicas)
+        held = 0 if all(replica.shared for replica in replicas) else 1  # a shared process stays for the others
         used = [ready_at, endpoint.last_used, self._endpoints.demand.last_used(endpoint.id)]
         return Idler(
             endpoint=endpoint.id,
             project=endpoint.project,
-            cpu=endpoint.resources["cpu"],
-            memory_bytes=endpoint.resources["memory_bytes"],
-            gpu=endpoint.resources["gpu"],
+            cpu=held * endpoint.resources["cpu"],
+            memory_bytes=held * endpoint.resources["memory_bytes"],
+            gpu=held * endpoint.resources["gpu"],
             last_used=max(at for at in used if at is not None),
         )
 
@@ -230,11 +235,13 @@ class EndpointReconciler:
                 continue
             did = True
             with self._database.write() as connection:
-                store.remove_replica(connection, replica.workload_id)
-                if replica.state is ReplicaState.STARTING:
-                    revision = store.find_revision(connection, replica.revision_id)
-                    if revision is not None:
-                        store.change_revision(connection, revision.id, failures=revision.failures + 1, last_failure=now)
+                store.remove_replica(connection, replica)
+                revision = store.find_revision(connection, replica.revision_id)
+                if replica.state is ReplicaState.STARTING and revision is not None:
+                    store.change_revision(connection, revision.id, failures=revision.failures + 1, last_failure=now)
+                if replica.state is not ReplicaState.DRAINING and endpoint.shared and revision is not None:
+                    until = sharing.apart_until(revision.apart_until, now, was_shared=replica.shared)
+                    store.change_revision(connection, revision.id, apart_until=until)
                 if replica.state is not ReplicaState.DRAINING:
                     why = workload.sentence() if workload else "Its workload is gone."
                     sentence = f"Replica {replica.workload_id} ended: {why}"
@@ -247,12 +254,12 @@ class EndpointReconciler:
         unreachable = self._endpoints.demand.unreachable(endpoint.id, now)
         kept, did = [], False
         for replica in replicas:
-            if replica.state is not ReplicaState.READY or replica.workload_id not in unreachable:
+            if replica.state is not ReplicaState.READY or replica.id not in unreachable:
                 kept.append(replica)
                 continue
             sentence = f"Replica {replica.workload_id} runs and does not answer; it is replaced."
             with self._database.write() as connection:
-                store.change_replica(connection, replica.workload_id, ReplicaState.DRAINING, now, only=(ReplicaState.READY,))
+                store.change_replica(connection, replica, ReplicaState.DRAINING, now, only=(ReplicaState.READY,))
                 store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
             self._tell_of_loss(endpoint, replica, sentence, now)
             kept.append(replace(replica, state=ReplicaState.DRAINING, since=now))
@@ -388,13 +395,15 @@ class EndpointReconciler:
         if isinstance(action, Start):
             revision = next(revision for revision in revisions if revision.id == action.revision)
             return self._start(endpoint, revision, now)
-        replica = next(replica for replica in replicas if replica.workload_id == action.workload_id)
+        replica = next(replica for replica in replicas if replica.id == action.replica)
         if isinstance(action, Drain):
             with self._database.write() as connection:
-                return store.change_replica(
-                    connection, replica.workload_id, ReplicaState.DRAINING, now, only=(ReplicaState.STARTING, ReplicaState.READY)
-                )
+                here = (ReplicaState.STARTING, ReplicaState.READY)
+                return store.change_replica(connection, replica, ReplicaState.DRAINING, now, only=here)
         assert isinstance(action, Stop)
+        if replica.shared:
+            self._let_go(replica)
+            return True
         self._workloads.cancel(replica.workload_id, by="platform")
         return False
 
@@ -402,9 +411,20 @@ class EndpointReconciler:
         package = self._models.package(endpoint.project, revision.model, revision.version)
         if package.state is not PackageState.READY:
             return False
-        workload = self._workloads.submit(self._submission(endpoint, revision, package))
+        shared = endpoint.shared and not sharing.must_be_apart(
+            platforms_environment=self._models.environment_of(package).is_the_platforms,
+            size_bytes=package.size_bytes or 0,
+            apart_until=revision.apart_until,
+            now=now,
+        )
+        workload_id = sharing.choose_host(self._hosts(), endpoint.project, revision.id) if shared else None
+        if workload_id is None:
+            workload_id = self._workloads.submit(
+                self._host_submission(endpoint) if shared else self._submission(endpoint, revision, package)
+            ).id
         replica = Replica(
-            workload_id=workload.id,
+            workload_id=workload_id,
+            shared=shared,
             endpoint_id=endpoint.id,
             revision_id=revision.id,
             state=ReplicaState.STARTING,
@@ -416,7 +436,7 @@ class EndpointReconciler:
         return True
 
     def _submission(self, endpoint: Endpoint, revision: Revision, package: Package) -> Submission:
-        fallback = f"{self._url}/api/v1/projects/{endpoint.project}/models/{revision.model}/versions/{revision.version}/package"
+        fallback = self._models.package_url(endpoint.project, revision.model, revision.version)
         asked: dict[str, Any] = endpoint.resources
         arguments = ["--package", str(self._models.folder_of(package)), "--fallback", fallback]
         arguments += ["--name", f"{endpoint.name}@{revision.version}", "--revision", revision.id]
@@ -436,15 +456,60 @@ class EndpointReconciler:
             with_run=False,
         )
 
+    def _host_submission(self, endpoint: Endpoint) -> Submission:
+        """A process that asks which models it is to hold."""
+        return Submission(
+            project=endpoint.project,
+            owner=endpoint.created_by,
+            name="shared replicas",
+            kind=WorkloadKind.REPLICA,
+            program=Environment().program("serve", ("--hosted",)),
+            resources=Resources(cpu=SHARED_CPU),
+            priority=_PRIORITY,
+            preemptible=False,
+            max_retries=0,
+            labels=(("narf.shared", endpoint.project),),
+            with_run=False,
+        )
+
+    def _hosts(self) -> list[sharing.Host]:
+        with self._database.read() as connection:
+            shared = [replica for replica in store.list_replicas(connection) if replica.shared]
+            projects = {endpoint.id: endpoint.project for endpoint in store.list_endpoints(connection)}
+        held: defaultdict[str, list[Replica]] = defaultdict(list)
+        for replica in shared:
+            held[replica.workload_id].append(replica)
+        going_on = self._workloads.unfinished(list(held))
+        return [
+            sharing.Host(
+                workload_id=workload_id,
+                project=next((projects[replica.endpoint_id] for replica in inside if replica.endpoint_id in projects), ""),
+                revisions=tuple(replica.revision_id for replica in inside),
+                takes_more=workload_id in going_on and any(replica.state is not ReplicaState.DRAINING for replica in inside),
+            )
+            for workload_id, inside in held.items()
+        ]
+
+    def _let_go(self, replica: Replica) -> None:
+        """Out of its shared process, which ends with the last one."""
+        with self._database.write() as connection:
+            store.remove_replica(connection, replica)
+            left = store.replicas_in(connection, replica.workload_id)
+        if not left:
+            self._workloads.cancel(replica.workload_id, by="platform")
+
     def _stop(self, replica: Replica) -> None:
         """Of an endpoint that was deleted."""
+        if replica.shared:
+            self._let_go(replica)
+            return
         try:
             ended = self._workloads.cancel(replica.workload_id, by="platform").state.is_finished
         except NotFound:
             ended = True
         if ended:
             with self._database.write() as connection:
-                store.remove_replica(connection, replica.workload_id)
+                store.remove_replica(connection, replica)
 
 
 def _by_endpoint(items: Iterable[_Of]) -> defaultdict[str, list[_Of]]:
@@ -482,4 +547,4 @@ def _planned(revisions: Sequence[Revision]) -> list[plan.Revision]:
 
 
 def _planned_replica(replica: Replica) -> plan.Replica:
-    return plan.Replica(workload_id=replica.workload_id, revision=replica.revision_id, state=replica.state, since=replica.since)
+    return plan.Replica(id=replica.id, revision=replica.revision_id, state=replica.state, since=replica.since)

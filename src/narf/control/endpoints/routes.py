@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +31,7 @@ from narf.wire.endpoints import (
     EventOut,
     GatewayReport,
     LeavingIn,
+    NotLoadedIn,
     PredictionsIn,
     ReplicaOut,
     RevisionOut,
@@ -55,6 +58,8 @@ RULES: Rules = {
     ("GET", _ONE + "/predictions"): of("endpoint", _VIEWER),
     ("GET", "/api/v1/predictions/{prediction}"): Rule(Scope.SIGNED_IN),
     ("POST", "/api/v1/replicas/{workload}/address"): of("workload", _DEVELOPER, workload_may=True),
+    ("GET", "/api/v1/replicas/{workload}/models"): of("workload", _DEVELOPER, workload_may=True),
+    ("POST", "/api/v1/replicas/{workload}/failed"): of("workload", _DEVELOPER, workload_may=True),
     ("POST", "/api/v1/replicas/{workload}/leaving"): of("workload", _DEVELOPER, workload_may=True),
     ("POST", "/api/v1/replicas/{workload}/predictions"): of("workload", _DEVELOPER, workload_may=True),
     ("GET", "/api/v1/gateway/table"): ADMIN,
@@ -97,7 +102,12 @@ def router(
             **out(detail).model_dump(),
             replicas=[
                 ReplicaOut(
-                    workload_id=r.workload_id, revision=numbers.get(r.revision_id), state=r.state, url=r.url, created_at=r.created_at
+                    workload_id=r.workload_id,
+                    revision=numbers.get(r.revision_id),
+                    state=r.state,
+                    url=r.url,
+                    shared=r.shared,
+                    created_at=r.created_at,
                 )
                 for r in detail.replicas
             ],
@@ -166,7 +176,24 @@ def router(
     @routes.post("/replicas/{workload}/address", status_code=204)
     def replica_is_at(workload: str, body: AddressIn, principal: Principal = Depends(caller)) -> None:
         """A replica is ready, and where."""
-        endpoints.replica_is_at(workload, body.url, by=principal)
+        endpoints.replica_is_at(workload, body.url, revision_id=body.revision, by=principal)
+
+    @routes.get("/replicas/{workload}/models")
+    async def hosted(
+        workload: str, known: str = Query("", max_length=64), wait: float = Query(0, ge=0, le=30), principal: Principal = Depends(caller)
+    ) -> dict[str, Any]:
+        """What a shared process is to hold. With `wait`, the answer comes when it is another than `known`."""
+
+        def models() -> dict[str, Any]:
+            found = endpoints.hosted(workload, by=principal)
+            return {"version": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16], "models": found}
+
+        return await _when_another(models, known, wait)
+
+    @routes.post("/replicas/{workload}/failed", status_code=204)
+    def not_loaded(workload: str, body: NotLoadedIn, principal: Principal = Depends(caller)) -> None:
+        """A shared process could not load one of its models."""
+        endpoints.does_not_start(workload, body.revision, body.sentence, by=principal)
 
     @routes.post("/replicas/{workload}/leaving", status_code=204)
     def replica_leaves(workload: str, body: LeavingIn, principal: Principal = Depends(caller)) -> None:
@@ -181,13 +208,7 @@ def router(
     @routes.get("/gateway/table")
     async def table(known: str = Query("", max_length=64), wait: float = Query(0, ge=0, le=30)) -> dict[str, Any]:
         """Where each endpoint's replicas are. With `wait`, the answer comes when it is another than `known`."""
-        until = time.monotonic() + wait
-        while True:
-            count, read_at = routing.count, time.monotonic()
-            value = await to_thread.run_sync(routing.table)
-            if value["version"] != known or time.monotonic() >= until:
-                return value
-            await routing.wait(count, min(until, read_at + _READ_SECONDS) - time.monotonic())
+        return await _when_another(lambda: routing.recent_table(_READ_SECONDS / 2) if wait else routing.table(), known, wait)
 
     @routes.post("/gateway/reports")
     def reports(body: GatewayReport) -> dict[str, Any]:
@@ -203,6 +224,15 @@ def router(
         if principal.is_admin:
             roles[""] = principal.role_limit
         return {"user": principal.user, "roles": roles, "projects": principal.projects_limit}
+
+    async def _when_another(read: Callable[[], dict[str, Any]], known: str, wait: float) -> dict[str, Any]:
+        until = time.monotonic() + wait
+        while True:
+            count, read_at = routing.count, time.monotonic()
+            value = await to_thread.run_sync(read)
+            if value["version"] != known or time.monotonic() >= until:
+                return value
+            await routing.wait(count, min(until, read_at + _READ_SECONDS) - time.monotonic())
 
     def _through_gateway(path: str, body: bytes | None, content_type: str | None) -> Response:
         address = gateway()
@@ -242,6 +272,7 @@ def _deployment(body: EndpointChange, *, model: str = "", name: str = "") -> Dep
         resources=None if body.resources is None else body.resources.model_dump(),
         webhook=body.webhook,
         public=body.public,
+        shared=body.shared,
     )
 
 
@@ -269,6 +300,7 @@ def _out(detail: Detail, gateway: str) -> EndpointOut:
         resources=endpoint.resources,
         webhook=endpoint.webhook,
         public=endpoint.public,
+        shared=endpoint.shared,
         created_by=endpoint.created_by,
         created_at=endpoint.created_at,
         last_used=endpoint.last_used,

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
 from typing import Any
 
 from narf.control.database import Database
@@ -22,6 +23,7 @@ class Routing:
         self.count = 0
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._lock = threading.Lock()
+        self._read: tuple[int, float, dict[str, Any]] = (-1, 0.0, {})
 
     def changed(self) -> None:
         with self._lock:
@@ -45,6 +47,16 @@ class Routing:
             with self._lock:
                 self._waiting.discard(place)
 
+    def recent_table(self, seconds: float) -> dict[str, Any]:
+        """The table as it was read after the last change that is known here, at most so long ago: several gateways ask for it all the time."""
+        count, read_at = self.count, time.monotonic()
+        known = self._read
+        if known[0] == count and read_at - known[1] < seconds:
+            return known[2]
+        value = self.table()
+        self._read = (count, read_at, value)
+        return value
+
     def table(self) -> dict[str, Any]:
         """Endpoints with the ready replicas of each revision. Its version is a digest of what it says."""
         with self._database.read() as connection:
@@ -67,7 +79,7 @@ class Routing:
                         "model": revision.model,
                         "version": str(revision.version),
                         "weight": revision.weight,
-                        "replicas": [{"id": replica.workload_id, "url": replica.url} for replica in ready],
+                        "replicas": [{"id": replica.id, "url": replica.url} for replica in ready],
                     }
                 )
             values.append(

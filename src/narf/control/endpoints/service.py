@@ -44,6 +44,7 @@ class Deployment:
     resources: dict[str, Any] | None = None
     webhook: str | None = None
     public: bool | None = None
+    shared: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,14 @@ class EndpointService:
             )
         if asked.webhook and not asked.webhook.startswith(("http://", "https://")):
             raise BadInput(f"{asked.webhook[:200]!r} is no address to notify.", remedy="It begins with https://", field="webhook")
+        shared = value(asked.shared, known and known.shared, False)
+        resources = DEFAULT_RESOURCES | value(asked.resources, known and known.resources, {})
+        if shared and resources != DEFAULT_RESOURCES:
+            raise BadInput(
+                "A replica that shares a process has no resources of its own.",
+                remedy="Leave out --cpu, --memory and --gpu, or do not share.",
+                field="resources",
+            )
         rollout = dict(value(asked.rollout, known and known.rollout, {}))
         if asked.canary is not None:
             if any(not 0 < step < 100 for step in asked.canary) or list(asked.canary) != sorted(set(asked.canary)):
@@ -187,7 +196,8 @@ class EndpointService:
             "target": value(asked.target, known and known.target, 16.0),
             "idle_seconds": value(asked.idle_seconds, known and known.idle_seconds, 300.0),
             "timeout_seconds": value(asked.timeout_seconds, known and known.timeout_seconds, 30.0),
-            "resources": DEFAULT_RESOURCES | value(asked.resources, known and known.resources, {}),
+            "resources": resources,
+            "shared": shared,
             "rollout": rollout,
             "webhook": value(asked.webhook, known and known.webhook, ""),
             "public": value(asked.public, known and known.public, False),
@@ -398,18 +408,62 @@ class EndpointService:
 
     # -- replicas
 
-    def replica_is_at(self, workload_id: str, url: str, *, by: Principal) -> None:
-        """A replica says where it listens: from now on it takes traffic. Safe to repeat."""
+    def hosted(self, workload_id: str, *, by: Principal) -> list[dict[str, Any]]:
+        """What a shared process is to hold: `{"revision", "name", "version", "folder", "fallback", "timeout_seconds"}` of each."""
+        if not speaks_for(by, workload_id):
+            raise NotAllowed("A replica speaks for itself only.")
+        found = []
+        with self._database.read() as connection:
+            inside = [replica for replica in store.replicas_in(connection, workload_id) if replica.shared]
+            pairs = [
+                (store.find_revision(connection, replica.revision_id), store.find_endpoint(connection, endpoint_id=replica.endpoint_id))
+                for replica in inside
+            ]
+        for revision, endpoint in pairs:
+            if revision is None or endpoint is None:
+                continue
+            package = self._models.package(endpoint.project, revision.model, revision.version)
+            found.append(
+                {
+                    "revision": revision.id,
+                    "name": endpoint.name,
+                    "version": str(revision.version),
+                    "folder": str(self._models.folder_of(package)),
+                    "fallback": self._models.package_url(endpoint.project, revision.model, revision.version),
+                    "timeout_seconds": endpoint.timeout_seconds,
+                }
+            )
+        return found
+
+    def does_not_start(self, workload_id: str, revision_id: str, sentence: str, *, by: Principal) -> None:
+        """A shared process could not load one of its models: it counts as a replica that ended before it was ready."""
+        if not speaks_for(by, workload_id):
+            raise NotAllowed("A replica speaks for itself only.")
+        now = self._now()
+        with self._database.write() as connection:
+            replica = store.find_replica(connection, workload_id, revision_id)
+            revision = store.find_revision(connection, revision_id)
+            if replica is None or not replica.shared or revision is None:
+                raise NotFound("replica", f"{workload_id}/{revision_id}")
+            store.remove_replica(connection, replica)
+            store.change_revision(connection, revision.id, failures=revision.failures + 1, last_failure=now)
+            store.add_event(
+                connection, replica.endpoint_id, now, "replica_lost", f"Revision {revision.number} cannot be loaded: {sentence}", "platform"
+            )
+        self.changed()
+
+    def replica_is_at(self, workload_id: str, url: str, *, revision_id: str = "", by: Principal) -> None:
+        """A replica says where it listens: from now on it takes traffic. Safe to repeat. revision_id: which, of a shared process."""
         if not speaks_for(by, workload_id):
             raise NotAllowed("A replica speaks for itself only.")
         if not url.startswith("http://") or len(url) > 300 or any(c.isspace() for c in url):
             raise BadInput("A replica's address begins with http://.", field="url")
         now = self._now()
         with self._database.write() as connection:
-            replica = store.find_replica(connection, workload_id)
+            replica = store.find_replica(connection, workload_id, revision_id)
             if replica is None:
                 raise NotFound("replica", workload_id)
-            changed = store.change_replica(connection, workload_id, ReplicaState.READY, now, url=url, only=(ReplicaState.STARTING,))
+            changed = store.change_replica(connection, replica, ReplicaState.READY, now, url=url, only=(ReplicaState.STARTING,))
             if changed:
                 store.change_revision(connection, replica.revision_id, failures=0, last_failure=None)
                 store.change_endpoint(connection, replica.endpoint_id, trouble="")

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    false,
     func,
     insert,
     select,
@@ -48,6 +49,7 @@ endpoints = Table(
     Column("rollout", JSON, nullable=False),
     Column("webhook", Text, nullable=False, default=""),
     Column("public", Boolean, nullable=False, default=False),
+    Column("shared", Boolean, nullable=False, server_default=false()),
     Column("step", Integer, nullable=False, default=0),
     Column("step_began", Timestamp),
     Column("trouble", Text, nullable=False, default=""),
@@ -68,6 +70,7 @@ revisions = Table(
     Column("weight", Float, nullable=False),
     Column("failures", Integer, nullable=False, default=0),
     Column("last_failure", Timestamp),
+    Column("apart_until", Timestamp),
     Column("reason", Text, nullable=False, default=""),
     Column("created_by", String(63), nullable=False),
     Column("created_at", Timestamp, nullable=False),
@@ -77,7 +80,8 @@ replicas = Table(
     metadata,
     Column("workload_id", String(40), primary_key=True),
     Column("endpoint_id", String(40), nullable=False, index=True),
-    Column("revision_id", String(40), nullable=False),
+    Column("revision_id", String(40), primary_key=True),
+    Column("shared", Boolean, nullable=False, server_default=false()),
     Column("state", String(16), nullable=False),
     Column("url", Text, nullable=False, default=""),
     Column("created_at", Timestamp, nullable=False),
@@ -145,6 +149,7 @@ class Endpoint:
     public: bool
     created_by: str
     created_at: datetime
+    shared: bool = False  # its replicas are parts of processes that hold other models, too
     step: int = 0
     step_began: datetime | None = None
     trouble: str = ""
@@ -166,10 +171,13 @@ class Revision:
     failures: int = 0
     last_failure: datetime | None = None
     reason: str = ""
+    apart_until: datetime | None = None  # it may share no process before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
+    """A revision in a workload. shared: others are in that workload, too."""
+
     workload_id: str
     endpoint_id: str
     revision_id: str
@@ -177,6 +185,11 @@ class Replica:
     created_at: datetime
     since: datetime
     url: str = ""
+    shared: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.workload_id}/{self.revision_id}" if self.shared else self.workload_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +279,7 @@ def add_replica(connection: Connection, replica: Replica) -> None:
 
 def change_replica(
     connection: Connection,
-    workload_id: str,
+    replica: Replica,
     state: ReplicaState,
     now: datetime,
     *,
@@ -274,17 +287,17 @@ def change_replica(
     only: Iterable[ReplicaState] = (),
 ) -> bool:
     """`only`: guards the change to replicas in one of these states."""
-    where = replicas.c.workload_id == workload_id
+    query = update(replicas).where(replicas.c.workload_id == replica.workload_id, replicas.c.revision_id == replica.revision_id)
     allowed = [item.value for item in only]
-    query = update(replicas).where(where, replicas.c.state.in_(allowed)) if allowed else update(replicas).where(where)
+    query = query.where(replicas.c.state.in_(allowed)) if allowed else query
     values: dict[str, Any] = {"state": state.value, "since": now}
     if url is not None:
         values["url"] = url
     return connection.execute(query.values(**values)).rowcount == 1
 
 
-def remove_replica(connection: Connection, workload_id: str) -> None:
-    connection.execute(delete(replicas).where(replicas.c.workload_id == workload_id))
+def remove_replica(connection: Connection, replica: Replica) -> None:
+    connection.execute(delete(replicas).where(replicas.c.workload_id == replica.workload_id, replicas.c.revision_id == replica.revision_id))
 
 
 def list_replicas(connection: Connection, endpoint_id: str | None = None) -> list[Replica]:
@@ -294,9 +307,17 @@ def list_replicas(connection: Connection, endpoint_id: str | None = None) -> lis
     return [_replica(row) for row in connection.execute(query).mappings()]
 
 
-def find_replica(connection: Connection, workload_id: str) -> Replica | None:
-    row = connection.execute(select(replicas).where(replicas.c.workload_id == workload_id)).mappings().first()
-    return _replica(row) if row else None
+def replicas_in(connection: Connection, workload_id: str) -> list[Replica]:
+    """What a workload serves: one revision, or those that share it."""
+    query = select(replicas).where(replicas.c.workload_id == workload_id).order_by(replicas.c.created_at)
+    return [_replica(row) for row in connection.execute(query).mappings()]
+
+
+def find_replica(connection: Connection, workload_id: str, revision_id: str = "") -> Replica | None:
+    """revision_id: which one of a shared workload; "" where it has one."""
+    found = replicas_in(connection, workload_id)
+    found = [replica for replica in found if replica.revision_id == revision_id] if revision_id else found
+    return found[0] if len(found) == 1 else None
 
 
 def add_event(connection: Connection, endpoint_id: str, at: datetime, kind: str, sentence: str, by: str) -> None:

@@ -17,7 +17,8 @@ from narf.control.endpoints.demand import DemandBoard
 from narf.control.endpoints.plan import ReplicaState
 from narf.control.endpoints.rollout import percentile
 from narf.control.endpoints.service import EndpointService, speaks_for
-from narf.control.endpoints.store import Endpoint, Minute, Revision
+from narf.control.endpoints.sharing import apart_until
+from narf.control.endpoints.store import Endpoint, Minute, Replica, Revision
 from narf.control.models.service import ModelService
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, NotAllowed, NotFound
@@ -103,7 +104,7 @@ class Watching:
             raise NotAllowed("A replica speaks for itself only.")
         now = self._now()
         with self._database.read() as connection:
-            replica = store.find_replica(connection, workload_id)
+            replica = store.find_replica(connection, workload_id, value["revision"])
             revision = store.find_revision(connection, replica.revision_id) if replica else None
         if revision is None:
             raise NotFound("replica", workload_id)
@@ -131,21 +132,31 @@ class Watching:
         if not speaks_for(by, workload_id):
             raise NotAllowed("A replica speaks for itself only.")
         now = self._now()
+        left: list[Replica] = []
         with self._database.write() as connection:
-            replica = store.find_replica(connection, workload_id)
-            if replica is None:
+            inside = store.replicas_in(connection, workload_id)
+            if not inside:
                 raise NotFound("replica", workload_id)
-            here = (ReplicaState.STARTING, ReplicaState.READY)
-            changed = store.change_replica(connection, workload_id, ReplicaState.DRAINING, now, only=here)
-            if changed:
+            for replica in inside:
+                if not store.change_replica(
+                    connection, replica, ReplicaState.DRAINING, now, only=(ReplicaState.STARTING, ReplicaState.READY)
+                ):
+                    continue
+                left.append(replica)
                 store.add_event(connection, replica.endpoint_id, now, "replica_leaves", f"Replica {workload_id}: {sentence}", "platform")
-        if changed:
+                endpoint = store.find_endpoint(connection, endpoint_id=replica.endpoint_id)
+                revision = store.find_revision(connection, replica.revision_id)
+                if endpoint is not None and endpoint.shared and revision is not None:
+                    until = apart_until(revision.apart_until, now, was_shared=replica.shared)
+                    store.change_revision(connection, revision.id, apart_until=until)
+        if left:
             self._endpoints.changed()
+        for replica in left:
             told = self._told_of_leaving.get(replica.endpoint_id)
             if told is None or now - told >= _LEAVING_QUIET:
                 self._told_of_leaving[replica.endpoint_id] = now
-                endpoint = self._endpoints.endpoint(replica.endpoint_id)
-                self._alerts.send(endpoint, "replica_leaves", f"{endpoint.name}: {sentence}", workload=workload_id)
+                named = self._endpoints.endpoint(replica.endpoint_id)
+                self._alerts.send(named, "replica_leaves", f"{named.name}: {sentence}", workload=workload_id)
 
     def _look_for_drift(self, revision: Revision, inputs: Mapping[str, Any], now: datetime) -> None:
         if now - self._alerted.get(revision.endpoint_id, datetime.min.replace(tzinfo=UTC)) < _QUIET:

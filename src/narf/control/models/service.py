@@ -297,7 +297,7 @@ class ModelService:
         for path, field in ((source, "input"), (target, "output")):
             if not Path(path).is_absolute() or "\0" in path:
                 raise BadInput(f"{path[:200]!r} is no absolute path.", field=field)
-        url = f"{self._url}/api/v1/projects/{project}/models/{name}/versions/{version}/package"
+        url = self.package_url(project, name, version)
         arguments = ("--package", str(self.folder_of(package)), "--fallback", url, "--input", source, "--output", target)
         return self._workloads.submit(
             Submission(
@@ -310,6 +310,10 @@ class ModelService:
                 with_run=False,
             )
         )
+
+    def package_url(self, project: str, name: str, version: int) -> str:
+        """Where a workload on another machine gets the package from."""
+        return f"{self._url}/api/v1/projects/{project}/models/{name}/versions/{version}/package"
 
     def folder_of(self, package: Package) -> Path:
         return self._folder / package.id

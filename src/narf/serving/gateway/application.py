@@ -238,7 +238,9 @@ class _Forward:
         begun = time.monotonic()
         self.overdue_at = begun + _seconds_given(self.request, self.endpoint) + _GRACE_SECONDS
         self._gateway.sent(self)
-        self._call = replica.upstream.send(self._raw, lambda answer: self._answered(revision, replica, begun, answer))
+        self._call = replica.upstream.send(
+            b"%s %s%s" % (self.request.method, replica.prefix, self._raw), lambda answer: self._answered(revision, replica, begun, answer)
+        )
 
     def _answered(self, revision: Revision, replica: Replica, begun: float, answer: Answer) -> None:
         replica.in_flight -= 1
@@ -339,10 +341,10 @@ def _seconds_given(request: Request, endpoint: Endpoint) -> float:
 
 
 def _request_bytes(request: Request, path: bytes, prediction_id: bytes) -> bytes:
+    """All of it from the path on: what comes before depends on the replica."""
     query = b"?" + request.query if request.query else b""
     parts = [
-        b"%s %s%s HTTP/1.1\r\nhost: replica\r\nnarf-prediction: %s\r\ncontent-length: %d\r\n"
-        % (request.method, path, query, prediction_id, len(request.body))
+        b"%s%s HTTP/1.1\r\nhost: replica\r\nnarf-prediction: %s\r\ncontent-length: %d\r\n" % (path, query, prediction_id, len(request.body))
     ]
     parts += [b"%s: %s\r\n" % (name, request.headers[name]) for name in _PASSED if name in request.headers]
     parts += [b"\r\n", request.body]

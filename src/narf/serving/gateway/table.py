@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from narf.serving.gateway.balance import Health, RetryBudget
 from narf.serving.gateway.upstream import Upstream
@@ -20,6 +21,7 @@ class Replica:
     upstream: Upstream
     health: Health = field(default_factory=Health)
     in_flight: int = 0
+    prefix: bytes = b""  # of its paths, where it shares a process with others
 
 
 @dataclass(slots=True)
@@ -116,4 +118,4 @@ class Table:
 def _kept(known: dict[str, Replica], replica_id: str, url: str) -> Replica:
     """The replica as it was, with its connections, or a new one."""
     found = known.pop(replica_id + url, None)
-    return Replica(replica_id, url, Upstream(url)) if found is None else found
+    return Replica(replica_id, url, Upstream(url), prefix=urlsplit(url).path.encode()) if found is None else found

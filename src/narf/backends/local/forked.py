@@ -36,6 +36,7 @@ class Baseline:
     started_with: Mapping[str, str]  # the variables of its interpreter
     set_by_imports: Mapping[str, str]  # the variables that importing the libraries has set
     modules: Collection[str]
+    last_module: str  # that was imported
     set_blas_threads: tuple[Callable[[int], object], ...]
     path: tuple[str, ...]
 
@@ -148,8 +149,7 @@ def _let_go(baseline: Baseline) -> None:
     """Empty `__main__` and what the program has imported, so that finalisers run and files are flushed."""
     stdio = {id(stream) for stream in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__)}
     main = sys.modules["__main__"]
-    own = [module for name, module in list(sys.modules.items()) if name not in baseline.modules and module is not main]
-    for module in (main, *reversed(own)):
+    for module in (main, *_imported_since(baseline)):
         names = getattr(module, "__dict__", None)
         if names is not None:
             for name in [name for name in names if name != "__builtins__"]:
@@ -161,6 +161,17 @@ def _let_go(baseline: Baseline) -> None:
                 with contextlib.suppress(OSError, ValueError):
                     thing.flush()
     gc.collect()
+
+
+def _imported_since(baseline: Baseline) -> list[Any]:
+    """What the program has imported, the newest first. Read from the end: to look at a module of the zygote's is to copy its page."""
+    own: list[Any] = []
+    for name in reversed(sys.modules):
+        if name == baseline.last_module:
+            break
+        if name not in baseline.modules and name != "__main__":
+            own.append(sys.modules[name])
+    return own
 
 
 def blas_thread_setters() -> tuple[Callable[[int], object], ...]:

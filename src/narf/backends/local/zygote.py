@@ -151,6 +151,7 @@ def baseline_after(names: Sequence[str], started_with: Mapping[str, str]) -> for
         started_with=started_with,
         set_by_imports=changed,
         modules=frozenset(sys.modules),
+        last_module=next(reversed(sys.modules)),
         set_blas_threads=forked.blas_thread_setters(),
         path=tuple(sys.path),
     )

@@ -38,9 +38,11 @@ def prepare() -> None:
     """Look up, before a fork, what is the same in every fork."""
     import platform
 
+    from narf.training import vitals  # noqa: F401 - loaded for the forks
+
     platform.platform()  # keeps what it found
     _cpu_name()
-    installed()
+    _listed(_places())
 
 
 @guarded("facts")
@@ -74,19 +76,31 @@ def _gather(recorder: recorders.Recorder, folder: str) -> None:
         recorder.tag(name, value)
     environment = {name: value for name, value in sorted(os.environ.items()) if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
     recorder.artifact_bytes(json.dumps(environment, indent=1).encode(), "environment/variables.json")
-    recorder.artifact_bytes("".join(f"{line}\n" for line in installed()).encode(), "environment/packages.txt")
+    recorder.artifact_bytes(_listed(_places()), "environment/packages.txt")
     _git(recorder, folder)
 
 
-def installed() -> list[str]:
-    """Installed distributions as `name==version`, from the names of their folders: reading them all takes a tenth of a second."""
-    found: set[str] = set()
+def _places() -> tuple[tuple[str, int], ...]:
+    """The folders of the path that hold distributions, each with when it was changed."""
+    found = []
     for folder in sys.path:
         try:
-            found.update(_installed_in(os.path.abspath(folder), os.stat(folder or ".").st_mtime_ns))
+            place = (os.path.abspath(folder), os.stat(folder or ".").st_mtime_ns)
+            if _installed_in(*place):
+                found.append(place)
         except OSError:
             continue
-    return sorted(found, key=str.lower)
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(places: tuple[tuple[str, int], ...]) -> bytes:
+    """A line for each distribution (`name==version`), from the names of their folders: reading them all takes a tenth of a second.
+
+    In a fork it is there already: to sort the names anew is to copy the pages they stand on.
+    """
+    names = frozenset[str]().union(*(_installed_in(*place) for place in places))
+    return "".join(f"{name}\n" for name in sorted(names, key=str.lower)).encode()
 
 
 @functools.lru_cache(maxsize=64)

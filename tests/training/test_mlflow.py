@@ -56,6 +56,20 @@ with mlflow.start_run() if mlflow.active_run() is None else mlflow.active_run() 
     assert spool.notes == []
 
 
+def test_the_first_run_of_the_script_is_ours_also_after_autologging_had_its_share(run):
+    code, output, spool = run("""
+import mlflow
+mlflow.start_run(tags={"mlflow.autologging": "sklearn"})  # what a fit does
+mlflow.end_run()
+with mlflow.start_run(run_name="mine") as active:
+    print("RUN", active.info.run_id)
+    mlflow.log_metric("gini", 0.5)
+""")
+    assert code == 0, output
+    assert f"RUN {'a' * 32}" in output
+    assert spool.points["gini"] == [(0, 0.5)]
+
+
 def test_the_run_of_the_platform_is_taken_for_any_experiment(run):
     code, output, spool = run("""
 import mlflow

@@ -32,6 +32,7 @@ class _OwnRun:
         self.fetched: Any = None
         self.started = int(time.time() * 1000)
         self.is_used = True  # the script speaks to the platform's tracking server
+        self.is_begun = False  # by a `start_run` of the script's own
 
     def is_store(self, store: Any) -> bool:
         try:
@@ -173,9 +174,13 @@ def _patch_fluent(module: ModuleType) -> None:
 
     @functools.wraps(start)
     def start_run(run_id: Any = None, *arguments: Any, **named: Any) -> Any:
-        # Autologging opens a run for every fit; the script's own calls may well want several.
-        if run_id is None and "mlflow.autologging" in (named.get("tags") or {}) and _own is not None and _own.run_id and _own.is_used:
-            os.environ["MLFLOW_RUN_ID"] = _own.run_id
+        # Autologging opens a run for every fit, and with it uses MLFLOW_RUN_ID up. Of the script's own calls the first is ours;
+        # more of them may well be several runs.
+        is_of_autologging = "mlflow.autologging" in (named.get("tags") or {})
+        if run_id is None and _own is not None and _own.run_id and _own.is_used and fluent.active_run() is None:
+            if is_of_autologging or not _own.is_begun:
+                os.environ["MLFLOW_RUN_ID"] = _own.run_id
+            _own.is_begun = _own.is_begun or not is_of_autologging
         return start(run_id, *arguments, **named)
 
     fluent.start_run = start_run

@@ -15,12 +15,13 @@ from narf.tuning.discovery.source import Module, Source, argument, keyword
 # Words that end on the low side come first: "log_loss", "error_rate", "mean_squared_error".
 _LOW = {
     "loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "cer", "wer", "fid", "divergence", "kl", "kld", "distance", "regret", "time", "latency",
-    "seconds", "bpd", "bits", "brier", "ece", "cost", "energy", "elbo_loss", "residual", "deviance", "misclassification", "hinge", "crossentropy", "entropy", "rmsle", "logloss", "bpc", "eer",
+    "seconds", "bpd", "bits", "brier", "ece", "cost", "energy", "elbo_loss", "residual", "deviance", "misclassification", "hinge", "crossentropy", "entropy", "rmsle", "logloss", "bpc", "eer", "focal", "huber", "pinball", "smape", "wape", "mase", "mdape",
 }  # fmt: skip
 _HIGH = {
     "accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "f1", "fbeta", "precision", "recall", "score", "reward", "return", "returns", "bleu", "rouge", "meteor", "r2", "iou", "miou",
-    "dice", "ndcg", "mrr", "psnr", "ssim", "kappa", "mcc", "correct", "top1", "top5", "likelihood", "throughput", "gain", "em", "sensitivity", "specificity", "jaccard", "elbo", "win", "hits",
+    "dice", "ndcg", "mrr", "psnr", "ssim", "kappa", "mcc", "correct", "top1", "top5", "likelihood", "throughput", "gain", "em", "sensitivity", "specificity", "jaccard", "elbo", "win", "hits", "gini", "ks", "lift", "aucpr", "profit", "sharpe",
 }  # fmt: skip
+_WEAK = {"score"}  # says more only where no other word does: the Brier score is an error
 _IGNORED = {"lr", "epoch", "step", "global_step", "learning_rate"}
 _SPLIT = re.compile(r"[^a-z0-9]+")
 
@@ -28,11 +29,10 @@ _SPLIT = re.compile(r"[^a-z0-9]+")
 def direction_of(name: str) -> str:
     """ "minimize" or "maximize" as the name says, "" where it says neither."""
     words = [word for word in _SPLIT.split(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()) if word]
-    for word in reversed(words):
-        if word in _LOW:
-            return "minimize"
-        if word in _HIGH:
-            return "maximize"
+    for word in [*(word for word in reversed(words) if word not in _WEAK), *(word for word in words if word in _WEAK)]:
+        if word in _LOW or word in _HIGH:
+            is_low = (word in _LOW) != bool({"neg", "negative"} & set(words))  # scikit-learn's neg_log_loss is to grow
+            return "minimize" if is_low else "maximize"
     return ""
 
 

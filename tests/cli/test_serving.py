@@ -166,3 +166,15 @@ def test_a_model_that_takes_its_process_with_it_does_so_once_and_then_alone(serv
         assert [replica["workload_id"] for replica in good.show()["replicas"]] == [own]
     assert set(statuses) == {200}
     assert not any(replica["shared"] for endpoint in (good, bad) for replica in endpoint.show()["replicas"])
+
+
+def test_payloads_are_kept_where_a_policy_says_so_and_shown_by_trace(served: Any, deploy: Any) -> None:
+    endpoint = deploy("plain/1", "--name", "kept", "--keep-payloads", "errors", "--for", "12h")
+    good, bad = endpoint.ask(1.0), endpoint.ask("x")  # type: ignore[arg-type]
+    assert (good.status_code, bad.status_code) == (200, 400)
+    eventually(lambda: served("trace", bad.headers["narf-prediction"], code=None).returncode == 0)
+    shown = served("trace", bad.headers["narf-prediction"]).stdout
+    assert '{"inputs":[["x",0.0]]}' in shown.replace(": ", ":").replace(", ", ",") and "status 400" in shown and "plain" in shown
+    eventually(lambda: served("trace", good.headers["narf-prediction"], code=None).returncode == 0)
+    assert not served.json("trace", good.headers["narf-prediction"])["payload"]
+    assert "keeps payloads: errors, for 0.5 days" in served("endpoints", "show", "kept").stdout

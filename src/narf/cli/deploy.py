@@ -35,6 +35,8 @@ def deploy_(
         bool | None,
         typer.Option("--shared/--own", help="Whether its replicas share processes with other small models of the project."),
     ] = None,
+    keep_payloads: Annotated[str, typer.Option(help="Which requests and answers are kept: errors, 1%, all, errors,1% or none.")] = "",
+    for_: Annotated[str, typer.Option("--for", help="How long payloads are kept, e.g. 12h or 30d.")] = "30d",
     webhook: Annotated[
         str | None, typer.Option(help="URL that is told of rollbacks, failures, lost replicas, drift and a used-up error budget.")
     ] = None,
@@ -54,6 +56,7 @@ def deploy_(
         "idle_seconds": idle,
         "webhook": webhook,
         "shared": shared,
+        "keep": _keep(keep_payloads, for_),
         "resources": _resources(cpu, memory, gpu),
     }
     with connect() as connection:
@@ -87,6 +90,24 @@ def _steps(text: str) -> list[int] | None:
     except ValueError:
         raise BadInput(f"{text[:40]!r} are no percents.", remedy="Write them as 10 or 10,50.", field="canary") from None
     return [] if steps == [0] else steps
+
+
+def _keep(text: str, days: str) -> dict[str, Any] | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d{1,5}(?:\.\d{1,4})?)([hdw])", days.strip())
+    if found is None:
+        raise BadInput(f"{days[:20]!r} is no time.", remedy="Write it as 12h, 30d or 8w.", field="for")
+    keep: dict[str, Any] = {"percent": 0.0, "errors": False, "days": float(found[1]) * {"h": 1 / 24, "d": 1, "w": 7}[found[2]]}
+    for word in (part.strip() for part in text.split(",")):
+        share = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s?%", word)
+        if word == "errors":
+            keep["errors"] = True
+        elif word == "all" or share is not None:
+            keep["percent"] = 100.0 if share is None else float(share[1])
+        elif word != "none":
+            raise BadInput(f"{word[:20]!r} says no payloads to keep.", remedy="Write errors, 1%, all or none.", field="keep-payloads")
+    return keep
 
 
 def _resources(cpu: float | None, memory: str, gpu: float | None) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +11,7 @@ import typer
 from narf.cli import output
 from narf.cli.models import print_lineage
 from narf.client.connection import connect, default_project
+from narf.domain.errors import NotAllowed
 
 app = typer.Typer(
     help="Endpoints.", pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False, invoke_without_command=True
@@ -56,6 +59,8 @@ def show(name: str, as_json: Json = False) -> None:
         print(f"  trouble: {found['trouble']}")
     if found["alias"]:
         print(f"  follows {found['model']}@{found['alias']}")
+    if kept := _kept(found["keep"]):
+        print(f"  keeps payloads: {kept}")
     if found["shared"]:
         own = any(not replica["shared"] for replica in found["replicas"])
         print("  shares a process with other small models" + (", but has its own now" if own else ""))
@@ -159,12 +164,33 @@ def trace_(
     """From a prediction to model version, run, code and data."""
     with connect() as connection:
         found = connection.get(f"/api/v1/predictions/{prediction}")
+        payload = None
+        if found["payload"]:
+            with contextlib.suppress(NotAllowed):
+                payload = connection.get(f"/api/v1/predictions/{prediction}/payload")
     if as_json:
-        output.print_json(found)
+        output.print_json({**found, "payload": payload} if payload else found)
         return
-    print(f"{'prediction':<12}{found['id']}  {found['at']}  {found['milliseconds']} ms  {found['rows']} rows")
+    how = f"status {found['status']}" if "status" in found else f"{found['milliseconds']} ms  {found['rows']} rows"
+    print(f"{'prediction':<12}{found['id']}  {found['at']}  {how}")
     print(f"{'endpoint':<12}{found['project']}/{found['endpoint']} revision {found['revision']}")
-    print_lineage(found["lineage"])
+    if found["lineage"]:
+        print_lineage(found["lineage"])
+    if payload:
+        for side in ("request", "response"):
+            print(f"{side:<12}{_shown(payload, side)}")
+    elif found["payload"]:
+        print(f"{'payload':<12}kept; to see it needs the role maintainer")
+
+
+def _shown(payload: dict[str, Any], side: str) -> str:
+    """The beginning of a kept payload, where it is text."""
+    body, size = base64.b64decode(payload[side]), payload[f"{side}_bytes"]
+    try:
+        text = body[:2000].decode()
+    except UnicodeDecodeError:
+        return f"{size} bytes of {payload[side + '_type'] or 'no stated type'}"
+    return text if size <= 2000 else f"{text}... ({size} bytes)"
 
 
 def _change(name: str, body: dict[str, Any], as_json: bool) -> None:
@@ -176,6 +202,12 @@ def _say(endpoint: dict[str, Any], as_json: bool) -> None:
     output.print_json(endpoint) if as_json else print(
         f"{endpoint['name']} is {endpoint['state']}, serves {_serving(endpoint)}, {endpoint['least']}..{endpoint['most']} replicas"
     )
+
+
+def _kept(keep: dict[str, Any]) -> str:
+    parts = [f"{keep['percent']:g} % of all"] if keep.get("percent") else []
+    parts += ["errors"] if keep.get("errors") else []
+    return f"{' and '.join(parts)}, for {keep['days']:g} days, {keep['most_bytes'] / 2**30:g} GiB at most" if parts else ""
 
 
 def _serving(endpoint: dict[str, Any]) -> str:

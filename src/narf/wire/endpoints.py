@@ -30,6 +30,15 @@ class ReplicaResources(BaseModel):
     gpu: Annotated[float, Field(ge=0, le=4096)] = 0.0
 
 
+class KeepIn(BaseModel):
+    """Which payloads are kept: a share of all predictions, and all errors. Nothing unless this says so."""
+
+    percent: Annotated[float, Field(ge=0, le=100)] = 0.0
+    errors: bool = False
+    days: Annotated[float, Field(gt=0, le=3660)] = 30.0
+    most_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 44, description="the oldest go first")] = 1 << 30
+
+
 class EndpointChange(BaseModel):
     """What is left out stays as it is."""
 
@@ -44,6 +53,7 @@ class EndpointChange(BaseModel):
     webhook: Annotated[str, Field(max_length=2000)] | None = None
     public: bool | None = None
     shared: Annotated[bool, Field(description="its replicas share processes with other small models of the project")] | None = None
+    keep: Annotated[KeepIn, Field(description="needs the role maintainer")] | None = None
     alias: Annotated[str, Field(max_length=100, description='the alias it follows, "" none')] | None = None
 
 
@@ -112,6 +122,7 @@ class EndpointOut(BaseModel):
     webhook: str
     public: bool
     shared: bool
+    keep: dict[str, Any]
     created_by: str
     created_at: datetime
     last_used: datetime | None
@@ -169,6 +180,12 @@ class EndpointReport(BaseModel):
     arrived: _Count
     revisions: dict[str, AnswersIn]
     ejected: list[str] = []
+
+
+class PayloadsIn(BaseModel):
+    """By endpoint: base64 of a packed block."""
+
+    endpoints: dict[str, Annotated[str, Field(max_length=16 << 20)]]
 
 
 class GatewayReport(BaseModel):

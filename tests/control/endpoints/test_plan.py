@@ -32,9 +32,7 @@ def step(revisions, replicas, wanted, now, *, ready=True):
             del kept[action.replica]
     if ready:
         kept = {
-            name: Replica(id=r.id, revision=r.revision, state=ReplicaState.READY, since=r.since)
-            if r.state is ReplicaState.STARTING
-            else r
+            name: Replica(id=r.id, revision=r.revision, state=ReplicaState.READY, since=r.since) if r.state is ReplicaState.STARTING else r
             for name, r in kept.items()
         }
     return list(kept.values()), actions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -10,12 +11,18 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from packages import linear, with_processing
+
+from narf.serving.gateway.payloads import KeepPolicy, Payloads, keep_policy
+from narf.serving.http.message import Request, Response
 
 BODY = {"inputs": [[1.0, 2.0, 3.0, 4.0]]}
 CALLERS = {
@@ -32,6 +39,7 @@ class Control:
 
     def __init__(self):
         self.endpoints, self.number, self.reports, self.on_report = [], 0, [], lambda report: None
+        self.payloads = []
         self.changed = threading.Condition()
         self.is_gone = False
         self.knows = threading.Event()  # no table is given before it is set
@@ -64,6 +72,10 @@ class Control:
 
             def do_POST(self):
                 report = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                if self.path.endswith("/payloads"):
+                    control.payloads.append(report["endpoints"])
+                    self.answer(200, {})
+                    return
                 control.reports.append(report)
                 self.answer(200, {})
                 control.on_report(report)
@@ -397,3 +409,40 @@ def test_gateways_on_one_port_show_the_metrics_of_all(control, serve, tmp_path):
         for process in processes:
             process.kill()
             process.wait()
+
+
+def test_payloads_are_kept_only_where_a_policy_says_so_and_only_of_predictions(control, gateway, serve, tmp_path):
+    control.set((1, [serve(linear(tmp_path / "linear")).server.url]), keep={"percent": 0, "errors": True, "days": 30})
+    client = gateway()
+    assert client.post("/endpoints/digits/predict", json=BODY).status_code == 200
+    wrong = client.post("/endpoints/digits/predict", json={"inputs": "x"})
+    assert client.get("/endpoints/digits/nothing").status_code == 404
+    assert eventually(lambda: control.payloads)
+    time.sleep(1.2)
+    (item,) = [item for block in control.payloads for item in unpacked(block["ep-1"])]
+    assert (item["id"], item["status"], item["revision"]) == (wrong.headers["narf-prediction"], 400, "rev-1")
+    assert json.loads(base64.b64decode(item["request"])) == {"inputs": "x"} and base64.b64decode(item["response"]) == wrong.content
+
+
+def unpacked(block):
+    return json.loads(zlib.decompress(base64.b64decode(block)))
+
+
+def test_what_is_kept_of_payloads_is_bounded():
+    policy, payloads = keep_policy({"percent": 100}), Payloads()
+    for number in range(100):
+        request = Request(lambda _: None)
+        request.body = bytes(1 << 20)
+        payloads.see("ep-1", policy, b"pred-%d" % number, "rev-1", request, Response(200, b"x"))
+    (block,) = payloads.take().values()
+    kept = unpacked(block)
+    assert 0 < len(kept) <= 16 and payloads.dropped == 100 - len(kept)
+    assert all(len(base64.b64decode(item["request"])) == 256 << 10 and item["request_bytes"] == 1 << 20 for item in kept)
+    assert payloads.take() == {}
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(0, 1), st.integers(200, 599))
+def test_a_policy_takes_its_share_and_all_errors_where_it_says_so(draw, share, status):
+    assert KeepPolicy(share, False).takes(status, draw) == (draw < share)
+    assert KeepPolicy(share, True).takes(status, draw) == (draw < share or status >= 400)
+    assert keep_policy({}) is None and keep_policy({"percent": 0, "errors": False}) is None

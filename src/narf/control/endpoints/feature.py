@@ -17,6 +17,7 @@ from narf.control.endpoints import routes as endpoint_routes
 from narf.control.endpoints.alerts import Alerts
 from narf.control.endpoints.demand import DemandBoard
 from narf.control.endpoints.gateway import GatewayKeeper
+from narf.control.endpoints.payloads import PayloadStore
 from narf.control.endpoints.reconciler import EndpointReconciler
 from narf.control.endpoints.routing import Routing
 from narf.control.endpoints.service import EndpointService
@@ -68,7 +69,9 @@ def inference(
     models = ModelService(database, Registry(registry, tracking, in_project), runs, workloads, home / "packages", url, now)
     demand, alerts, routing = DemandBoard(), Alerts(), Routing(database)
     endpoints = EndpointService(database, models, demand, now)
-    watching = Watching(database, endpoints, models, demand, alerts, now)
+    payloads = PayloadStore(database, home / "payloads")
+    watching = Watching(database, endpoints, models, demand, alerts, payloads, now)
+    endpoints.deleted = payloads.forget
     token = _GatewayToken(access, home / "run" / "gateway.token")
     keeper = GatewayKeeper(home / "run", home / "log" / "gateway.log", host, gateway_port, url, token, count=gateways)
 
@@ -79,7 +82,7 @@ def inference(
     endpoints.changed = models.changed = changed
     endpoints.check_fits = workloads.check_fits
     reconciler = EndpointReconciler(database, endpoints, models, workloads, alerts, url, routing.changed)
-    reconciler.waits = waits
+    reconciler.waits, reconciler.tidy = waits, watching.tidy
     reconciler.told = lambda endpoint: told(endpoint.project, "endpoint", endpoint.name)
     router = endpoint_routes.router(endpoints, watching, routing, lambda: keeper.address, token, wake)
     return Inference(

@@ -57,6 +57,7 @@ class EndpointReconciler:
         self.told: Callable[[Endpoint], None] = lambda _endpoint: None  # hears of each endpoint that a pass has moved
         self._looked_at_aliases: datetime | None = None
         self.waits: Callable[[str], Waiting | None] = lambda _workload: None  # why a workload waits, when it does
+        self.tidy: Callable[[datetime], None] = lambda _now: None
         self._made_room: dict[str, datetime] = {}  # for which workload, and when
         self._told_of_loss: dict[str, datetime] = {}
         self._is_moving = False
@@ -93,6 +94,7 @@ class EndpointReconciler:
                 did = True
         if did:
             self.changed()
+        self.tidy(now)
         return did
 
     def _moved_aliases(self, endpoints: Sequence[Endpoint], revisions: Mapping[str, Sequence[Revision]], now: datetime) -> set[str]:

@@ -21,7 +21,7 @@ from narf.control.endpoints.service import Deployment, Detail, EndpointService
 from narf.control.endpoints.watching import OBJECTIVE, Watching
 from narf.domain import access
 from narf.domain.access import Principal
-from narf.domain.errors import Unavailable
+from narf.domain.errors import NotAllowed, Unavailable
 from narf.wire.endpoints import (
     AddressIn,
     DeployIn,
@@ -32,6 +32,7 @@ from narf.wire.endpoints import (
     GatewayReport,
     LeavingIn,
     NotLoadedIn,
+    PayloadsIn,
     PredictionsIn,
     ReplicaOut,
     RevisionOut,
@@ -57,6 +58,7 @@ RULES: Rules = {
     ("GET", _ONE + "/drift"): of("endpoint", _VIEWER),
     ("GET", _ONE + "/predictions"): of("endpoint", _VIEWER),
     ("GET", "/api/v1/predictions/{prediction}"): Rule(Scope.SIGNED_IN),
+    ("GET", "/api/v1/predictions/{prediction}/payload"): Rule(Scope.SIGNED_IN),
     ("POST", "/api/v1/replicas/{workload}/address"): of("workload", _DEVELOPER, workload_may=True),
     ("GET", "/api/v1/replicas/{workload}/models"): of("workload", _DEVELOPER, workload_may=True),
     ("POST", "/api/v1/replicas/{workload}/failed"): of("workload", _DEVELOPER, workload_may=True),
@@ -64,6 +66,7 @@ RULES: Rules = {
     ("POST", "/api/v1/replicas/{workload}/predictions"): of("workload", _DEVELOPER, workload_may=True),
     ("GET", "/api/v1/gateway/table"): ADMIN,
     ("POST", "/api/v1/gateway/reports"): ADMIN,
+    ("POST", "/api/v1/gateway/payloads"): ADMIN,
     ("GET", "/api/v1/gateway/caller"): Rule(Scope.SIGNED_IN, workload_may=True),
 }
 _READ_SECONDS = 1.0  # another process may have changed the table
@@ -91,6 +94,7 @@ def router(
     @routes.post("/projects/{project}/endpoints", response_model=EndpointOut, status_code=201)
     def deploy(project: str, body: DeployIn, principal: Principal = Depends(caller)) -> EndpointOut:
         """Deploy a model version: a new endpoint, or a new revision of the one of this name."""
+        _check_may_keep(body, project, principal)
         return out(endpoints.deploy(project, _deployment(body, model=body.model, name=body.name), by=principal.user))
 
     @routes.get("/endpoints/{endpoint}", response_model=EndpointDetail)
@@ -118,6 +122,7 @@ def router(
     def change(endpoint: str, body: EndpointChange, principal: Principal = Depends(caller)) -> EndpointOut:
         """Change limits, policies and what it follows."""
         found = endpoints.endpoint(endpoint)
+        _check_may_keep(body, found.project, principal)
         return out(endpoints.change(found.id, _deployment(body), alias=body.alias, by=principal.user))
 
     @routes.delete("/endpoints/{endpoint}", status_code=204)
@@ -173,6 +178,11 @@ def router(
         """From a prediction to model version, run, code and data."""
         return watching.trace(prediction, by=principal)
 
+    @routes.get("/predictions/{prediction}/payload")
+    def payload(prediction: str, principal: Principal = Depends(caller)) -> dict[str, Any]:
+        """What was asked and answered, where the endpoint's policy kept it; for maintainers, and in the audit log."""
+        return watching.payload(prediction, by=principal)
+
     @routes.post("/replicas/{workload}/address", status_code=204)
     def replica_is_at(workload: str, body: AddressIn, principal: Principal = Depends(caller)) -> None:
         """A replica is ready, and where."""
@@ -217,6 +227,12 @@ def router(
             wake()
         return {}
 
+    @routes.post("/gateway/payloads")
+    def keep_payloads(body: PayloadsIn) -> dict[str, Any]:
+        """Payloads that passed through a gateway and that a policy keeps."""
+        watching.payloads_arrive(body.endpoints)
+        return {}
+
     @routes.get("/gateway/caller")
     def who(principal: Principal = Depends(caller)) -> dict[str, Any]:
         """Whom a token speaks for, as gateways ask it."""
@@ -251,6 +267,14 @@ def router(
     return routes
 
 
+def _check_may_keep(body: EndpointChange, project: str, principal: Principal) -> None:
+    role = principal.role_in(project)
+    if body.keep is not None and (role is None or not role.includes(access.Role.MAINTAINER)):
+        raise NotAllowed(
+            "Payloads are what callers have sent: to keep them needs the role maintainer.", remedy="Ask a maintainer of the project."
+        )
+
+
 def _relayed(status: int, answer: Any) -> Response:
     kept = ("narf-prediction", "narf-revision", "retry-after")
     headers = {name: answer.headers[name] for name in kept if name in answer.headers}
@@ -273,6 +297,7 @@ def _deployment(body: EndpointChange, *, model: str = "", name: str = "") -> Dep
         webhook=body.webhook,
         public=body.public,
         shared=body.shared,
+        keep=None if body.keep is None else body.keep.model_dump(),
     )
 
 
@@ -301,6 +326,7 @@ def _out(detail: Detail, gateway: str) -> EndpointOut:
         webhook=endpoint.webhook,
         public=endpoint.public,
         shared=endpoint.shared,
+        keep=endpoint.keep,
         created_by=endpoint.created_by,
         created_at=endpoint.created_at,
         last_used=endpoint.last_used,

@@ -90,6 +90,7 @@ class Routing:
                     "max_replicas": endpoint.most,
                     "timeout_seconds": endpoint.timeout_seconds,
                     "public": endpoint.public,
+                    "keep": endpoint.keep,
                     "trouble": endpoint.trouble,
                     "revisions": parts,
                 }

@@ -45,6 +45,7 @@ class Deployment:
     webhook: str | None = None
     public: bool | None = None
     shared: bool | None = None
+    keep: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class EndpointService:
         self._database, self._models, self.demand, self._now = database, models, demand, now
         self.lock = threading.RLock()
         self.changed: Callable[[], None] = lambda: None
+        self.deleted: Callable[[str], None] = lambda _endpoint_id: None
         # (project, resources of a replica, replicas, preemptible): raises BadInput for what could never start
         self.check_fits: Callable[[str, Resources, int, bool], None] = lambda _project, _resources, _replicas, _preemptible: None
         self._warm_until: dict[str, datetime] = {}  # by retired revision
@@ -198,6 +200,7 @@ class EndpointService:
             "timeout_seconds": value(asked.timeout_seconds, known and known.timeout_seconds, 30.0),
             "resources": resources,
             "shared": shared,
+            "keep": value(asked.keep, known and known.keep, {}),
             "rollout": rollout,
             "webhook": value(asked.webhook, known and known.webhook, ""),
             "public": value(asked.public, known and known.public, False),
@@ -358,7 +361,8 @@ class EndpointService:
             for replica in kept:  # rows without an endpoint: to be stopped
                 store.add_replica(connection, replica)
             record(connection, self._now(), by, "delete", "endpoint", endpoint.name, project=endpoint.project)
-        self.demand.forget(endpoint_id)
+        self.demand.forget(endpoint.id)
+        self.deleted(endpoint.id)
         self.changed()
 
     # -- look

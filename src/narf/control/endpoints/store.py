@@ -50,6 +50,7 @@ endpoints = Table(
     Column("webhook", Text, nullable=False, default=""),
     Column("public", Boolean, nullable=False, default=False),
     Column("shared", Boolean, nullable=False, server_default=false()),
+    Column("keep", JSON, nullable=False, server_default="{}"),
     Column("step", Integer, nullable=False, default=0),
     Column("step_began", Timestamp),
     Column("trouble", Text, nullable=False, default=""),
@@ -120,6 +121,18 @@ prediction_chunks = Table(
     Column("records", LargeBinary, nullable=False),
     Index("ix_prediction_chunks_first_ms", "first_ms"),
 )
+payloads = Table(
+    "endpoint_payloads",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("endpoint_id", String(40), nullable=False, index=True),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("name", String(80), nullable=False),
+    Index("ix_endpoint_payloads_first_ms", "first_ms"),
+)
 observations = Table(
     "endpoint_observations",
     metadata,
@@ -149,6 +162,7 @@ class Endpoint:
     public: bool
     created_by: str
     created_at: datetime
+    keep: dict[str, Any] = field(default_factory=dict)  # which payloads: percent, errors, days, most_bytes
     shared: bool = False  # its replicas are parts of processes that hold other models, too
     step: int = 0
     step_began: datetime | None = None
@@ -199,6 +213,19 @@ class Event:
     kind: str
     sentence: str
     by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadBlock:
+    """Payloads of one endpoint that were answered in these milliseconds, in one file."""
+
+    id: int
+    endpoint_id: str
+    first_ms: int
+    last_ms: int
+    count: int
+    size_bytes: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,6 +402,28 @@ def newest_chunks(connection: Connection, revision_ids: Sequence[str], limit: in
     c = prediction_chunks.c
     query = select(c.revision_id, c.records).where(c.revision_id.in_(revision_ids)).order_by(c.id.desc()).limit(limit)
     return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def add_payload_block(
+    connection: Connection, endpoint_id: str, first_ms: int, last_ms: int, count: int, size_bytes: int, name: str
+) -> None:
+    values = {"endpoint_id": endpoint_id, "first_ms": first_ms, "last_ms": last_ms, "count": count, "size_bytes": size_bytes, "name": name}
+    connection.execute(insert(payloads).values(**values))
+
+
+def payload_blocks(connection: Connection, endpoint_id: str | None, *, around_ms: int | None = None) -> list[PayloadBlock]:
+    """endpoint_id: None for all. around_ms: those that may hold a prediction named at this time."""
+    query = select(payloads).order_by(payloads.c.id)
+    if endpoint_id is not None:
+        query = query.where(payloads.c.endpoint_id == endpoint_id)
+    if around_ms is not None:
+        query = query.where(payloads.c.first_ms <= around_ms, payloads.c.last_ms >= around_ms)
+    return [PayloadBlock(**row) for row in connection.execute(query).mappings()]
+
+
+def remove_payload_blocks(connection: Connection, block_ids: Sequence[int]) -> None:
+    for start in range(0, len(block_ids), 500):
+        connection.execute(delete(payloads).where(payloads.c.id.in_(block_ids[start : start + 500])))
 
 
 def prune(connection: Connection, before: datetime) -> int:

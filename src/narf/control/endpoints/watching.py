@@ -10,19 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from narf.control.audit.store import record
 from narf.control.database import Database
 from narf.control.endpoints import store
 from narf.control.endpoints.alerts import Alerts
 from narf.control.endpoints.demand import DemandBoard
+from narf.control.endpoints.payloads import PayloadStore
 from narf.control.endpoints.plan import ReplicaState
 from narf.control.endpoints.rollout import percentile
 from narf.control.endpoints.service import EndpointService, speaks_for
 from narf.control.endpoints.sharing import apart_until
 from narf.control.endpoints.store import Endpoint, Minute, Replica, Revision
 from narf.control.models.service import ModelService
-from narf.domain.access import Principal
+from narf.domain.access import Principal, Role
 from narf.domain.errors import BadInput, NotAllowed, NotFound
 from narf.serving.drift import LEAST_REFERENCE_ROWS, merge, reference_from_json, report
+from narf.serving.gateway.payloads import keep_policy
 from narf.serving.gateway.table import LATENCY_BOUNDS
 from narf.serving.identity import milliseconds_of
 
@@ -45,14 +48,17 @@ class Watching:
         models: ModelService,
         demand: DemandBoard,
         alerts: Alerts,
+        payloads: PayloadStore,
         now: Callable[[], datetime],
     ) -> None:
+        self._payloads = payloads
         self._database, self._endpoints, self._models = database, endpoints, models
         self._demand, self._alerts, self._now = demand, alerts, now
         self._alerted: dict[str, datetime] = {}
         self._budget_looked: dict[str, datetime] = {}
         self._budget_alerted: dict[str, datetime] = {}
         self._told_of_leaving: dict[str, datetime] = {}
+        self._tidied = datetime.min.replace(tzinfo=UTC)
         self._pruned = datetime.min.replace(tzinfo=UTC)
 
     # -- what comes in
@@ -197,6 +203,8 @@ class Watching:
                 if revision is None or endpoint is None or by.role_in(endpoint.project) is None:
                     raise missing
                 return self._traced(prediction, milliseconds, records, endpoint, revision)
+        if (found := self._kept_payload(prediction, by)) is not None:
+            return self._traced_by_payload(prediction, milliseconds, *found)
         raise missing
 
     def _traced(
@@ -208,8 +216,69 @@ class Watching:
             "endpoint": endpoint.name,
             "project": endpoint.project,
             "revision": revision.number,
+            "payload": self._payloads.find(endpoint.id, prediction) is not None,
             "lineage": self._models.lineage(endpoint.project, revision.model, revision.version),
         }
+
+    def _traced_by_payload(self, prediction: str, milliseconds: int, endpoint: Endpoint, item: Mapping[str, Any]) -> dict[str, Any]:
+        """A request that was refused or failed: its model has not answered, so it has no record."""
+        revision = next((each for each in self._endpoints.revisions(endpoint.id) if each.id == item["revision"]), None)
+        return {
+            "id": prediction,
+            "rows": None,
+            "milliseconds": None,
+            "input_mean": None,
+            "output_mean": None,
+            "status": item["status"],
+            "at": datetime.fromtimestamp(milliseconds / 1e3, UTC).isoformat(),
+            "endpoint": endpoint.name,
+            "project": endpoint.project,
+            "revision": revision.number if revision else None,
+            "payload": True,
+            "lineage": self._models.lineage(endpoint.project, revision.model, revision.version) if revision else {},
+        }
+
+    def payloads_arrive(self, blocks: Mapping[str, str]) -> None:
+        """Packed payloads, by endpoint. Of one that is deleted, or keeps none any more, nothing is kept."""
+        now = self._now()
+        for endpoint_id, packed in blocks.items():
+            with self._database.read() as connection:
+                endpoint = store.find_endpoint(connection, endpoint_id=endpoint_id)
+            if endpoint is not None and keep_policy(endpoint.keep) is not None:
+                self._payloads.receive(endpoint, packed, now)
+
+    def payload(self, prediction: str, *, by: Principal) -> dict[str, Any]:
+        """What was asked and answered. `request` and `response` are base64 of the first `MOST_BYTES`; `..._bytes` is all there was.
+
+        Raises:
+            NotFound: nothing was kept of it, or it may not be seen. NotAllowed: the role does not suffice.
+        """
+        found = self._kept_payload(prediction, by)
+        if found is None:
+            raise NotFound("payload of prediction", prediction, remedy="Payloads are kept only where an endpoint's policy says so.")
+        endpoint, item = found
+        role = by.role_in(endpoint.project)
+        if role is None or not role.includes(Role.MAINTAINER):
+            raise NotAllowed("Payloads are what callers have sent: to see them needs the role maintainer.")
+        with self._database.write() as connection:
+            record(connection, self._now(), by.user, "read_payload", "prediction", prediction, project=endpoint.project)
+        return {**item, "endpoint": endpoint.name, "project": endpoint.project}
+
+    def _kept_payload(self, prediction: str, by: Principal) -> tuple[Endpoint, dict[str, Any]] | None:
+        for endpoint_id in self._payloads.endpoints_around(prediction):
+            with self._database.read() as connection:
+                endpoint = store.find_endpoint(connection, endpoint_id=endpoint_id)
+            if endpoint is not None and by.role_in(endpoint.project) is not None:
+                item = self._payloads.find(endpoint.id, prediction)
+                if item is not None:
+                    return endpoint, item
+        return None
+
+    def tidy(self, now: datetime) -> None:
+        """What no policy keeps any more is deleted. May be called all the time, does it every hour."""
+        if now - self._tidied >= timedelta(hours=1):
+            self._tidied = now
+            self._payloads.tidy_all(now)
 
     def newest(self, endpoint_id: str, limit: int) -> list[dict[str, Any]]:
         """The latest predictions of an endpoint, newest first."""

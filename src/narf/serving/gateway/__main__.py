@@ -85,6 +85,7 @@ async def _serve(options: argparse.Namespace) -> None:
     _log.info("gateway %s at http://%s:%d", gateway_id, options.host, port)
     start(line.follow())
     start(line.report())
+    start(line.keep(application.payloads))
     start(_expire(application))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

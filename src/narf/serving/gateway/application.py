@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from narf.serving.gateway.balance import choose_replica, choose_revision, failed, succeeded
 from narf.serving.gateway.callers import Callers, Decision
+from narf.serving.gateway.payloads import Payloads
 from narf.serving.gateway.table import LATENCY_BOUNDS, Endpoint, Replica, Revision, Table
 from narf.serving.gateway.upstream import Answer, Call
 from narf.serving.http.message import Request, Response, json_response, problem
@@ -43,6 +44,7 @@ class GatewayApplication:
         self.table, self._callers, self._wake, self._show_metrics = table, callers, wake, show_metrics
         self._cold_start_seconds = cold_start_seconds
         self._identities = Identities()
+        self.payloads = Payloads()
         self._random = random.Random()
         self.is_draining = False
         self.knows_table = False
@@ -193,7 +195,7 @@ class GatewayApplication:
 class _Forward:
     """One request on its way through the gateway."""
 
-    __slots__ = ("_call", "_gateway", "_raw", "_started", "_tried", "endpoint", "give_up_at", "id", "overdue_at", "request")
+    __slots__ = ("_call", "_gateway", "_raw", "_started", "_tried", "answered_by", "endpoint", "give_up_at", "id", "overdue_at", "request")
 
     def __init__(self, gateway: GatewayApplication, endpoint: Endpoint, request: Request, path: bytes) -> None:
         self._gateway, self.endpoint, self.request = gateway, endpoint, request
@@ -203,6 +205,7 @@ class _Forward:
         self.give_up_at = self._started + gateway.cold_start_seconds
         self.overdue_at = 0.0
         self.id = gateway.new_id()
+        self.answered_by = ""  # the revision
         self._raw = _request_bytes(request, path, self.id)
 
     def begin(self) -> None:
@@ -233,6 +236,7 @@ class _Forward:
                 self._gateway.hold(self)
             return
         revision, replica = picked
+        self.answered_by = revision.id
         self._tried.append(replica)
         replica.in_flight += 1
         begun = time.monotonic()
@@ -321,6 +325,9 @@ class _Forward:
             response.headers += b"narf-prediction: %s\r\n" % self.id
         self.request.on_gone = None
         self.request.reply(response)
+        keep = self.endpoint.keep
+        if keep is not None and self.request.method == b"POST" and self.request.path.endswith(_PREDICTS):
+            self._gateway.payloads.see(self.endpoint.id, keep, self.id, self.answered_by, self.request, response)
 
     def _gone(self) -> None:
         """The caller hung up: stop the work it asked for."""

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from narf.serving.gateway.callers import Caller
+from narf.serving.gateway.payloads import Payloads
 from narf.serving.gateway.table import Endpoint, Table
 from narf.serving.gateway.upstream import Answer, Upstream
 
@@ -58,6 +59,17 @@ class ControlLine:
                     await asyncio.sleep(0.2)
                     if any(endpoint.held for endpoint in self._table.endpoints.values()):
                         self._urgent.set()
+
+    async def keep(self, payloads: Payloads) -> None:
+        """Hand on, each second, the payloads that a policy keeps. While the control plane is away they are dropped."""
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            blocks = payloads.take()
+            if blocks:
+                try:
+                    await self._call("POST", "/api/v1/gateway/payloads", {"endpoints": blocks})
+                except ConnectionError as error:
+                    _log.warning("the control plane did not take payloads: %s", error)
 
     def wake(self, _endpoint: Endpoint) -> None:
         self._urgent.set()

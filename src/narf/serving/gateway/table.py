@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from narf.serving.gateway.balance import Health, RetryBudget
+from narf.serving.gateway.payloads import KeepPolicy, keep_policy
 from narf.serving.gateway.upstream import Upstream
 
 LATENCY_BOUNDS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0)
@@ -68,6 +69,7 @@ class Endpoint:
     max_replicas: int
     timeout_seconds: float
     is_public: bool = False
+    keep: KeepPolicy | None = None  # None: no payloads
     revisions: list[Revision] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
     in_flight: int = 0
@@ -96,6 +98,7 @@ class Table:
             endpoint = old.get(item["id"]) or Endpoint(item["id"], item["name"], item["project"], 1, 30.0)
             endpoint.max_replicas, endpoint.timeout_seconds = int(item["max_replicas"]), float(item["timeout_seconds"])
             endpoint.name, endpoint.trouble = item["name"], str(item.get("trouble", ""))
+            endpoint.keep = keep_policy(item.get("keep"))
             endpoint.is_public = bool(item.get("public", False))
             fresh = []
             for part in item["revisions"]:

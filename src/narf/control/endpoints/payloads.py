@@ -1,0 +1,136 @@
+"""Kept payloads: packed blocks in files, found by the time in a prediction's id, deleted by age and size."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import os
+import secrets
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from narf.control.database import Database
+from narf.control.endpoints import store
+from narf.control.endpoints.store import Endpoint, PayloadBlock
+from narf.domain.errors import BadInput
+from narf.serving.identity import milliseconds_of
+
+_log = logging.getLogger(__name__)
+_MOST_UNPACKED = 32 << 20  # of one block
+
+
+def to_delete(blocks: Sequence[PayloadBlock], now: datetime, *, days: float, most_bytes: int) -> list[PayloadBlock]:
+    """Those of one endpoint that its policy no longer keeps: older than `days`, and of the others the oldest beyond `most_bytes`."""
+    oldest_ms = (now - timedelta(days=days)).timestamp() * 1e3
+    gone = [block for block in blocks if block.last_ms < oldest_ms]
+    kept = sorted((block for block in blocks if block.last_ms >= oldest_ms), key=lambda block: (block.last_ms, block.id))
+    size = sum(block.size_bytes for block in kept)
+    for block in kept:
+        if size <= most_bytes:
+            break
+        gone.append(block)
+        size -= block.size_bytes
+    return gone
+
+
+class PayloadStore:
+    """`folder` has a folder for each endpoint; only this account can read it."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database, self._folder = database, folder
+
+    def receive(self, endpoint: Endpoint, packed: str, now: datetime) -> None:
+        """One block from a gateway.
+
+        Raises:
+            BadInput: it cannot be read.
+        """
+        try:
+            blob = base64.b64decode(packed, validate=True)
+            ids = [item["id"] for item in _unpacked(blob)]
+            times = [time for time in map(milliseconds_of, ids) if time is not None]
+        except (binascii.Error, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"The payloads cannot be read: {error}.", field="payloads") from None
+        if not times:
+            raise BadInput("The payloads have no prediction of ours.", field="payloads")
+        place = self._folder / endpoint.id
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f"{min(times):013d}-{secrets.token_hex(4)}.z"
+        temporary = place / f".{name}"
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(blob)
+        os.replace(temporary, place / name)
+        with self._database.write() as connection:
+            store.add_payload_block(connection, endpoint.id, min(times), max(times), len(ids), len(blob), name)
+        self.tidy(endpoint, now)
+
+    def find(self, endpoint_id: str, prediction: str) -> dict[str, Any] | None:
+        """What was asked and answered, as it was: bytes in base64. None: it was not kept."""
+        milliseconds = milliseconds_of(prediction)
+        if milliseconds is None:
+            return None
+        with self._database.read() as connection:
+            blocks = store.payload_blocks(connection, endpoint_id, around_ms=milliseconds)
+        for block in blocks:
+            try:
+                items = _unpacked((self._folder / endpoint_id / block.name).read_bytes())
+            except FileNotFoundError:
+                continue  # deleted meanwhile
+            found = next((item for item in items if item["id"] == prediction), None)
+            if found is not None:
+                return found
+        return None
+
+    def endpoints_around(self, prediction: str) -> list[str]:
+        """Endpoints that kept something of that time: a refused request has a payload, and no record."""
+        milliseconds = milliseconds_of(prediction)
+        if milliseconds is None:
+            return []
+        with self._database.read() as connection:
+            return sorted({block.endpoint_id for block in store.payload_blocks(connection, None, around_ms=milliseconds)})
+
+    def tidy(self, endpoint: Endpoint, now: datetime) -> None:
+        with self._database.read() as connection:
+            blocks = store.payload_blocks(connection, endpoint.id)
+        policy: Mapping[str, Any] = endpoint.keep
+        self._delete(to_delete(blocks, now, days=policy.get("days", 0.0), most_bytes=policy.get("most_bytes", 0)))
+
+    def forget(self, endpoint_id: str) -> None:
+        """All of an endpoint, which is deleted."""
+        with self._database.read() as connection:
+            blocks = store.payload_blocks(connection, endpoint_id)
+        self._delete(blocks)
+        shutil.rmtree(self._folder / endpoint_id, ignore_errors=True)
+
+    def tidy_all(self, now: datetime) -> None:
+        """All endpoints, and what those left that were deleted."""
+        with self._database.read() as connection:
+            endpoints = store.list_endpoints(connection)
+            orphans = {block.endpoint_id for block in store.payload_blocks(connection, None)} - {endpoint.id for endpoint in endpoints}
+        for endpoint in endpoints:
+            self.tidy(endpoint, now)
+        for endpoint_id in orphans:
+            self.forget(endpoint_id)
+
+    def _delete(self, blocks: Sequence[PayloadBlock]) -> None:
+        if not blocks:
+            return
+        for block in blocks:
+            (self._folder / block.endpoint_id / block.name).unlink(missing_ok=True)
+        with self._database.write() as connection:
+            store.remove_payload_blocks(connection, [block.id for block in blocks])
+
+
+def _unpacked(blob: bytes) -> list[dict[str, Any]]:
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(blob, _MOST_UNPACKED)
+    if unpacker.unconsumed_tail:
+        raise ValueError("a block is too large")
+    items: list[dict[str, Any]] = json.loads(data)
+    return items

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 import uuid
 from pathlib import Path
@@ -12,14 +11,13 @@ import typer
 
 from narf.cli import output
 from narf.cli.workloads import follow_logs
+from narf.client.amounts import parse_size as parse_size  # where other commands look for it
+from narf.client.amounts import parse_time as parse_time
 from narf.client.code import describe_code, send_folder
 from narf.client.connection import Connection, connect, default_project, find_server
 from narf.domain.errors import BadInput
 
 run = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
-
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
-_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @run.command(
@@ -128,22 +126,6 @@ def wait_and_follow(connection: Connection, submitted: dict[str, Any], *, as_jso
         return 0
     code = found["exit_code"] or 1
     return int(code) if 0 < code < 126 else 1
-
-
-def parse_size(text: str) -> int:
-    """Bytes of "4Gi", "500M", "1000000"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(k|Ki|M|Mi|G|Gi|T|Ti|)B?", text.strip())
-    if not match:
-        raise BadInput(f"{text[:40]!r} is no size.", remedy="Write it as 500M, 4Gi or 2T.", field="memory")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def parse_time(text: str) -> float:
-    """Seconds of "90m", "12h", "45"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise BadInput(f"{text[:40]!r} is no length of time.", remedy="Write it as 90m, 12h or 2d.", field="time_limit")
-    return float(match[1]) * _TIMES[match[2] or "s"]
 
 
 def _program(words: list[str]) -> tuple[dict[str, Any], Path]:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from narf.cli import output
-from narf.cli.run import parse_size, parse_time
-from narf.client.connection import Connection, connect, default_project, find_server
-from narf.client.tuning import begin, budget_of, folder_of
+from narf.client.amounts import parse_time
+from narf.client.connection import connect, default_project, find_server
+from narf.client.tune_settings import budget_of, over, read_settings, study_body
+from narf.client.tuning import begin, check_script, folder_of
 from narf.domain.errors import BadInput
 
 tune = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
-
-_SETTINGS = {
-    *("project", "name", "metric", "direction", "value_from", "trials", "time", "gpu_hours", "least_gain", "parallel", "sampler", "pruner"),
-    *(
-        "sampler_options",
-        "pruner_options",
-        "seed",
-        "engine",
-        "space",
-        "only",
-        "skip",
-        "initial",
-        "warm_from",
-        "trial_time_limit",
-        "experiment",
-    ),
-    *("gpu", "cpu", "memory", "flavor", "data", "requirements", "priority", "arguments"),
-}
 
 
 @tune.command(epilog="Example: narf tune train.py --trials 30 --metric val_loss     The best so far: narf tune --best train-1")
@@ -88,122 +70,109 @@ def tune_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Search over the parameters of a script: found, proposed, and run as they are."""
-    from narf.cli import tune_studies
-
+    given = dict(locals())  # each flag by its name
     if discover:
         _discover(script, arguments or [], static=static, as_json=as_json)
-        return
-    chosen_project = project or default_project()
-    limits = budget_of(trials=trials, seconds=parse_time(time) if time else None, gpu_hours=gpu_hours, least_gain=least_gain)
-    verbs = {"show": show, "best": best, "importance": importance, "pause": pause, "cancel": cancel, "extend": extend}
-    if list_ or board or any(verbs.values()) or (go_on and not script):
-        if go_on and not script:
-            verbs["resume"] = name
-        verb, study = next(((verb, value) for verb, value in verbs.items() if value), ("list" if list_ else "board", ""))
-        with connect() as connection:
-            tune_studies.act(connection, chosen_project, verb, study, limits=limits, register=register, as_json=as_json)
-        return
-    if not script:
+    elif list_ or board or any(given[verb] for verb in _VERBS) or (go_on and not script):
+        _look_or_steer(given)
+    else:
+        _search(given)
+
+
+_VERBS = ("show", "best", "importance", "pause", "cancel", "extend")
+
+
+def _look_or_steer(given: dict[str, Any]) -> None:
+    """What concerns a study that is there."""
+    from narf.cli import tune_studies
+
+    limits = budget_of(
+        trials=given["trials"],
+        seconds=parse_time(given["time"], "time") if given["time"] else None,
+        gpu_hours=given["gpu_hours"],
+        least_gain=given["least_gain"],
+    )
+    verbs = {verb: given[verb] for verb in _VERBS}
+    if given["go_on"] and not given["script"]:
+        verbs["resume"] = given["name"]
+        if not given["name"]:
+            raise BadInput("Which study is to go on?", remedy="narf tune --resume --name train-1", field="name")
+    verb, study = next(((verb, value) for verb, value in verbs.items() if value), ("list" if given["list_"] else "board", ""))
+    with connect() as connection:
+        tune_studies.act(
+            connection,
+            given["project"] or default_project(),
+            verb,
+            study,
+            limits=limits,
+            register=given["register"],
+            as_json=given["as_json"],
+        )
+
+
+def _search(given: dict[str, Any]) -> None:
+    """Begin a study and, unless it is detached, follow it to its end."""
+    from narf.cli import tune_studies
+
+    if not given["script"]:
         raise BadInput("There is no script to tune.", remedy="narf tune train.py     or see the studies: narf tune --list", field="script")
-    if minimize and maximize:
-        raise BadInput("It is either --minimize or --maximize.", field="direction")
-    place = Path(script).expanduser()
-    if not place.is_file():
-        raise BadInput(f"There is no script {script[:200]}.", remedy=f"Paths are taken from {Path.cwd()}.", field="script")
-    asked: dict[str, Any] = {
-        "space": dict_of(param or [], "param"),
-        "only": only or None,
-        "skip": skip,
-        "metric": metric,
-        "direction": "minimize" if minimize else "maximize" if maximize else "",
-        "value_from": "best" if use_best else "",
-        "trials": trials,
-        "time": time,
-        "gpu_hours": gpu_hours,
-        "least_gain": least_gain,
-        "parallel": parallel,
-        "sampler": sampler,
-        "sampler_options": options_of(sampler_option or []),
-        "pruner": pruner,
-        "pruner_options": options_of(pruner_option or []),
-        "seed": seed,
-        "initial": [options_of(point.split(",")) for point in initial or []],
-        "warm_from": warm_from,
-        "engine": engine,
-        "trial_time_limit": trial_time_limit,
-        "gpu": gpu,
-        "cpu": None if cpu == 1.0 else cpu,
-        "memory": memory,
-        "flavor": flavor,
-        "data": data,
-        "requirements": str(requirements.resolve()) if requirements else "",
-        "experiment": experiment,
-        "priority": priority,
-        "name": name,
-        "project": project,
-        "arguments": arguments,
-    }
+    as_json, place = given["as_json"], Path(given["script"]).expanduser()
+    check_script(place)
     folder, _ = folder_of(place)
-    settings = read_settings(folder)
-    settings |= {key: value for key, value in asked.items() if value not in (None, "", [], {}, 0, 0.0) or (key == "seed" and value == 0)}
-    if asked["space"] and settings.get("space"):
-        settings["space"] = {**read_settings(folder).get("space", {}), **asked["space"]}
-    body = body_of(settings, folder) | {"go_on": go_on}
+    settings = over(read_settings(folder), _asked(given))
+    body = study_body(settings, folder) | {"go_on": given["go_on"]}
     if find_server() is None:
         from narf.cli.platform import start
 
         start(quiet=True)
     with connect() as connection:
-        begun = _begin(connection, settings.get("project") or chosen_project, place, body, quiet=as_json)
-        if detach:
-            if as_json:
-                output.print_json(begun)
-            else:
-                output.say(f"begun {begun['name']}; follow it: narf tune --show {begun['name']}")
-                print(begun["id"])
-            return
-        raise typer.Exit(tune_studies.follow_to_end(connection, begun, as_json=as_json))
+        project = settings.get("project") or default_project()
+        begun = begin(connection, project, place, body, tell=None if as_json else output.say)
+        if not given["detach"]:
+            raise typer.Exit(tune_studies.follow_to_end(connection, begun, as_json=as_json))
+        if as_json:
+            output.print_json(begun)
+        else:
+            output.say(f"begun {begun['name']}; follow it: narf tune --show {begun['name']}")
+            print(begun["id"])
 
 
-def body_of(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The HTTP body of a study, from the words of the command line and narf.toml, which are the same."""
-    budget = budget_of(
-        trials=settings.get("trials"),
-        seconds=parse_time(str(settings["time"])) if settings.get("time") else None,
-        gpu_hours=settings.get("gpu_hours"),
-        least_gain=settings.get("least_gain"),
+def _asked(given: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were given, in the words of narf.toml.
+
+    Raises:
+        BadInput: a flag cannot be read, or two contradict each other.
+    """
+    if given["minimize"] and given["maximize"]:
+        raise BadInput("It is either --minimize or --maximize.", field="direction")
+    same = (
+        "skip",
+        "metric",
+        "trials",
+        "time",
+        "gpu_hours",
+        "least_gain",
+        "parallel",
+        "sampler",
+        "pruner",
+        "seed",
+        "warm_from",
+        "engine",
+        "trial_time_limit",
     )
-    resources: dict[str, Any] = {name: settings[name] for name in ("gpu", "cpu", "flavor") if name in settings}
-    if settings.get("memory"):
-        resources["memory_bytes"] = parse_size(str(settings["memory"]))
-    body = {
-        "space": settings.get("space", {}),
-        "only_space": bool(settings.get("only", False)),
-        "budget": budget,
-        "resources": resources,
-        "trial_time_limit_seconds": parse_time(str(settings["trial_time_limit"])) if settings.get("trial_time_limit") else None,
-        "requirements": _read(folder / settings["requirements"]) if settings.get("requirements") else "",
-    }
-    same = ("name", "metric", "direction", "value_from", "parallel", "sampler", "sampler_options", "pruner", "pruner_options", "seed")
-    more = ("engine", "skip", "initial", "warm_from", "experiment", "data", "priority", "arguments")
-    body |= {key: settings[key] for key in (*same, *more) if key in settings}
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """[tune] of the narf.toml beside the code."""
-    try:
-        with (folder / "narf.toml").open("rb") as file:
-            table: dict[str, Any] = tomllib.load(file).get("tune", {})
-    except FileNotFoundError:
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"narf.toml cannot be read: {error}.", remedy="Correct it.", field="narf.toml") from error
-    if unknown := sorted(set(table) - _SETTINGS):
-        raise BadInput(
-            f"narf.toml has unknown settings under [tune]: {', '.join(unknown)}.", remedy=f"Known: {', '.join(sorted(_SETTINGS))}."
-        )
-    return table
+    more = ("gpu", "memory", "flavor", "data", "experiment", "priority", "name", "project", "arguments")
+    asked = {word: given[word] for word in (*same, *more)} | {
+        "space": dict_of(given["param"] or [], "param"),
+        "only": given["only"] or None,
+        "direction": "minimize" if given["minimize"] else "maximize" if given["maximize"] else "",
+        "value_from": "best" if given["use_best"] else "",
+        "sampler_options": options_of(given["sampler_option"] or [], "sampler-option"),
+        "pruner_options": options_of(given["pruner_option"] or [], "pruner-option"),
+        "initial": [options_of(point.split(","), "initial") for point in given["initial"] or []],
+        "cpu": None if given["cpu"] == 1.0 else given["cpu"],
+        "requirements": str(given["requirements"].resolve()) if given["requirements"] else "",
+    }  # fmt: skip
+    return {word: value for word, value in asked.items() if value not in (None, "", [], {}, 0, 0.0) or (word == "seed" and value == 0)}
 
 
 def dict_of(texts: list[str], field: str) -> dict[str, str]:
@@ -223,36 +192,17 @@ def dict_of(texts: list[str], field: str) -> dict[str, str]:
     return found
 
 
-def options_of(texts: list[str]) -> dict[str, Any]:
+def options_of(texts: list[str], field: str = "option") -> dict[str, Any]:
     """NAME=VALUE by name, values as JSON reads them, else as text."""
     import json
 
     found: dict[str, Any] = {}
-    for name, text in dict_of(texts, "option").items():
+    for name, text in dict_of(texts, field).items():
         try:
             found[name] = json.loads(text.lower() if text.lower() in ("true", "false") else text)
         except ValueError:
             found[name] = text
     return found
-
-
-def _begin(connection: Connection, project: str, script: Path, body: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """Begin it. Where reading the script tells nothing to search, it is started up to where it trains, which may tell more."""
-    try:
-        return begin(connection, project, script, body)
-    except BadInput as error:
-        if error.code not in ("no_parameters", "unknown_parameter"):
-            raise
-        found = _confirmed(script, list(body.get("arguments", [])))
-        if not found.tunable and not body["space"]:
-            raise
-        if not quiet:
-            output.say(f"reading {script.name} was not enough; starting it up to where it trains told more")
-        proposals = {} if body["only_space"] else {item.name: item.proposal.to_json() for item in found.tunable if item.proposal}
-        space = {name: {k: v for k, v in form.items() if k != "name"} for name, form in proposals.items()} | body["space"]
-        bindings = {item.name: item.passing.to_json() for item in found.parameters if item.name in space}
-        metric = body.get("metric") or (found.metrics[0].name if found.metrics else "")
-        return begin(connection, project, script, body | {"space": space, "only_space": True, "bindings": bindings, "metric": metric})
 
 
 def _confirmed(script: Path, arguments: list[str]) -> Any:
@@ -268,6 +218,7 @@ def _discover(script: str, arguments: list[str], *, static: bool, as_json: bool)
     if not script:
         raise BadInput("There is no script to look at.", remedy="narf tune train.py --discover", field="script")
     place = Path(script).expanduser()
+    check_script(place)
     found = discover_statically(place, arguments) if static else _confirmed(place, arguments)
     if as_json:
         output.print_json(found.to_json())
@@ -282,10 +233,3 @@ def _discover(script: str, arguments: list[str], *, static: bool, as_json: bool)
     output.print_table(metrics, ["METRIC", "DIRECTION", ""], empty="No metrics were found.")
     for note in found.notes:
         output.say(note)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise BadInput(f"The requirements file {path} cannot be read: {error.strerror}.", field="requirements") from error

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from narf.client.code import send_folder
-from narf.client.connection import Connection, connect, default_project
-from narf.domain.errors import BadInput, NarfError
+from narf.client.connection import Connection, connect, default_project, find_server
+from narf.client.tune_settings import SETTINGS, budget_of, over, read_settings, study_body
+from narf.domain.errors import BadInput, NarfError, Unavailable
+
+if TYPE_CHECKING:
+    from narf.tuning.discovery.found import Discovery
 
 FINISHED = ("succeeded", "failed", "cancelled")
 _LOOK_SECONDS = 0.1
@@ -21,57 +27,67 @@ def tune(
     *,
     space: Mapping[str, Any] | None = None,
     only: bool | None = None,
-    skip: Sequence[str] = (),
-    metric: str = "",
-    direction: str = "",
+    skip: Sequence[str] | None = None,
+    metric: str | None = None,
+    direction: str | None = None,
     trials: int | None = None,
     seconds: float | None = None,
     gpu_hours: float | None = None,
     least_gain: float | None = None,
-    parallel: int = 4,
-    sampler: str = "tpe",
-    pruner: str = "none",
-    seed: int = 0,
-    arguments: Sequence[str] = (),
-    name: str = "",
+    parallel: int | None = None,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    seed: int | None = None,
+    arguments: Sequence[str] | None = None,
+    name: str | None = None,
     project: str = "",
-    engine: str = "embedded",
+    engine: str | None = None,
     wait: bool = True,
     connection: Connection | None = None,
     **more: Any,
 ) -> Search:
-    """Search over the parameters of an unchanged script.
+    """Search over the parameters of an unchanged script. What is not said here, [tune] of the narf.toml beside the code may say.
+
+    The platform of this machine is started if none is up or chosen, as `narf tune` does.
 
     Args:
         space: ranges by name, as text ("1e-4..0.1 log", "adam, sgd"), as a tuple ((1e-4, 0.1, "log")), as a list of choices or as a
             table. Without it, what is found in the script is searched.
         only: search what `space` names and nothing else (the default when it is given); False adds it to what is found.
         direction: "minimize" or "maximize"; told by the metric's name when left out.
-        more: any other field of a study, as in the HTTP API (`initial`, `warm_from`, `value_from`, `resources`, `sampler_options`, ...).
+        more: any other word of narf.toml (`time="2h"`, `memory="4Gi"`, `trial_time_limit`, ...) and any other field of a study, as in
+            the HTTP API (`initial`, `warm_from`, `value_from`, `resources`, `environment`, ...).
         wait: return when the search has ended; False returns at once.
 
     Raises:
         NarfError: the study was refused, or failed (its sentence says why).
     """
     place = Path(script).expanduser().resolve()
-    body = study_body(
-        space={key: space_form(value) for key, value in (space or {}).items()},
-        only_space=bool(space) if only is None else only,
-        skip=list(skip),
-        metric=metric,
-        direction=direction,
-        budget=budget_of(trials=trials, seconds=seconds, gpu_hours=gpu_hours, least_gain=least_gain),
-        parallel=parallel,
-        sampler=sampler,
-        pruner=pruner,
-        seed=seed,
-        arguments=list(arguments),
-        name=name,
-        engine=engine,
-        **more,
-    )
-    own = connection or connect()
-    found = Search(own, begin(own, project or default_project(), place, body))
+    check_script(place)
+    folder, _ = folder_of(place)
+    asked: dict[str, Any] = {
+        "space": None if space is None else {key: space_form(value) for key, value in space.items()},
+        "only": bool(space) if only is None and space else only,
+        "skip": None if skip is None else list(skip),
+        "arguments": None if arguments is None else list(arguments),
+        "time": seconds,
+        "metric": metric,
+        "direction": direction,
+        "trials": trials,
+        "gpu_hours": gpu_hours,
+        "least_gain": least_gain,
+        "parallel": parallel,
+        "sampler": sampler,
+        "pruner": pruner,
+        "seed": seed,
+        "name": name,
+        "engine": engine,
+    }
+    asked |= {key: value for key, value in more.items() if key in SETTINGS}
+    settings = over(read_settings(folder), {key: value for key, value in asked.items() if value is not None})
+    body = {**study_body(settings, folder), **{key: value for key, value in more.items() if key not in SETTINGS and value is not None}}
+    own = connection or connect_or_start()
+    found = Search(own, begin(own, project or settings.get("project") or default_project(), place, body))
     return found.wait() if wait else found
 
 
@@ -151,20 +167,119 @@ class Search:
         return self
 
 
-def begin(connection: Connection, project: str, script: Path, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Send the script's folder and begin the study that `body` describes.
-
-    The folder is the current one when the script lies in it, else the script's own.
+def connect_or_start() -> Connection:
+    """A connection to the platform that is up or was chosen; the one of this machine is started when there is none.
 
     Raises:
-        BadInput: there is no such script, or the study is refused.
+        Unavailable: it did not come up.
     """
-    if not script.is_file():
-        raise BadInput(f"There is no script {str(script)[:200]}.", field="script")
+    if find_server() is None:
+        told = subprocess.run([sys.executable, "-m", "narf.cli", "up", "--json"], capture_output=True, text=True, check=False)
+        if told.returncode != 0 or find_server() is None:
+            reason = next((line for line in reversed(told.stderr.splitlines()) if line.strip()), "it said nothing")
+            raise Unavailable(f"Narf could not be started: {reason[:300]}", remedy="Start it: narf up")
+    return connect()
+
+
+def begin(
+    connection: Connection,
+    project: str,
+    script: Path,
+    body: Mapping[str, Any],
+    *,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Send the script's folder and begin the study that `body` describes.
+
+    The folder is the current one when the script lies in it, else the script's own. Where reading the script does not tell what to
+    search, it is started up to where it trains (a dry run, on this machine), which may tell more; `tell` is told so.
+
+    Raises:
+        BadInput: there is no such script, it is not Python, or the study is refused.
+    """
+    from narf.tuning.discovery.static import discover_statically
+
+    check_script(script)
+    arguments = list(body.get("arguments", []))
+    found = discover_statically(script, arguments)
+    if not found.is_open or (
+        body.get("only_space") and body.get("space") and set(body["space"]) <= {item.name for item in found.parameters}
+    ):
+        try:
+            return _send(connection, project, script, body)
+        except BadInput as error:
+            if error.code not in ("no_parameters", "unknown_parameter", "no_metric"):
+                raise
+            refused: BadInput | None = error
+    else:
+        refused = None
+    return _begin_confirmed(connection, project, script, body, found, refused, tell)
+
+
+def _begin_confirmed(
+    connection: Connection,
+    project: str,
+    script: Path,
+    body: Mapping[str, Any],
+    read: Discovery,
+    refused: BadInput | None,
+    tell: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    from narf.tuning.discovery.dry_run import confirm
+
+    found = confirm(script, list(body.get("arguments", [])), read)
+    space = dict(body.get("space") or {})
+    if refused is not None and found.parameters == read.parameters and found.metrics == read.metrics:
+        raise _with_notes(refused, found)
+    if tell is not None:
+        tell(f"reading {script.name} was not enough; starting it up to where it trains told more")
+    if not body.get("only_space"):
+        proposals = {
+            item.name: item.proposal.to_json() for item in found.tunable if item.proposal and item.name not in body.get("skip", ())
+        }
+        space = {name: {k: v for k, v in form.items() if k != "name"} for name, form in proposals.items()} | space
+    bindings = {item.name: item.passing.to_json() for item in found.parameters if item.name in space}
+    metric = body.get("metric") or (found.metrics[0].name if found.metrics else "")
+    settled = {
+        **body,
+        "space": space,
+        "only_space": True,
+        "skip": [],
+        "bindings": {**bindings, **body.get("bindings", {})},
+        "metric": metric,
+    }
+    try:
+        return _send(connection, project, script, settled if space else {**body, "metric": metric})
+    except BadInput as error:
+        raise _with_notes(error, found) from None
+
+
+def _with_notes(error: BadInput, found: Discovery) -> BadInput:
+    """The refusal, with what the dry run ran into: the script may need an argument, or say why it found nothing."""
+    if not found.notes or error.code not in ("no_parameters", "unknown_parameter", "no_metric"):
+        return error
+    told = BadInput(f"{error.sentence} {' '.join(found.notes)}", remedy=error.remedy, field=error.field, code=error.code)
+    return told
+
+
+def _send(connection: Connection, project: str, script: Path, body: Mapping[str, Any]) -> dict[str, Any]:
     folder, relative = folder_of(script)
     snapshot = send_folder(connection, project, folder)
     answer: dict[str, Any] = connection.post(f"/api/v1/projects/{project}/studies", {**body, "script": relative, "snapshot": snapshot})
     return answer
+
+
+def check_script(script: Path) -> None:
+    """Whether there is a Python script at all.
+
+    Raises:
+        BadInput: with what is there instead, and what to do.
+    """
+    shown = str(script)[:200]
+    if script.is_dir():
+        raise BadInput(f"{shown} is a folder.", remedy="Name the script in it.", field="script")
+    if not script.is_file():
+        raise BadInput(f"There is no script {shown}.", remedy=f"Paths are taken from {Path.cwd()}.", field="script")
 
 
 def folder_of(script: Path) -> tuple[Path, str]:
@@ -184,19 +299,6 @@ def follow(connection: Connection, study_id: str, seen: Callable[[dict[str, Any]
         if info["state"] in FINISHED:
             return
         time.sleep(_LOOK_SECONDS)
-
-
-def study_body(**fields: Any) -> dict[str, Any]:
-    """A study's body; what is None is left to its default."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def budget_of(**limits: float | None) -> dict[str, Any] | None:
-    """The limits that were given; None, which is the default of 20 trials, when there are none."""
-    given = {name: value for name, value in limits.items() if value is not None}
-    if given and set(given) == {"least_gain"}:
-        given["trials"] = 1000
-    return given or None
 
 
 def space_form(value: Any) -> Any:

@@ -123,7 +123,8 @@ class FoundMetric:
 class Discovery:
     """All that was found, metrics with the likeliest objective first.
 
-    prefix: arguments that must come first (a sub-command), unless the user gives arguments of their own.
+    prefix: arguments that must come first (a sub-command), unless the user gives arguments of their own. is_open: the script declares
+    more than reading could follow, which a dry run would tell.
     """
 
     script: str
@@ -131,6 +132,7 @@ class Discovery:
     metrics: tuple[FoundMetric, ...] = ()
     prefix: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_open: bool = False
 
     @property
     def tunable(self) -> tuple[FoundParameter, ...]:

@@ -187,8 +187,17 @@ def read_source(script: Path) -> Source:
     Raises:
         BadInput: there is no such file, or it is not Python.
     """
+    if script.is_dir():
+        raise BadInput(f"{str(script)[:200]!r} is a folder.", remedy="Name the script in it.", field="script")
     if not script.is_file():
         raise BadInput(f"There is no file {str(script)!r}.", remedy="Give the path of a Python script.", field="script")
+    if script.suffix == ".ipynb":
+        raise BadInput(
+            f"{script.name} is a notebook, which cannot be run as a script.",
+            remedy=f"Make one of it: jupyter nbconvert --to script {script.name}",
+            field="script",
+            code="not_python",
+        )
     folder = script.parent
     main = _parse(script, folder)
     imported: dict[Path, Module] = {}

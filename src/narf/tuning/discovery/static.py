@@ -19,7 +19,7 @@ from narf.tuning.discovery.metrics import find_metrics
 from narf.tuning.discovery.propose import propose, propose_all
 from narf.tuning.discovery.read_files import find_in_files, named_files
 from narf.tuning.discovery.source import Source, read_source
-from narf.tuning.discovery.unroll import unrolled
+from narf.tuning.discovery.unroll import is_open, unrolled
 
 # These say all that a script takes: their configuration files are read by the library, and overridden on the command line.
 COMPOSED = (Style.LIGHTNING_CLI, Style.JSONARGPARSE, Style.HYDRA, Style.OMEGACONF)
@@ -39,6 +39,7 @@ def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discover
         metrics=find_metrics(source),
         prefix=prefix,
         notes=notes,
+        is_open=is_open(source),
     )
 
 

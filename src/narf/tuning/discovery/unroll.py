@@ -52,6 +52,34 @@ def _last(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
+def is_open(source: Source) -> bool:
+    """Whether an unrolled source still declares something whose name is not written out, other than in a function of its own whose
+    calls are written out."""
+    for module in source.modules:
+        helpers = {
+            inner
+            for function in module.functions()
+            for names in [{item.arg for item in ast.walk(function.args) if isinstance(item, ast.arg)} - {"self", "cls", "parser"}]
+            for inner in ast.walk(function)
+            if isinstance(inner, ast.Call)
+            and any(isinstance(name, ast.Name) and name.id in names for item in inner.args for name in ast.walk(item))
+        }
+        if any(_is_open(module, call) and call not in helpers for call in module.calls() if _of_a_parser(call)):
+            return True
+    return False
+
+
+def _of_a_parser(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr in DECLARING and bool(call.args)
+
+
+def _is_open(module: Module, node: ast.AST) -> bool:
+    """A declaration whose name is not written out."""
+    if not isinstance(node, ast.Call) or _last(node.func) not in DECLARING:
+        return False
+    return not any(isinstance(module.literal(item), str) for item in node.args)
+
+
 class _Unroller(ast.NodeTransformer):
     def __init__(self, source: Source, module: Module, depth: int = 0) -> None:
         self.source, self.module, self.depth = source, module, depth
@@ -109,16 +137,9 @@ class _Unroller(ast.NodeTransformer):
             if isinstance(call.func, ast.Name | ast.Attribute)
             else None
         )
-        if known is None or not any(self._is_open(known[0], inner) for inner in ast.walk(known[1])):
+        if known is None or not any(_is_open(known[0], inner) for inner in ast.walk(known[1])):
             return None
         return known
-
-    @staticmethod
-    def _is_open(module: Module, node: ast.AST) -> bool:
-        """A declaration whose name is not written out."""
-        if not isinstance(node, ast.Call) or _last(node.func) not in DECLARING:
-            return False
-        return not any(isinstance(module.literal(item), str) for item in node.args)
 
     def _bound(self, function: ast.FunctionDef, call: ast.Call, known: Known) -> Known:
         names = [item.arg for item in (*function.args.posonlyargs, *function.args.args)]

@@ -35,6 +35,7 @@ from narf.control.data.feature import data
 from narf.control.database import Database
 from narf.control.endpoints.feature import inference
 from narf.control.first_start import check_address, prepare
+from narf.control.hosts import Hosts, parse_hosts
 from narf.control.leader import Leadership
 from narf.control.listening import known_token, listen, url_of, write_server_file
 from narf.control.live import routes as live_routes
@@ -53,7 +54,6 @@ from narf.control.schema import upgrade
 from narf.control.secrets import routes as secret_routes
 from narf.control.secrets.service import SecretService, read_key
 from narf.control.snapshots import routes as snapshot_routes
-from narf.control.snapshots.hosts import Hosts, parse_hosts
 from narf.control.snapshots.service import SnapshotService
 from narf.control.studies.feature import tuning
 from narf.control.studies.launch import resume_from

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.git_http import run_git, served
 
+from narf.control.hosts import Hosts
 from narf.control.snapshots import git
-from narf.control.snapshots.hosts import Hosts
 from narf.control.snapshots.service import SnapshotService
 from narf.data.objects import ObjectStore
 from narf.domain.errors import BadInput, LimitReached, NarfError

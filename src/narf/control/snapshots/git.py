@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from narf.control.snapshots.hosts import Hosts
+from narf.control.hosts import Hosts
 from narf.domain.errors import BadInput, LimitReached, Unavailable
 
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"

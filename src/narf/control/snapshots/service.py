@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
+from narf.control.hosts import Hosts
 from narf.control.snapshots import git
-from narf.control.snapshots.hosts import Hosts
 from narf.data.objects import ObjectStore
 from narf.domain.errors import BadInput, LimitReached, NotFound
 

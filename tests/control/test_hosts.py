@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from narf.control.hosts import Hosts, is_public, parse_hosts
 from narf.control.snapshots.git import _destination
-from narf.control.snapshots.hosts import Hosts, is_public, parse_hosts
 from narf.domain.errors import BadInput
 
 PUBLIC = "93.184.216.34"

@@ -35,7 +35,7 @@ from narf.control.data.feature import data
 from narf.control.database import Database
 from narf.control.endpoints.feature import inference
 from narf.control.first_start import check_address, prepare
-from narf.control.hosts import Hosts, parse_hosts
+from narf.control.hosts import Hosts, hosts_of_webhooks, parse_hosts
 from narf.control.leader import Leadership
 from narf.control.listening import known_token, listen, url_of, write_server_file
 from narf.control.live import routes as live_routes
@@ -60,6 +60,7 @@ from narf.control.studies.launch import resume_from
 from narf.control.tracking.feature import CompactionReconciler, tracking_features
 from narf.control.tracking.service import RunRecords, RunService
 from narf.control.web import Console
+from narf.control.webhooks import Webhooks
 from narf.control.workloads import routes as workload_routes
 from narf.control.workloads.concern import concerned
 from narf.control.workloads.jobs import JobMaker
@@ -134,8 +135,10 @@ def build(settings: Settings, url: str) -> Platform:
         wake=loops.wake,
         now=now,
     )
+    webhooks = Webhooks(hosts_of_webhooks(settings.webhook_hosts, settings.host))
     local, backends = _backends(settings, database, loops)
     workloads = WorkloadService(database, runs, stored.datasets, backends, now)
+    workloads.check_webhook = webhooks.check
     tracked.workloads = workloads
     shared = sharing(
         database=database,
@@ -176,6 +179,8 @@ def build(settings: Settings, url: str) -> Platform:
         home=home,
         host=settings.host,
         gateway_port=settings.gateway_port,
+        gateways=settings.gateways,
+        webhooks=webhooks,
         url=url,
         registry=stores.registry,
         tracking=stores.tracking,
@@ -190,7 +195,7 @@ def build(settings: Settings, url: str) -> Platform:
     )
     studies.registered.models = served.models
     live.tails["endpoints/{endpoint}"] = MarkTail("endpoint", served.watching.answered)
-    notifications = Notifications(_notifiers(settings, url))
+    notifications = Notifications(_notifiers(settings, url, webhooks))
 
     # Who hears of every change of a workload, and of its end; called in the thread that made the change.
     def changed(workload: Workload) -> None:
@@ -288,8 +293,8 @@ def reach_cluster(kind: str, address: str, offline: bool) -> None:
             raise
 
 
-def _notifiers(settings: Settings, url: str) -> list[Notifier]:
-    notifiers: list[Notifier] = [Webhook(lambda workload: f"{url}/p/{workload.project}/workloads/{workload.id}")]
+def _notifiers(settings: Settings, url: str, webhooks: Webhooks) -> list[Notifier]:
+    notifiers: list[Notifier] = [Webhook(lambda workload: f"{url}/p/{workload.project}/workloads/{workload.id}", webhooks)]
     if settings.smtp_relay and settings.mail_domain:
         notifiers.append(Email(relay=settings.smtp_relay, domain=settings.mail_domain, sender=f"narf@{settings.mail_domain}"))
     if desktop := Desktop.found(os.environ) if settings.single_user else None:

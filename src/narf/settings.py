@@ -41,6 +41,7 @@ class Settings:
     catalogue: str = ""  # module:Class of an enterprise catalogue; "" is JSON files in <home>/catalogue
     preload: tuple[str, ...] | None = None  # what programs find imported; None is the backend's choice, () starts each from nothing
     git_hosts: str = ""  # git.example.com, *.example.org: where code may be fetched from; "" is every public host
+    webhook_hosts: str = ""  # hooks.example.com, *.example.org: where webhooks are sent to; "" is every host but this machine
     retention: str = ""  # jobs=30d/50Gi, ...; with one, what it no longer keeps is deleted every hour
 
     @property
@@ -87,6 +88,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         catalogue=environ.get("NARF_CATALOGUE", ""),
         preload=tuple(name.strip() for name in environ["NARF_PRELOAD"].split(",") if name.strip()) if "NARF_PRELOAD" in environ else None,
         git_hosts=environ.get("NARF_GIT_HOSTS", ""),
+        webhook_hosts=environ.get("NARF_WEBHOOK_HOSTS", ""),
         retention=environ.get("NARF_RETENTION", ""),
         log_level=(environ.get("NARF_LOG_LEVEL") or "INFO").upper(),
     )

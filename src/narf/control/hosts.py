@@ -140,5 +140,11 @@ def parse_hosts(text: str, purpose: Purpose = CODE) -> tuple[str, ...]:
     return hosts
 
 
+def hosts_of_webhooks(listed: str, platforms_host: str) -> Hosts:
+    """listed: NARF_WEBHOOK_HOSTS. platforms_host: what the platform listens on: if only this machine reaches it, its people may be told here."""
+    purpose = WEBHOOKS_OF_A_LAPTOP if platforms_host in ("127.0.0.1", "::1", "localhost") else WEBHOOKS
+    return Hosts(parse_hosts(listed, purpose), purpose=purpose)
+
+
 def _matches(name: str, pattern: str) -> bool:
     return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from narf.control.hosts import hosts_of_webhooks
+from narf.control.webhooks import Webhooks
 from narf.control.workloads.notify import Desktop, Email, Notifications, Webhook
 from narf.domain.workload import EndReason, Program, Resources, Workload, WorkloadKind, WorkloadState
+
+WEBHOOKS = Webhooks(hosts_of_webhooks("", "127.0.0.1"))
 
 
 def ended(**fields: object) -> Workload:
@@ -67,7 +71,9 @@ def notify() -> Iterator:
 
 def test_a_webhook_is_told_what_ended_and_why(notify):
     receiver = Receiver()
-    notify(Webhook(lambda workload: f"https://narf/p/{workload.project}/workloads/{workload.id}")).ended(ended(webhook=receiver.url))
+    notify(Webhook(lambda workload: f"https://narf/p/{workload.project}/workloads/{workload.id}", WEBHOOKS)).ended(
+        ended(webhook=receiver.url)
+    )
     said = receiver.got.get(timeout=10)
     assert (said["workload_id"], said["state"], said["exit_code"]) == ("w1", "failed", 3)
     assert said["sentence"] and said["sentence"] in said["text"]
@@ -76,13 +82,13 @@ def test_a_webhook_is_told_what_ended_and_why(notify):
 
 def test_a_receiver_that_fails_is_tried_again(notify):
     receiver = Receiver(failures=2)
-    notify(Webhook(lambda _: "")).ended(ended(webhook=receiver.url))
+    notify(Webhook(lambda _: "", WEBHOOKS)).ended(ended(webhook=receiver.url))
     assert receiver.got.get(timeout=10)["workload_id"] == "w1"
 
 
 def test_one_that_is_away_does_not_keep_the_next_from_being_told(notify):
     receiver = Receiver()
-    notifications = notify(Webhook(lambda _: ""))
+    notifications = notify(Webhook(lambda _: "", WEBHOOKS))
     notifications.ended(ended(id="first", webhook="http://127.0.0.1:9/closed"))
     notifications.ended(ended(id="second", webhook=receiver.url))
     assert receiver.got.get(timeout=10)["workload_id"] == "second"

@@ -25,6 +25,7 @@ from narf.control.endpoints.watching import Watching
 from narf.control.models import routes as model_routes
 from narf.control.models.registry import Registry
 from narf.control.models.service import ModelService, PackagingReconciler, RunFiles
+from narf.control.webhooks import Webhooks
 from narf.control.workloads.service import WorkloadService
 from narf.domain.errors import NotSignedIn
 from narf.scheduling.decisions import Waiting
@@ -61,13 +62,14 @@ def inference(
     access: AccessService,
     wake: Callable[[], None],
     now: Callable[[], datetime],
+    webhooks: Webhooks,
     told: Callable[[str, str, str], None] = lambda _project, _kind, _name: None,
     waits: Callable[[str], Waiting | None] = lambda _workload: None,
 ) -> Inference:
     """registry, tracking: MLflow's stores. wake: have all reconcilers look at once. told: hears what the reconciler moves.
     waits: why a workload waits to be admitted, None when it does not."""
     models = ModelService(database, Registry(registry, tracking, in_project), runs, workloads, home / "packages", url, now)
-    demand, alerts, routing = DemandBoard(), Alerts(), Routing(database)
+    demand, alerts, routing = DemandBoard(), Alerts(webhooks), Routing(database)
     endpoints = EndpointService(database, models, demand, now)
     payloads = PayloadStore(database, home / "payloads")
     watching = Watching(database, endpoints, models, demand, alerts, payloads, now)
@@ -80,6 +82,7 @@ def inference(
         wake()
 
     endpoints.changed = models.changed = changed
+    endpoints.check_webhook = webhooks.check
     endpoints.check_fits = workloads.check_fits
     reconciler = EndpointReconciler(database, endpoints, models, workloads, alerts, url, routing.changed)
     reconciler.waits, reconciler.tidy = waits, watching.tidy

@@ -63,6 +63,7 @@ class EndpointService:
         self._database, self._models, self.demand, self._now = database, models, demand, now
         self.lock = threading.RLock()
         self.changed: Callable[[], None] = lambda: None
+        self.check_webhook: Callable[[str], None] = lambda _url: None  # raises BadInput for an address that nothing is sent to
         self.deleted: Callable[[str], None] = lambda _endpoint_id: None
         # (project, resources of a replica, replicas, preemptible): raises BadInput for what could never start
         self.check_fits: Callable[[str, Resources, int, bool], None] = lambda _project, _resources, _replicas, _preemptible: None
@@ -90,6 +91,8 @@ class EndpointService:
         Raises:
             NotFound: no such model, alias or version. Conflict: the name is another project's, or the version is served already.
         """
+        if asked.webhook:
+            self.check_webhook(asked.webhook)
         model, version, alias = self._models.resolve(project, asked.model)
         name = check_name(asked.name or model, kind="endpoint")
         package = self._models.package(project, model, version)
@@ -177,8 +180,6 @@ class EndpointService:
             raise BadInput(
                 f"{least}..{most} is no range of replicas.", remedy=f"Write it as 0..4; at most {_MOST_REPLICAS}.", field="replicas"
             )
-        if asked.webhook and not asked.webhook.startswith(("http://", "https://")):
-            raise BadInput(f"{asked.webhook[:200]!r} is no address to notify.", remedy="It begins with https://", field="webhook")
         shared = value(asked.shared, known and known.shared, False)
         resources = DEFAULT_RESOURCES | value(asked.resources, known and known.resources, {})
         if shared and resources != DEFAULT_RESOURCES:
@@ -214,6 +215,8 @@ class EndpointService:
 
     def change(self, endpoint_id: str, asked: Deployment, *, alias: str | None, by: str) -> Detail:
         """Change limits and policies, and which alias it follows ("" none), without a new revision."""
+        if asked.webhook:
+            self.check_webhook(asked.webhook)
         with self.lock:
             endpoint = self.endpoint(endpoint_id)
             changes = self._changes(asked, endpoint)

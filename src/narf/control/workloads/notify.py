@@ -6,21 +6,20 @@ A notification is tried a few times, in its own thread, and never holds anything
 from __future__ import annotations
 
 import html
-import json
 import logging
 import queue
 import shutil
 import smtplib
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from narf.control.webhooks import Webhooks
+from narf.domain.errors import BadInput
 from narf.domain.workload import Workload
 
 _log = logging.getLogger(__name__)
@@ -36,18 +35,18 @@ class Notifier(Protocol):
 class Webhook:
     """POSTs JSON to the address the workload names; workloads without one are passed over."""
 
-    def __init__(self, url_of_page: Callable[[Workload], str]) -> None:
-        self._page = url_of_page
+    def __init__(self, url_of_page: Callable[[Workload], str], webhooks: Webhooks) -> None:
+        self._page, self._webhooks = url_of_page, webhooks
 
     def tell(self, workload: Workload) -> None:
         if not workload.webhook:
             return
-        body = message_of(workload) | {"url": self._page(workload)}
-        request = urllib.request.Request(
-            workload.webhook, json.dumps(body).encode(), {"Content-Type": "application/json", "User-Agent": "narf"}, method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
-            answer.read(1)
+        try:
+            self._webhooks.post(workload.webhook, message_of(workload) | {"url": self._page(workload)})
+        except BadInput as error:
+            if error.code == "unreachable":  # its name means nothing just now
+                raise OSError(str(error)) from error
+            _log.warning("nothing is sent of %s: %s", workload.id, error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

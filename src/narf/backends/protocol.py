@@ -56,6 +56,7 @@ class Job:
     time_limit_seconds: float | None = None
     grace_seconds: float = 10.0  # between SIGTERM and SIGKILL
     hooks: bool = True  # run a Python script under the launcher
+    series: str = ""  # jobs of one series follow each other and belong to the same people: what keeps one may keep the next
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -223,7 +223,8 @@ class LocalBackend:
             python = str(self.environments.python(key)) if self.environments.is_ready(key) else ""
         if self._zygotes is not None and job.script is not None and python != "":
             zygote = self._zygotes.of(python or self.python, self._python_environment(python))
-            if zygote.fork(self.jobs, job.id):
+            # A supervisor that builds or holds an environment does so until it ends.
+            if zygote.fork(self.jobs, job.id, job.series if len(job.replicas) == 1 and not job.requirements.strip() else ""):
                 return
         self._start_supervisor(job.id)
 

@@ -129,9 +129,9 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
-def close_descriptors() -> None:
-    """Close everything but 0, 1 and 2."""
-    os.closerange(3, max([*_open_descriptors(), 2]) + 1)
+def close_descriptors(above: int = 2) -> None:
+    """Close everything but 0, 1 and 2, or but those up to `above`."""
+    os.closerange(above + 1, max([*_open_descriptors(), above]) + 1)
 
 
 def free_port() -> int:

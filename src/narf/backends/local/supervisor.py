@@ -12,9 +12,10 @@ import os
 import selectors
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from narf.data.objects import ObjectStore
 from narf.domain.errors import NarfError
 from narf.domain.workload import EndReason
 
+CHANNEL = 3  # the descriptor through which a supervisor that is kept is given its next job
+
 _PR_SET_CHILD_SUBREAPER = 36
 _LEFTOVER_GRACE_SECONDS = 2.0
 _QUICK_LOOK_SECONDS = 0.25  # resident size against the limit
@@ -43,18 +46,39 @@ Start = Callable[[Program, int], tuple[int, str]]
 
 
 def supervise(path: Path, start: Start) -> None:
-    """Run the job in folder `path` to its end, unless another supervisor has it or had it."""
-    folder = JobFolder(path)
+    """Run the job in folder `path` to its end, unless another supervisor has it or had it. It may be called again for the next job."""
+    folder, lock = JobFolder(path), None
     try:
-        if _held(folder) is None or folder.state() is not None:
+        lock = _held(folder)
+        if lock is None or folder.state() is not None:
             return
+        Supervisor(folder, folder.spec(), start).run()
     except FileNotFoundError:
+        if folder.path.exists():
+            raise
         return  # deleted before it began
-    Supervisor(folder, folder.spec(), start).run()
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def next_job(channel: int) -> Path | None:
+    """Say that the job is over, and wait for the next; None when there is none to come, or this process should not go on."""
+    if threading.active_count() > 1:
+        return None  # what is left is still being shipped: a fork of it would take a lock along
+    try:
+        os.write(channel, b"!")
+        folder = os.read(channel, 1 << 16)
+    except OSError:
+        return None
+    if not folder:
+        return None
+    complain_to(Path(os.fsdecode(folder)) / "supervisor.log")
+    return Path(os.fsdecode(folder))
 
 
 def _held(folder: JobFolder) -> int | None:
-    """The lock, never given back. The control plane holds it for an instant when it looks: try for a while."""
+    """The lock. The control plane holds it for an instant when it looks: try for a while."""
     deadline = time.monotonic() + 5
     while (lock := folder.lock()) is None and folder.state() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -87,7 +111,11 @@ class Supervisor:
     def run(self) -> None:
         self._write(self.state)
         _adopt_orphans()
-        self._listen()
+        with contextlib.ExitStack() as closing:
+            self._listen(closing)
+            self._live()
+
+    def _live(self) -> None:
         environment = self.folder.take_environment()
         if not self._cancelled_early():
             try:
@@ -165,7 +193,7 @@ class Supervisor:
         self._end(EndReason(reason))
         return True
 
-    def _listen(self) -> None:
+    def _listen(self, closing: contextlib.ExitStack) -> None:
         """Wake up for a child's end (SIGCHLD) and for a request in the folder (the FIFO)."""
         ready, notify = os.pipe()
         for descriptor in (ready, notify):
@@ -179,6 +207,15 @@ class Supervisor:
         wake = os.open(self.folder.wake_path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         for descriptor in (ready, wake):
             self._selector.register(descriptor, selectors.EVENT_READ, None)
+        closing.callback(self._deaf, (ready, notify, wake))
+
+    def _deaf(self, descriptors: Sequence[int]) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        self._selector.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def _on_terminate(self, *_: object) -> None:
         """The machine shuts down: the job can go on elsewhere, so it is lost, not failed."""
@@ -352,13 +389,18 @@ def detach(log: Path) -> None:
     """A session of its own, no terminal, own complaints to `log`."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
-    complaints = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
     os.dup2(null, 1)
+    if null > 2:
+        os.close(null)
+    complain_to(log)
+
+
+def complain_to(log: Path) -> None:
+    complaints = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(complaints, 2)
-    for descriptor in (null, complaints):
-        if descriptor > 2:
-            os.close(descriptor)
+    if complaints > 2:
+        os.close(complaints)
 
 
 def main(path: str) -> int:

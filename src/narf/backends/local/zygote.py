@@ -2,7 +2,9 @@
 
 It is handed a listening socket, so that jobs can be sent while the libraries are still being imported. Before
 a fork it has one thread, has run no parallel region and has not touched a GPU. A client sends the path of a
-job's folder and gets it back once the fork has been made.
+job's folder, with the job's series after a NUL if it has one, and gets the path back once the fork has been made.
+
+A supervisor whose job belongs to a series stays for a moment when the job has ended, and is given the next of the series: that spares a fork.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,8 +35,19 @@ from narf.training.hooks import facts
 
 _LONELY_SECONDS = 60.0  # without a client: long enough for the control plane to be started again
 _LOOK_SECONDS = 5.0
+_KEPT_SECONDS = 3.0  # a supervisor without a job, for the next of its series
 # What only the forks use is imported now: every one of them would pay for it.
 _NEEDED = (shipping, shipper, *(importlib.import_module(f"narf.training.hooks.{name}") for name in hooks._HOOKS))
+
+
+@dataclass
+class _Kept:
+    """A supervisor that can be given one job after another. `job` is the folder that it has, "" when it waits since `since`."""
+
+    channel: socket.socket
+    series: str
+    job: str
+    since: float = 0.0
 
 
 class Zygote:
@@ -45,6 +59,7 @@ class Zygote:
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self._clients: set[socket.socket] = set()
+        self._kept: dict[socket.socket, _Kept] = {}
         self._inode = os.stat(address).st_ino
         self._chores: Iterator[None] | None = pages.collapse()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need nobody to wait for them
@@ -57,7 +72,11 @@ class Zygote:
                     self._welcome()
                 else:
                     assert isinstance(key.fileobj, socket.socket)
-                    self._answer(key.fileobj)
+                    if key.fileobj in self._kept:
+                        self._hear(self._kept[key.fileobj])
+                    else:
+                        self._answer(key.fileobj)
+            self._let_go()
             if self._clients:
                 lonely_since = time.monotonic()
             elif time.monotonic() - lonely_since > _LONELY_SECONDS:
@@ -68,7 +87,7 @@ class Zygote:
         if self._chores is not None and next(self._chores, self) is None:
             return 0.0
         self._chores = None
-        return _LOOK_SECONDS
+        return _KEPT_SECONDS / 2 if self._kept else _LOOK_SECONDS
 
     def _is_reachable(self) -> bool:
         """Our address still leads here: the home was not deleted, and no other zygote has taken over."""
@@ -86,8 +105,9 @@ class Zygote:
         try:
             message = client.recv(1 << 16)
             if message:
-                self._fork(message.decode("utf-8", "surrogateescape"))
-                client.send(message)
+                folder, _, series = message.partition(b"\0")
+                self._begin(folder.decode("utf-8", "surrogateescape"), series.decode())
+                client.send(folder)
                 return
         except OSError:
             traceback.print_exc()  # the fork or the client failed: it hears so by losing us, and starts the job otherwise
@@ -95,18 +115,62 @@ class Zygote:
         self._clients.discard(client)
         client.close()
 
-    def _fork(self, folder: str) -> None:
-        if os.fork() == 0:
-            self._be_supervisor(folder)
+    def _begin(self, folder: str, series: str) -> None:
+        """Give the job to a supervisor: one that waits for the next of its series, else a new one."""
+        waiting = [kept for kept in self._kept.values() if kept.series == series and not kept.job] if series else []
+        for kept in waiting:
+            try:
+                kept.channel.send(os.fsencode(folder))
+            except OSError:
+                continue  # it was killed; we hear of it in a moment
+            kept.job = folder
+            return
+        self._fork(folder, series)
 
-    def _be_supervisor(self, folder: str) -> NoReturn:
+    def _fork(self, folder: str, series: str = "") -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if series else (None, None)
+        if os.fork() == 0:
+            self._be_supervisor(folder, theirs)
+        if ours is not None and theirs is not None:
+            theirs.close()
+            self._kept[ours] = _Kept(ours, series, folder)
+            self._selector.register(ours, selectors.EVENT_READ)
+
+    def _hear(self, kept: _Kept) -> None:
+        """A supervisor is done with its job, or gone."""
+        try:
+            done = bool(kept.channel.recv(1))
+        except OSError:
+            done = False
+        if done:
+            kept.job, kept.since = "", time.monotonic()
+            return
+        self._forget(kept)
+        if kept.job:
+            # Killed with a job in its hands. Had it begun, that is over; had it not, this one begins it.
+            self._fork(kept.job)
+
+    def _let_go(self) -> None:
+        """Those that have waited long enough leave when they see that we have closed."""
+        for kept in [kept for kept in self._kept.values() if not kept.job and time.monotonic() - kept.since > _KEPT_SECONDS]:
+            self._forget(kept)
+
+    def _forget(self, kept: _Kept) -> None:
+        self._selector.unregister(kept.channel)
+        del self._kept[kept.channel]
+        kept.channel.close()
+
+    def _be_supervisor(self, folder: str, channel: socket.socket | None = None) -> NoReturn:
         code = 1
         try:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             supervisor.detach(Path(folder) / "supervisor.log")
-            close_descriptors()
+            kept = -1 if channel is None else os.dup2(channel.detach(), supervisor.CHANNEL)
+            close_descriptors(above=supervisor.CHANNEL if kept >= 0 else 2)
             os.environ.clear()
             supervisor.supervise(Path(folder), self._start)
+            while kept >= 0 and (following := supervisor.next_job(kept)):
+                supervisor.supervise(following, self._start)
             code = 0
         except BaseException:  # this is a fork: nothing may return into the zygote's loop
             traceback.print_exc()

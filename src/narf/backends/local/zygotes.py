@@ -50,14 +50,14 @@ class ZygoteClient:
         with self._lock:
             return self._connected() is not None
 
-    def fork(self, jobs: Path, job_id: str) -> bool:
+    def fork(self, jobs: Path, job_id: str, series: str = "") -> bool:
         """Hand the job over, unless the zygote cannot take it. What is handed over will be started, if need be otherwise."""
         with self._lock:
             connection = self._connected()
             if connection is None:
                 return False
             try:
-                connection.send(os.fsencode(jobs / job_id))
+                connection.send(os.fsencode(jobs / job_id) + (b"\0" + series.encode() if series else b""))
             except OSError:
                 return False  # it has died; whoever waits for its answers sees to the rest
             self._waiting[job_id] = time.monotonic() + _PATIENCE_SECONDS

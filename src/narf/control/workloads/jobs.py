@@ -11,7 +11,7 @@ from narf.control.secrets.service import SecretService
 from narf.control.workloads.service import DataAccess
 from narf.control.workloads.store import Attempt
 from narf.domain.access import Role
-from narf.domain.workload import Workload
+from narf.domain.workload import Workload, WorkloadKind
 
 
 class JobMaker:
@@ -52,6 +52,7 @@ class JobMaker:
             environment=self._environment(workload),
             time_limit_seconds=workload.time_limit_seconds,
             hooks=program.hooks,
+            series=workload.parent if workload.kind is WorkloadKind.TRIAL else "",
         )
 
     def _environment(self, workload: Workload) -> dict[str, str]:

@@ -110,6 +110,62 @@ def test_a_script_that_crashes_says_how(discover):
     assert "no data here" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("x = input('which? ')", "asks for input on the keyboard"),
+        ("import sys; sys.exit('no licence')", "and said: no licence"),
+        ("import os; os._exit(3)", "it ended with exit code 3"),
+        ("import gone_package", "No module named 'gone_package' Install it"),
+        (
+            "import argparse; p = argparse.ArgumentParser(); p.add_argument('--data', required=True); p.parse_args()",
+            "required: --data. Give what it needs",
+        ),
+    ],
+)
+def test_what_stopped_it_is_said_with_a_remedy(discover, body, says):
+    found = discover(f"LR = 0.1\n{body}\n")
+    assert [parameter.name for parameter in found.tunable] == ["LR"]
+    assert says in found.notes[0]
+
+
+def test_what_was_found_before_it_broke_or_hung_stands(discover):
+    text = """
+        import argparse
+        p = argparse.ArgumentParser()
+        for name in "lr momentum".split():
+            p.add_argument("--" + name, type=float, default=0.1)
+        p.add_argument("--config", default="a.json")
+        p.parse_args()
+        {}
+    """
+    broken = discover(text.format("open('gone.csv')"))
+    assert [parameter.name for parameter in broken.tunable] == ["lr", "momentum"] and "gone.csv" in broken.notes[0]
+    hung = discover(text.format("while True: pass"), limit=2.0)
+    assert [parameter.name for parameter in hung.tunable] == ["lr", "momentum"] and "stopped after 2 seconds" in hung.notes[0]
+
+
+def test_a_flood_of_output_is_not_kept(discover):
+    found = discover("LR = 0.1\nfor _ in range(30_000): print('x' * 1000)\nraise RuntimeError('at last')\n")
+    assert "RuntimeError: at last" in found.notes[0]
+
+
+def test_only_the_configuration_file_that_is_opened_counts(discover):
+    (discover.folder / "old.json").write_text('{"lr": 0.5, "momentum": 0.9}')
+    (discover.folder / "new.json").write_text('{"lr": 0.1, "hidden": 8}')
+    found = discover("""
+        import json
+        NAMES = ["old.json", "new.json"]
+        settings = json.load(open(sorted(NAMES)[0]))
+        print(settings)
+    """)
+    assert [(item.name, item.default, item.passing.flag) for item in found.tunable] == [
+        ("lr", 0.1, "new.json:lr"),
+        ("hidden", 8, "new.json:hidden"),
+    ]
+    assert found.notes == ()
+
+
 @pytest.mark.slow
 def test_a_lightning_script_is_stopped_where_it_would_fit(discover):
     found = discover("""

@@ -7,7 +7,8 @@ import pytest
 
 from narf.domain.errors import BadInput
 from narf.tuning.binding import bind
-from narf.tuning.discovery.static import discover_statically
+from narf.tuning.discovery.static import discover_statically, missing_arguments
+from narf.tuning.planning import Wishes, settle
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "tuning"
 
@@ -161,3 +162,79 @@ def test_what_is_not_python_is_refused(discover, text, says):
 def test_a_missing_script_is_refused(tmp_path):
     with pytest.raises(BadInput, match="There is no file"):
         discover_statically(tmp_path / "nothing.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says", "remedy"),
+    [
+        ("train.py", b"def f(:\n  pass\n", "line 1: invalid syntax.", "py_compile"),
+        ("train.py", b'LR = 0.1\nname = "caf\xe9"\n', "it is not UTF-8", "coding: latin-1"),
+        ("train.py", b"\x00\x01", "it is not text", "the script"),
+        ("train.ipynb", b'{"cells": []}', "is a notebook", "nbconvert --to script train.ipynb"),
+    ],
+)
+def test_what_is_no_script_is_refused_with_a_remedy(tmp_path, name, content, says, remedy):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput) as refused:
+        discover_statically(tmp_path / name)
+    assert says in refused.value.sentence and remedy in refused.value.remedy
+
+
+def test_a_folder_and_nothing_are_refused(tmp_path):
+    for place in (tmp_path, tmp_path / "gone.py"):
+        with pytest.raises(BadInput) as refused:
+            discover_statically(place)
+        assert refused.value.remedy
+
+
+def test_a_script_in_another_encoding_that_says_so_is_read(tmp_path):
+    (tmp_path / "train.py").write_bytes(b'# -*- coding: latin-1 -*-\nLR = 0.1\nname = "caf\xe9"\n')
+    assert [item.name for item in discover_statically(tmp_path / "train.py").tunable] == ["LR"]
+
+
+def test_what_the_command_line_cannot_do_without_is_named(discover):
+    found = discover("""
+        import argparse
+        p = argparse.ArgumentParser()
+        p.add_argument("data")
+        p.add_argument("extra", nargs="?")
+        p.add_argument("--out", required=True)
+        p.add_argument("--lr", type=float, required=True)
+        p.parse_args()
+    """)
+    assert [item.name for item in missing_arguments(found, [])] == ["data", "out"]
+    assert missing_arguments(found, ["file.csv"]) == ()
+
+
+def test_a_study_is_refused_where_an_argument_is_missing(discover):
+    found = discover("""
+        import argparse
+        p = argparse.ArgumentParser()
+        p.add_argument("data")
+        p.add_argument("--lr", type=float, default=0.1)
+        p.parse_args()
+        log(loss=1)
+    """)
+    with pytest.raises(BadInput) as refused:
+        settle(Wishes(metric="loss"), lambda: found, "train.py")
+    assert "cannot do without data" in refused.value.sentence and refused.value.remedy.endswith("narf tune train.py -- DATA")
+    assert settle(Wishes(metric="loss", arguments=("x.csv",)), lambda: found, "train.py").space.names == ("lr",)
+
+
+def test_what_reading_cannot_follow_is_known(discover):
+    assert discover("""
+        import argparse, json
+        p = argparse.ArgumentParser()
+        for name in json.load(open("names.json")):
+            p.add_argument("--" + name, type=float)
+        p.parse_args()
+    """).is_open
+    assert not discover("""
+        import argparse
+        def add(p, name, default):
+            p.add_argument("--" + name, type=type(default), default=default)
+        p = argparse.ArgumentParser()
+        add(p, "lr", 0.1)
+        add(p, "hidden", 8)
+        p.parse_args()
+    """).is_open

@@ -151,7 +151,7 @@ def _positional(module: Module, call: ast.Call, name: str, style: Style) -> Foun
         passing=Passing(How.OPTION, ""),
         line=call.lineno,
         file=module.file,
-        required=True,
+        required=module.literal(keyword(call, "nargs")) not in ("?", "*", "...", 0),
         left_alone="A positional argument; give it after --.",
     )
 

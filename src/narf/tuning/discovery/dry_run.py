@@ -5,6 +5,7 @@ It confirms what was read, and finds what only running shows: arguments declared
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,10 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from narf.tuning.discovery import probe
 from narf.tuning.discovery.arguments import excluded_by
@@ -75,7 +77,7 @@ def confirm(
             seen = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "stopped": "", "problem": ""}
     merged = _merge(found, seen, arguments, script.parent)
     problem = problem if not seen["stopped"] else seen["problem"]
-    return merged.with_notes(f"The dry run did not get to where the script trains: {problem}") if problem else merged
+    return merged.with_notes(_told(problem)) if problem else merged
 
 
 def _copy(folder: Path, copy: Path) -> None:
@@ -102,25 +104,61 @@ def _run(script: Path, original: Path, result: Path, arguments: Sequence[str], p
         "NARF_DRY_RUN": "1",
     }
     command = [python, str(Path(probe.__file__)), str(result), str(original.resolve()), ",".join(sorted(roots)), str(script), *arguments]
-    with (room / "output").open("w+b") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=script.parent,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            process.wait(limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return f"it was stopped after {limit:g} seconds."
-        output.seek(0)
-        lines = [line.strip() for line in output.read()[-20_000:].decode(errors="replace").splitlines() if line.strip()]
+    process = subprocess.Popen(
+        command,
+        cwd=script.parent,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    last = _Last(process.stdout)
+    is_late = False
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        is_late = True
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # also what the script left behind
+    process.wait()
+    if is_late:
+        return f"it was stopped after {limit:g} seconds."
+    lines = [line.strip() for line in last.text().splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"it ended with exit code {process.returncode}."
+
+
+class _Last:
+    """Reads what a program prints to its end, however much that is, and keeps the last of it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            while block := stream.read1(65_536):  # type: ignore[attr-defined] # a pipe's reader has it
+                self._kept = (self._kept + block)[-20_000:]
+
+    def text(self) -> str:
+        self._thread.join(5)
+        return self._kept.decode(errors="replace")
+
+
+def _told(problem: str) -> str:
+    """What went wrong in a dry run, and what to do about it."""
+    remedy = ""
+    if problem.startswith("EOFError") or "reading a line" in problem:
+        problem, remedy = "it asks for input on the keyboard, which a trial does not have.", "Let it take an argument or a file instead."
+    elif "stopped after" in problem:
+        remedy = "What was read stands; a trial has its own limit, --trial-time-limit."
+    elif problem.startswith(("ModuleNotFoundError", "ImportError")):
+        remedy = "Install it where narf runs, or name it in a file: --requirements requirements.txt"
+    elif "required" in problem or "were not enough" in problem:
+        remedy = "Give what it needs after --."
+    return " ".join(f"The dry run did not get to where the script trains: {problem} {remedy}".split())
 
 
 def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], folder: Path) -> Discovery:
@@ -157,14 +195,14 @@ def _with_files(parameters: list[FoundParameter], seen: dict[str, Any], folder: 
     """Configuration files that the script opened; those that it only names go, if it came to where it trains without them."""
     if any(item.style in COMPOSED for item in parameters):
         return parameters
-    opened = seen["files"]
-    if seen["stopped"] in _TRAINS and not seen["problem"]:
-        parameters = [item for item in parameters if item.style is not Style.CONFIG_FILE or item.file in opened]
-    parameters = [replace(item, confirmed=True) if item.style is Style.CONFIG_FILE and item.file in opened else item for item in parameters]
-    read = {item.file for item in parameters if item.style is Style.CONFIG_FILE}
-    outweighed = (*_COMMAND_LINE, Style.CONFIG_FILE)
+    opened = list(seen["files"])
+    read = [item for item in parameters if item.style is Style.CONFIG_FILE]
+    if not (seen["stopped"] in _TRAINS and not seen["problem"]):  # it did not come to where it would open the others
+        opened += sorted({item.file for item in read} - set(opened))
+    parameters = [item for item in parameters if item.style is not Style.CONFIG_FILE]
+    outweighed = _COMMAND_LINE
     known = {name for item in parameters if item.style in outweighed for name in (item.name, item.name.rpartition(".")[2])}
-    added = [replace(item, confirmed=True) for item in from_files(folder, [file for file in opened if file not in read], known)]
+    added = [replace(item, confirmed=item.file in seen["files"]) for item in from_files(folder, opened, known)]
     names = {name for item in added for name in (item.name, item.name.rpartition(".")[2])}
     kept = [item for item in parameters if item.style in outweighed or item.name not in names]  # what a file says, no default says
     return [*kept, *added]

@@ -73,7 +73,8 @@ def main(result, keep_out, modules, script, arguments):
         runpy.run_path(script, run_name="__main__")
     except SystemExit as request:
         if request.code not in (None, 0):
-            FOUND["problem"] = f"it left with {request.code!r}." if isinstance(request.code, int) else str(request.code)[:300]
+            said = f"with exit code {request.code}." if isinstance(request.code, int) else f"and said: {str(request.code)[:300]}"
+            FOUND["problem"] = FOUND["problem"] or f"it left {said}"
     except BaseException as problem:  # the script's own; what was found before it stands
         FOUND["problem"] = f"{type(problem).__name__}: {problem}"[:300]
     stop("end")
@@ -134,12 +135,14 @@ def patch_argparse():
             if is_final and tells_all():
                 stop("parse_args")
             save()
-            try:
-                return original(parser, args, namespace, **options)
-            except SystemExit as request:
-                if request.code:
-                    FOUND["problem"] = FOUND["problem"] or "its arguments were not enough; give them after --."
-                raise
+            complain = parser.error
+
+            def error(message):
+                FOUND["problem"] = FOUND["problem"] or f"{message}."
+                complain(message)
+
+            parser.error = error
+            return original(parser, args, namespace, **options)
 
         return record
 
@@ -182,9 +185,12 @@ def tells_all():
     """Whether what was declared so far is what the script takes: something to tune, and no configuration file that says more."""
     declared = FOUND["parameters"]
     files = [item for item in declared if str(item["default"] or item["name"]).lower().endswith((*_CONFIGURATION, "config", "cfg"))]
-    return not files and any(item["type"] in ("int", "float", "bool", "choice") and item["name"] not in _ALWAYS for item in declared)
+        item for item in declared if str(item["default"] or item["name"]).lower().endswith((*_CONFIGURATION, "config", "cfg"))
+    ]
+    return not files and not _FILES and any(item["type"] in ("int", "float", "bool", "choice") and item["name"] not in _ALWAYS for item in declared)
 
 
+_FILES = []
 _ALWAYS = ("seed", "verbose", "debug", "quiet", "epochs", "num_workers", "workers", "gpus", "device", "random_state")
 
 
@@ -269,6 +275,8 @@ def take_action(action, style):
         return
     flags = list(action.option_strings)
     long = next((flag for flag in flags if flag.startswith("--")), flags[0] if flags else "")
+    if long == "--config" and style == "argparse":
+        _FILES.append(long)  # whose file may say more than the options do
     if not long or long in ("--config", "--print_config") or long.endswith(".help"):
         return
     how, off, on_value = "option", "", True

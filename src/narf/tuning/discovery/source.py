@@ -223,8 +223,7 @@ def _parse(path: Path, folder: Path) -> Module:
             warnings.simplefilter("ignore")
             tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError, RecursionError) as problem:
-        line = f", line {problem.lineno}" if isinstance(problem, SyntaxError) and problem.lineno else ""
-        raise BadInput(f"{path.name} is not a Python script{line}: {problem}.", field="script", code="not_python") from None
+        raise _not_python(path, problem) from None
     module = Module(str(path.relative_to(folder)), tree, _bound_names(tree))
     for statement in tree.body:
         target, value = assigned(statement)
@@ -233,6 +232,17 @@ def _parse(path: Path, folder: Path) -> Module:
     for name in [name for name, value in module.constants.items() if value is UNKNOWN]:
         del module.constants[name]
     return module
+
+
+def _not_python(path: Path, problem: Exception) -> BadInput:
+    line = f", line {problem.lineno}" if isinstance(problem, SyntaxError) and problem.lineno else ""
+    reason = problem.msg if isinstance(problem, SyntaxError) else str(problem)
+    remedy = f"Correct it; the place is shown by: python -m py_compile {path.name}"
+    if "codec can't decode" in reason:
+        reason, remedy = "it is not UTF-8", "Save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"
+    elif "null bytes" in reason:
+        reason, remedy = "it is not text", "Name the script itself."
+    return BadInput(f"{path.name} is not a Python script{line}: {reason}.", remedy=remedy, field="script", code="not_python")
 
 
 def assigned(statement: ast.stmt) -> tuple[str, ast.expr | None]:

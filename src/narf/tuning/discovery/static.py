@@ -85,6 +85,20 @@ def _once(found: list[FoundParameter]) -> list[FoundParameter]:
     return list(first.values())
 
 
+def missing_arguments(found: Discovery, arguments: Sequence[str]) -> tuple[FoundParameter, ...]:
+    """What the command line of the script cannot do without and nobody gives: positional arguments and required options that are not
+    searched. Where the user gives arguments of their own, it is theirs to know."""
+    if any(not word.startswith("-") or "=" not in word for word in arguments):
+        return ()
+    styles = (Style.ARGPARSE, Style.CLICK, Style.TYPER)
+    given = {word.partition("=")[0] for word in arguments}
+    return tuple(
+        item
+        for item in found.parameters
+        if item.required and item.proposal is None and item.style in styles and item.passing.flag not in given
+    )
+
+
 def is_fixed(parameter: FoundParameter, arguments: Sequence[str]) -> FoundParameter:
     """The parameter, left alone if the user's own arguments set it."""
     flags = {flag for flag in (parameter.passing.flag, parameter.passing.off_flag) if flag}

@@ -185,9 +185,11 @@ def tells_all():
     """Whether what was declared so far is what the script takes: something to tune, and no configuration file that says more."""
     declared = FOUND["parameters"]
     files = [item for item in declared if str(item["default"] or item["name"]).lower().endswith((*_CONFIGURATION, "config", "cfg"))]
-        item for item in declared if str(item["default"] or item["name"]).lower().endswith((*_CONFIGURATION, "config", "cfg"))
-    ]
-    return not files and not _FILES and any(item["type"] in ("int", "float", "bool", "choice") and item["name"] not in _ALWAYS for item in declared)
+    return (
+        not files
+        and not _FILES
+        and any(item["type"] in ("int", "float", "bool", "choice") and item["name"] not in _ALWAYS for item in declared)
+    )
 
 
 _FILES = []

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import Random
 from typing import Any
 
 import httpx
@@ -178,3 +179,28 @@ def test_payloads_are_kept_where_a_policy_says_so_and_shown_by_trace(served: Any
     eventually(lambda: served("trace", good.headers["narf-prediction"], code=None).returncode == 0)
     assert not served.json("trace", good.headers["narf-prediction"])["payload"]
     assert "keeps payloads: errors, for 0.5 days" in served("endpoints", "show", "kept").stdout
+
+
+def test_where_no_training_data_was_given_the_first_thousand_rows_of_requests_are_the_baseline(served: Any, deploy: Any) -> None:
+    endpoint = deploy("plain/1", "--name", "unknown", "--replicas", "1")
+    random = Random(1)
+
+    def ask(mean: float, rows: int) -> None:
+        inputs = [[random.gauss(mean, 1), random.gauss(0, 1)] for _ in range(rows)]
+        assert endpoint.client.post(f"{endpoint.url}/predict", json={"inputs": inputs}).status_code == 200
+
+    def drift() -> dict[str, Any]:
+        found = served.json("endpoints", "drift", "unknown")["revisions"]
+        return found[0] if found else {"note": "", "baseline": "", "features": []}  # type: ignore[no-any-return]
+
+    ask(0, 400)
+    eventually(lambda: "400 have come" in drift()["note"])
+    ask(0, 700)
+    eventually(lambda: drift()["baseline"].startswith("its first 1,100 rows of live requests"))
+    ask(0, 500)
+    eventually(lambda: [feature["rows"] for feature in drift()["features"]] == [500, 500])
+    assert not any(feature["drifted"] for feature in drift()["features"])
+    ask(5, 500)
+    eventually(lambda: [feature["drifted"] for feature in drift()["features"]] == [True, False])
+    assert any("are not what its first requests were" in sentence for sentence in endpoint.events())
+    assert "compared with its first 1,100 rows of live requests" in served("endpoints", "drift", "unknown").stdout

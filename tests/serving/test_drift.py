@@ -8,7 +8,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from narf.serving.drift import Sketch, merge, psi, reference_from_json, reference_of, report
+from narf.serving.drift import (
+    Sketch,
+    merge,
+    merged_summaries,
+    psi,
+    reference_from_json,
+    reference_of,
+    reference_of_summary,
+    report,
+    summary_of,
+)
 
 
 def sketch_of(reference, values):
@@ -56,3 +66,49 @@ def test_an_image_is_watched_through_four_numbers_and_a_reference_survives_json(
     reference = reference_of({"image": np.random.default_rng(0).normal(size=(50, 32, 32))})
     assert [feature.name for feature in reference] == ["image.mean", "image.std", "image.min", "image.max"]
     assert reference_from_json(json.loads(json.dumps([feature.as_json() for feature in reference]))) == reference
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["normal", "skewed", "years", "few"]))
+@settings(max_examples=40)
+def test_a_summary_of_many_parts_describes_the_data_as_the_training_data_would(seed, parts, kind):
+    rng = np.random.default_rng(seed)
+    draw = {
+        "normal": lambda count: rng.normal(size=(count, 2)),
+        "skewed": lambda count: rng.lognormal(3, 2, size=(count, 2)),
+        "years": lambda count: rng.integers(2015, 2027, size=(count, 2)).astype(float),
+        "few": lambda count: rng.choice([0.0, 1.0, np.nan], p=[0.6, 0.3, 0.1], size=(count, 2)),
+    }[kind]
+    pieces = [draw(max(2, 4000 // parts)) for _ in range(parts)]
+    summary: dict = {}
+    for piece in pieces:
+        summary = json.loads(json.dumps(merged_summaries(summary, summary_of({"x": piece}, ("a", "b")))))
+    assert all(len(values[4]) <= 512 for values in summary.values())
+    reference = reference_of_summary(summary)
+    whole = np.concatenate(pieces)
+    for feature, exact in zip(reference, reference_of({"x": whole}, ("a", "b")), strict=True):
+        assert (feature.name, feature.least, feature.greatest) == (exact.name, exact.least, exact.greatest)
+        assert np.isclose(feature.missing, exact.missing) and np.isclose(sum(feature.expected), 1)
+    sketch = Sketch(reference)
+    sketch.add({"x": draw(4000)}, ("a", "b"))
+    assert all(not drift.drifted and drift.psi < 0.1 for drift in report(reference, sketch.as_json()))
+    sketch = Sketch(reference)
+    sketch.add({"x": draw(4000) + 10 * np.nanstd(whole)}, ("a", "b"))
+    assert all(drift.drifted for drift in report(reference, sketch.as_json()))
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), min_size=1, max_size=6))
+def test_summaries_keep_counts_and_ends_whatever_comes(parts):
+    summary: dict = {}
+    for part in parts:
+        summary = merged_summaries(summary, summary_of({"x": np.array(part)}))
+    together = [value for part in parts for value in part]
+    rows, missing, least, greatest, points = summary["x"]
+    assert (rows, missing, least, greatest) == (len(together), 0, min(together), max(together))
+    assert np.isclose(sum(weight for _, weight in points), rows)
+    assert points == sorted(points, key=lambda point: point[0]) and all(least <= value <= greatest for value, _ in points)
+
+
+def test_nothing_known_is_no_reference():
+    summary = summary_of({"x": np.array([[np.nan], [np.nan]])})
+    assert reference_of_summary(summary) == () and reference_of_summary({}) == ()
+    assert reference_of_summary(merged_summaries(summary, summary_of({"x": np.array([[1.0]])})))[0].missing == 2 / 3

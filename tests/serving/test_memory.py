@@ -68,7 +68,9 @@ def test_this_process_holds_something():
 
 def test_a_package_is_weighed_with_its_largest_batch(tmp_path):
     small = weighed(linear(tmp_path / "small"))
-    large = weighed(with_processing(tmp_path / "large", "KEPT = bytearray(b'x' * (100 << 20))\ndef preprocess(inputs):\n    return inputs\n"))
+    large = weighed(
+        with_processing(tmp_path / "large", "KEPT = bytearray(b'x' * (100 << 20))\ndef preprocess(inputs):\n    return inputs\n")
+    )
     assert small is not None and large is not None and 95 * MIB < large - small < 140 * MIB
     assert weighed(tmp_path / "nothing") is None
 

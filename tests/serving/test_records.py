@@ -58,3 +58,26 @@ def test_a_recorder_that_is_never_read_stays_small(tmp_path):
         recorder.observe(batch, {"x": ones}, {"y": ones}, 0.001)
     assert recorder.dropped > 0
     assert recorder.report()["count"] <= 100_000
+
+
+def test_without_training_data_a_report_has_a_summary_until_there_is_something_to_compare_with(tmp_path):
+    from dataclasses import replace
+
+    from narf.serving.drift import reference_of
+    from narf.serving.model import Prediction
+    from narf.serving.package import read_manifest
+
+    recorder = Recorder(replace(read_manifest(linear(tmp_path / "linear")), reference={}))
+
+    def report(rows):
+        batch = [Prediction({"x": rows}, len(rows), None, 0.0, lambda *_: None, b"pred-x")]
+        recorder.observe(batch, {"x": rows}, {"y": rows}, 0.001)
+        return recorder.report()
+
+    first = report(np.arange(8.0).reshape(2, 4))
+    assert first["inputs"] == {} and set(first["summary"]) == set("abcd")
+    assert first["summary"]["a"] == [2, 0, 0.0, 4.0, [[0.0, 1.0], [4.0, 1.0]]]
+    reference = [feature.as_json() for feature in reference_of({"x": np.arange(80.0).reshape(20, 4)}, tuple("abcd"))]
+    recorder.compare_with(reference)
+    second = report(np.arange(8.0).reshape(2, 4))
+    assert second["summary"] == {} and second["inputs"]["a"][0] == 2

@@ -130,6 +130,8 @@ def drift(name: str, hours: Annotated[int, typer.Option(min=1, max=168)] = 24, a
         return
     for revision in found["revisions"]:
         print(f"revision {revision['revision']} ({revision['model']}/{revision['version']}), {revision['rows']} rows")
+        if revision.get("baseline"):
+            print(f"compared with {revision['baseline']}")
         if revision.get("note"):
             print(revision["note"])
             continue

@@ -19,6 +19,8 @@ from narf.serving.tensors import Array, Tensors
 BINS = 10
 MOST_FEATURES = 256  # a row with more (an image) is watched through its mean, deviation, least and greatest value
 LEAST_REFERENCE_ROWS = 50  # of training data: fewer are examples, not a distribution
+LIVE_BASELINE_ROWS = 1000  # of requests that are compared with later ones, where there is no training data
+_MOST_POINTS = 256  # of one feature in a summary, up to twice that before they are thinned
 PSI_ALARM = 0.2  # the customary threshold: below 0.1 stable, above 0.2 shifted
 
 
@@ -75,6 +77,74 @@ def reference_of(tensors: Tensors, columns: Sequence[str] = ()) -> tuple[Feature
                 )
             )
     return tuple(described)
+
+
+# A summary of each feature that has been seen, where there is no training data to compare with: `{name: [rows, missing, least, greatest,
+# [[value, weight], ...]]}`. Values of one feature, ascending, with nothing that ties those of a row together; summaries add up.
+Summary = Mapping[str, Sequence[Any]]
+
+
+def summary_of(tensors: Tensors, columns: Sequence[str] = ()) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for names, matrix in features(tensors, columns):
+        for name, values in zip(names, matrix.T, strict=True):
+            known = np.sort(values[np.isfinite(values)])
+            least, greatest = (float(known[0]), float(known[-1])) if known.size else (None, None)
+            points = _thinned([[float(value), 1.0] for value in known])
+            found[name] = [len(values), len(values) - known.size, least, greatest, points]
+    return found
+
+
+def merged_summaries(one: Summary, other: Summary) -> dict[str, Any]:
+    merged = {name: list(values) for name, values in one.items()}
+    for name, (rows, missing, least, greatest, points) in other.items():
+        old = merged.get(name)
+        if old is None:
+            merged[name] = [rows, missing, least, greatest, points]
+            continue
+        lows, highs = [[value for value in pair if value is not None] for pair in ((old[2], least), (old[3], greatest))]
+        together = sorted([*old[4], *points], key=lambda point: point[0])
+        merged[name] = [old[0] + rows, old[1] + missing, min(lows, default=None), max(highs, default=None), _thinned(together)]
+    return merged
+
+
+def reference_of_summary(summary: Summary) -> tuple[Feature, ...]:
+    """The summary as what later rows are compared with."""
+    described = []
+    for name, (rows, missing, least, greatest, points) in summary.items():
+        if not points or least is None or greatest is None:
+            continue
+        values, weights = np.array(points, dtype=np.float64).T
+        reached = (np.cumsum(weights) - weights / 2) / weights.sum()
+        edges = np.unique(np.interp(np.linspace(0, 1, BINS + 1)[1:-1], reached, values))
+        shares = np.bincount(np.searchsorted(edges, values, side="right"), weights=weights, minlength=len(edges) + 1)
+        described.append(
+            Feature(
+                name=name,
+                edges=tuple(map(float, edges)),
+                expected=tuple(map(float, shares / shares.sum())),
+                least=float(least),
+                greatest=float(greatest),
+                missing=missing / rows if rows else 0.0,
+            )
+        )
+    return tuple(described)
+
+
+def _thinned(points: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The ascending points, equal ones as one. Of more than twice `_MOST_POINTS`, so many that stand at equal steps of weight."""
+    together: list[list[float]] = []
+    for value, weight in points:
+        if together and together[-1][0] == value:
+            together[-1][1] += weight
+        else:
+            together.append([value, weight])
+    if len(together) <= 2 * _MOST_POINTS:
+        return together
+    values, weights = np.array(together).T
+    reached, step = np.cumsum(weights), weights.sum() / _MOST_POINTS
+    chosen = np.searchsorted(reached, (np.arange(_MOST_POINTS) + 0.5) * step)
+    return _thinned([[float(value), float(step)] for value in values[np.minimum(chosen, len(values) - 1)]])
 
 
 def features(tensors: Tensors, columns: Sequence[str] = ()) -> list[tuple[list[str], Array]]:

@@ -10,14 +10,14 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
-from narf.serving.drift import Sketch, features, reference_from_json
+from narf.serving.drift import Sketch, features, merged_summaries, reference_from_json, summary_of
 from narf.serving.model import Prediction
 from narf.serving.package import Manifest
 from narf.serving.tensors import Array, Tensors
@@ -47,6 +47,10 @@ class Recorder:
         self._records = self._bytes = 0
         self._lock = threading.Lock()
         self.dropped = 0
+
+    def compare_with(self, reference: Sequence[Mapping[str, Any]]) -> None:
+        """From now on inputs are counted against this, where the package has no training data to compare with."""
+        self._reference = reference_from_json(reference)
 
     def observe(self, batch: Sequence[Prediction], inputs: Tensors, outputs: Tensors, seconds: float) -> None:
         now = time.monotonic()
@@ -81,6 +85,7 @@ class Recorder:
             self._records = self._bytes = 0
         if not batches:
             return None
+        seen: list[Tensors] = []
         sketch_in, sketch_out = Sketch(self._reference), _OutputStatistics()
         ids, rows, milliseconds, input_means, output_means, sketched = [], [], [], [], [], 0
         for batch in batches:
@@ -91,8 +96,14 @@ class Recorder:
             output_means += _means(batch.outputs, batch.rows)
             if batch.inputs is not None and batch.outputs is not None and sketched < _MOST_SKETCHED_ROWS:
                 sketched += sum(batch.rows)
-                sketch_in.add(batch.inputs, self._columns)
+                seen.append(batch.inputs)
                 sketch_out.add(batch.outputs)
+        summary: dict[str, Any] = {}
+        for inputs in _joined(seen):
+            if self._reference:
+                sketch_in.add(inputs, self._columns)
+            else:
+                summary = merged_summaries(summary, summary_of(inputs, self._columns))
         records = {"ids": ids, "rows": rows, "milliseconds": milliseconds, "input_means": input_means, "output_means": output_means}
         return {
             "count": len(ids),
@@ -100,6 +111,7 @@ class Recorder:
             "milliseconds": latency_histogram(milliseconds),
             "records": zlib.compress(orjson.dumps(records), 1),
             "inputs": sketch_in.as_json(),
+            "summary": summary,
             "outputs": sketch_out.as_json(),
             "dropped": self.dropped,
         }
@@ -144,6 +156,16 @@ class _OutputStatistics:
 
     def as_json(self) -> dict[str, Any]:
         return {"numbers": self._numbers, "labels": self._labels}
+
+
+def _joined(batches: Sequence[Tensors]) -> Iterator[Tensors]:
+    """The batches as few large ones: arithmetic on single rows costs its overhead only."""
+    by_shape: dict[Any, list[Tensors]] = {}
+    for tensors in batches:
+        key = tuple((name, array.shape[1:], array.dtype.str) for name, array in tensors.items())
+        by_shape.setdefault(key, []).append(tensors)
+    for alike in by_shape.values():
+        yield {name: np.concatenate([np.atleast_1d(tensors[name]) for tensors in alike]) for name in alike[0]}
 
 
 def _means(tensors: Tensors | None, rows: Sequence[int]) -> list[float | None]:

@@ -37,7 +37,7 @@ class Reporter:
         """From any thread: this replica is to be replaced. True when that is known, or there is nobody to tell."""
         if not (self._url and self._workload):
             return True
-        return self._send(f"/api/v1/replicas/{self._workload}/leaving", {"sentence": sentence})
+        return self._send(f"/api/v1/replicas/{self._workload}/leaving", {"sentence": sentence}) is not None
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -49,9 +49,8 @@ class Reporter:
         pause = 0.1
         while True:
             if not registered:
-                registered = await asyncio.to_thread(
-                    self._send, f"/api/v1/replicas/{self._workload}/address", {"url": self._address, "revision": self._revision}
-                )
+                body = {"url": self._address, "revision": self._revision}
+                registered = await asyncio.to_thread(self._send, f"/api/v1/replicas/{self._workload}/address", body) is not None
                 pause = _REPORT_SECONDS if registered else min(pause * 2, 5.0)
             elif any(served.recorder.has_news for served in self._application.models.values()):
                 await asyncio.to_thread(self._report)
@@ -62,9 +61,12 @@ class Reporter:
             report = served.recorder.report()
             if report is not None:
                 report["records"] = base64.b64encode(report["records"]).decode()
-                self._send(f"/api/v1/replicas/{self._workload}/predictions", {"model": name, "revision": self._revision, **report})
+                answer = self._send(f"/api/v1/replicas/{self._workload}/predictions", {"model": name, "revision": self._revision, **report})
+                if answer and answer.get("reference"):
+                    served.recorder.compare_with(answer["reference"])
 
-    def _send(self, path: str, value: dict[str, Any]) -> bool:
+    def _send(self, path: str, value: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer; None: the control plane did not take it."""
         request = urllib.request.Request(
             self._url + path,
             data=orjson.dumps(value),
@@ -72,8 +74,9 @@ class Reporter:
             method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=10):
-                return True
-        except (urllib.error.URLError, OSError) as error:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                said: dict[str, Any] = orjson.loads(answer.read() or b"{}")
+                return said
+        except (urllib.error.URLError, OSError, ValueError) as error:
             _log.warning("the control plane did not take %s: %s", path, error)
-            return False
+            return None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 _Count = Annotated[int, Field(ge=0, le=1 << 50)]
 _Histogram = Annotated[list[_Count], Field(min_length=16, max_length=16)]
+_Points = Annotated[list[tuple[float, Annotated[float, Field(ge=0)]]], Field(max_length=512)]
 
 # What a replica asks for unless told: most models are small and wait most of their time, and a twentieth of a core is room to be there,
 # not the most that it may use.
@@ -163,6 +164,7 @@ class PredictionsIn(BaseModel):
     records: Annotated[str, Field(max_length=64 << 20)]
     inputs: dict[str, tuple[_Count, _Count, _Count, float, list[_Count]]]
     outputs: dict[str, Any]
+    summary: Annotated[dict[str, tuple[_Count, _Count, float | None, float | None, _Points]], Field(max_length=2000)] = {}
     dropped: _Count = 0
 
 

@@ -390,7 +390,7 @@ def test_a_prediction_is_traced_to_its_run_and_counted_for_drift(served):
         "model": "seen", "count": 300, "rows": 300, "milliseconds": histogram, "records": base64.b64encode(zlib.compress(json.dumps(columns).encode())).decode(),
         "inputs": sketch.as_json(), "outputs": {"numbers": {"y": [300, 1.0, 1.0, 0.0, 1.0]}, "labels": {}},
     }  # fmt: skip
-    assert served.http.post(f"/api/v1/replicas/{replica}/predictions", json=body).status_code == 204
+    assert served.http.post(f"/api/v1/replicas/{replica}/predictions", json=body).json() == {"reference": None}
     traced = served.http.get(f"/api/v1/predictions/{ids[7]}").json()
     assert traced["endpoint"] == "seen" and traced["milliseconds"] == 1.5 and traced["lineage"]["run"] == manifest["run_id"]
     drift = served.http.get("/api/v1/endpoints/seen/drift").json()

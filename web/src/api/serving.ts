@@ -36,6 +36,7 @@ export interface Drift {
   hours: number;
   revisions: {
     revision: number; model: string; version: number; rows: number;
+    baseline: string; note: string;  // what the features are compared with; why they are not
     features: { name: string; rows: number; drifted: boolean; psi: number | null; ks: number | null; missing: number | null; expected_missing: number | null; out_of_range: number | null; mean: number | null }[];
     outputs: Record<string, unknown>;
   }[];

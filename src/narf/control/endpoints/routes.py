@@ -210,10 +210,10 @@ def router(
         """A replica is to be replaced: it says why, and answers until another does."""
         watching.replica_leaves(workload, body.sentence, by=principal)
 
-    @routes.post("/replicas/{workload}/predictions", status_code=204)
-    def replica_report(workload: str, body: PredictionsIn, principal: Principal = Depends(caller)) -> None:
-        """What a replica predicted since its last report."""
-        watching.replica_report(workload, body.model_dump(), by=principal)
+    @routes.post("/replicas/{workload}/predictions")
+    def replica_report(workload: str, body: PredictionsIn, principal: Principal = Depends(caller)) -> dict[str, Any]:
+        """What a replica predicted since its last report. `reference`: what it is to compare inputs with, where its package does not say."""
+        return {"reference": watching.replica_report(workload, body.model_dump(), by=principal)}
 
     @routes.get("/gateway/table")
     async def table(known: str = Query("", max_length=64), wait: float = Query(0, ge=0, le=30)) -> dict[str, Any]:

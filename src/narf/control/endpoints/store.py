@@ -144,6 +144,18 @@ observations = Table(
 )
 
 
+baselines = Table(
+    "endpoint_baselines",
+    metadata,
+    Column("revision_id", String(40), primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Column("features", JSON),
+    Column("began_at", Timestamp, nullable=False),
+    Column("made_at", Timestamp),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     id: str
@@ -216,6 +228,18 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The first rows that a revision was asked for, where there is no training data. features: None until there are enough."""
+
+    revision_id: str
+    rows: int
+    summary: dict[str, Any]
+    began_at: datetime
+    features: list[dict[str, Any]] | None = None
+    made_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadBlock:
     """Payloads of one endpoint that were answered in these milliseconds, in one file."""
 
@@ -266,7 +290,7 @@ def project_of(connection: Connection, endpoint_id: str) -> str | None:
 
 def delete_endpoint(connection: Connection, endpoint_id: str) -> None:
     mine = select(revisions.c.id).where(revisions.c.endpoint_id == endpoint_id).scalar_subquery()
-    for table in (minutes, observations):
+    for table in (minutes, observations, baselines):
         connection.execute(delete(table).where(table.c.revision_id.in_(mine)))
     for table in (replicas, events, revisions):
         connection.execute(delete(table).where(table.c.endpoint_id == endpoint_id))
@@ -444,6 +468,16 @@ def put_observation(
     c = observations.c
     connection.execute(delete(observations).where(c.revision_id == revision_id, c.hour == hour))
     connection.execute(insert(observations).values(revision_id=revision_id, hour=hour, rows=rows, inputs=inputs, outputs=outputs))
+
+
+def find_baseline(connection: Connection, revision_id: str) -> Baseline | None:
+    row = connection.execute(select(baselines).where(baselines.c.revision_id == revision_id)).mappings().first()
+    return Baseline(**row) if row else None
+
+
+def put_baseline(connection: Connection, baseline: Baseline) -> None:
+    connection.execute(delete(baselines).where(baselines.c.revision_id == baseline.revision_id))
+    connection.execute(insert(baselines).values(**{name: getattr(baseline, name) for name in Baseline.__slots__}))
 
 
 def observations_of(connection: Connection, revision_ids: Sequence[str], since: datetime) -> list[Any]:

@@ -7,8 +7,11 @@ import binascii
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from sqlalchemy import Connection
 
 from narf.control.audit.store import record
 from narf.control.database import Database
@@ -20,11 +23,20 @@ from narf.control.endpoints.plan import ReplicaState
 from narf.control.endpoints.rollout import percentile
 from narf.control.endpoints.service import EndpointService, speaks_for
 from narf.control.endpoints.sharing import apart_until
-from narf.control.endpoints.store import Endpoint, Minute, Replica, Revision
+from narf.control.endpoints.store import Baseline, Endpoint, Minute, Replica, Revision
 from narf.control.models.service import ModelService
 from narf.domain.access import Principal, Role
 from narf.domain.errors import BadInput, NotAllowed, NotFound
-from narf.serving.drift import LEAST_REFERENCE_ROWS, merge, reference_from_json, report
+from narf.serving.drift import (
+    LEAST_REFERENCE_ROWS,
+    LIVE_BASELINE_ROWS,
+    Feature,
+    merge,
+    merged_summaries,
+    reference_from_json,
+    reference_of_summary,
+    report,
+)
 from narf.serving.gateway.payloads import keep_policy
 from narf.serving.gateway.table import LATENCY_BOUNDS
 from narf.serving.identity import milliseconds_of
@@ -100,8 +112,11 @@ class Watching:
             store.add_event(connection, endpoint.id, now, "error_budget", sentence, "platform")
         self._alerts.send(endpoint, "error_budget", sentence, used=used)
 
-    def replica_report(self, workload_id: str, value: Mapping[str, Any], *, by: Principal) -> None:
-        """A replica's predictions since its last report: records and sketches.
+    def replica_report(self, workload_id: str, value: Mapping[str, Any], *, by: Principal) -> list[dict[str, Any]] | None:
+        """A replica's predictions since its last report: records and sketches, or a summary where there is nothing to compare with yet.
+
+        Returns:
+            What it is to compare with from now on, once enough was seen.
 
         Raises:
             NotAllowed: it is another's. BadInput: the records cannot be read.
@@ -126,12 +141,28 @@ class Watching:
             known = store.find_observation(connection, revision.id, hour)
             inputs = merge(known["inputs"] if known else {}, value["inputs"])
             outputs = _merged_outputs(known["outputs"] if known else {}, value["outputs"])
+            baseline = self._add_to_baseline(connection, revision, value["summary"], now) if value["summary"] else None
             rows = (known["rows"] if known else 0) + value["rows"]
             store.put_observation(connection, revision.id, hour, rows, inputs, outputs)
             if now - self._pruned > timedelta(hours=1):
                 self._pruned = now
                 store.prune(connection, now - KEEP)
         self._look_for_drift(revision, inputs, now)
+        return baseline.features if baseline else None
+
+    def _add_to_baseline(self, connection: Connection, revision: Revision, summary: Mapping[str, Any], now: datetime) -> Baseline:
+        """The first rows of a revision without training data become what the later ones are compared with."""
+        known = store.find_baseline(connection, revision.id)
+        if known is not None and known.features is not None:
+            return known
+        together = merged_summaries(known.summary if known else {}, summary)
+        rows = max((values[0] for values in together.values()), default=0)
+        baseline = Baseline(revision_id=revision.id, rows=rows, summary=together, began_at=known.began_at if known else now)
+        if rows >= LIVE_BASELINE_ROWS:
+            made = [feature.as_json() for feature in reference_of_summary(together)]
+            baseline = replace(baseline, summary={}, features=made, made_at=now)
+        store.put_baseline(connection, baseline)
+        return baseline
 
     def replica_leaves(self, workload_id: str, sentence: str, *, by: Principal) -> None:
         """A replica cannot go on for long: it is out of the table now, another is started, and it is stopped. Safe to repeat."""
@@ -168,18 +199,25 @@ class Watching:
         if now - self._alerted.get(revision.endpoint_id, datetime.min.replace(tzinfo=UTC)) < _QUIET:
             return
         endpoint = self._endpoints.endpoint(revision.endpoint_id)
-        drifted = [drift for drift in report(self._reference(endpoint, revision), inputs) if drift.drifted and drift.rows >= _LEAST_ROWS]
+        reference, baseline = self._reference(endpoint, revision)
+        drifted = [drift for drift in report(reference, inputs) if drift.drifted and drift.rows >= _LEAST_ROWS]
         if drifted:
             self._alerted[revision.endpoint_id] = now
             names = ", ".join(drift.name for drift in drifted[:5])
-            sentence = f"{len(drifted)} input features are not what revision {revision.number} was trained on: {names}."
+            what = "its first requests were" if baseline else "it was trained on"
+            sentence = f"{len(drifted)} input features of revision {revision.number} are not what {what}: {names}."
             with self._database.write() as connection:
                 store.add_event(connection, endpoint.id, now, "drift", sentence, "platform")
             self._alerts.send(endpoint, "drift", sentence, features=[drift.name for drift in drifted])
 
-    def _reference(self, endpoint: Endpoint, revision: Revision) -> Any:
+    def _reference(self, endpoint: Endpoint, revision: Revision) -> tuple[tuple[Feature, ...], Baseline | None]:
+        """What inputs are compared with: the training data, or else the first requests, and what is known of those."""
         manifest = self._models.package(endpoint.project, revision.model, revision.version).manifest or {}
-        return reference_from_json(manifest.get("reference", {}).get("features", ()))
+        if trained := reference_from_json(manifest.get("reference", {}).get("features", ())):
+            return trained, None
+        with self._database.read() as connection:
+            baseline = store.find_baseline(connection, revision.id)
+        return reference_from_json(baseline.features or ()) if baseline else (), baseline
 
     # -- what is asked
 
@@ -345,7 +383,7 @@ class Watching:
             outputs: dict[str, Any] = {}
             for row in mine:
                 inputs, outputs = merge(inputs, row["inputs"]), _merged_outputs(outputs, row["outputs"])
-            reference = self._reference(endpoint, revision)
+            reference, baseline = self._reference(endpoint, revision)
             features = [
                 {
                     **{
@@ -364,18 +402,29 @@ class Watching:
                     "version": revision.version,
                     "rows": sum(r["rows"] for r in mine),
                     "features": features,
-                    "note": "" if reference else _no_reference(revision),
+                    "baseline": _compared_with(reference, baseline),
+                    "note": "" if reference else _no_reference(revision, baseline),
                     "outputs": outputs,
                 }
             )
         return {"endpoint": endpoint.name, "hours": hours, "revisions": found}
 
 
-def _no_reference(revision: Revision) -> str:
+def _compared_with(reference: Sequence[Feature], baseline: Baseline | None) -> str:
+    """What the figures are relative to, as a person reads it; "" where there is nothing."""
+    if not reference:
+        return ""
+    if baseline is None:
+        return "the training data"
+    return f"its first {baseline.rows:,} rows of live requests, from {baseline.began_at:%Y-%m-%d %H:%M} UTC on (no training data was given)"
+
+
+def _no_reference(revision: Revision, baseline: Baseline | None) -> str:
     version = f"{revision.model}/{revision.version}"
     return (
-        f"{version} was packaged with fewer than {LEAST_REFERENCE_ROWS} rows of its training data, so its inputs cannot be compared. "
-        f"Register a version with them: narf models register RUN --name {revision.model} --inputs ARTIFACT"
+        f"{version} was packaged with fewer than {LEAST_REFERENCE_ROWS} rows of its training data. Its first {LIVE_BASELINE_ROWS:,} rows of requests "
+        f"become what later ones are compared with; {baseline.rows if baseline else 0:,} have come. To compare with the training data, register a "
+        f"version with it: narf models register RUN --name {revision.model} --inputs ARTIFACT"
     )
 
 

@@ -270,8 +270,8 @@ function DriftOf({ name }: { name: string }) {
           {revisions.map((revision) => {
             const drifted = revision.features.filter((feature) => feature.drifted).length;
             return (
-              <Panel key={revision.revision} title={`Revision ${revision.revision}: ${revision.model}/${revision.version}`} note={`${plural(revision.rows, "row")} in ${hours} hours; ${drifted === 0 ? "nothing drifts" : `${plural(drifted, "feature")} drifted`}`} flush>
-                {revision.features.length === 0 ? <p className={css.quiet}>There is no reference: the model was registered without real inputs.</p> : (
+              <Panel key={revision.revision} title={`Revision ${revision.revision}: ${revision.model}/${revision.version}`} note={`${plural(revision.rows, "row")} in ${hours} hours; ${drifted === 0 ? "nothing drifts" : `${plural(drifted, "feature")} drifted`}${revision.baseline ? `; compared with ${revision.baseline}` : ""}`} flush>
+                {revision.features.length === 0 ? <p className={css.quiet}>{revision.note || "Nothing to compare with has come yet."}</p> : (
                   <div className={css.scroll} tabIndex={0} role="region" aria-label="Drift by feature">
                     <table className={css.table}>
                       <thead><tr><th>Feature</th><th>State</th><th className="num">PSI</th><th className="num">KS</th><th className="num">Missing</th><th className="num">Expected missing</th><th className="num">Out of range</th><th className="num">Mean</th></tr></thead>

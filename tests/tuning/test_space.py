@@ -78,6 +78,8 @@ def test_a_condition_makes_a_parameter_exist_only_where_it_holds():
     [
         ([{"name": "x", "low": 0, "high": 1}, {"name": "x", "low": 0, "high": 2}], "Two parameters are named 'x'"),
         ({"x": {"low": 1, "high": 1}}, "empty range"),
+        ({"x": ".."}, "must be numbers"),
+        ({"x": "1.."}, "must be numbers"),
         ({"x": {"low": 2, "high": 1}}, "empty range"),
         ({"x": {"low": 0, "high": math.inf}}, "finite"),
         ({"x": {"low": 0, "high": "many"}}, "finite number"),

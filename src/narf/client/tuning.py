@@ -66,7 +66,7 @@ def tune(
     check_script(place)
     folder, _ = folder_of(place)
     asked: dict[str, Any] = {
-        "space": None if space is None else {key: space_form(value) for key, value in space.items()},
+        "space": None if space is None else {key: space_form(value, key) for key, value in space.items()},
         "only": bool(space) if only is None and space else only,
         "skip": None if skip is None else list(skip),
         "arguments": None if arguments is None else list(arguments),
@@ -226,6 +226,7 @@ def _begin_confirmed(
     tell: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     from narf.tuning.discovery.dry_run import confirm
+    from narf.tuning.discovery.static import refuse_without_arguments
 
     found = confirm(script, list(body.get("arguments", [])), read)
     space = dict(body.get("space") or {})
@@ -238,6 +239,7 @@ def _begin_confirmed(
             item.name: item.proposal.to_json() for item in found.tunable if item.proposal and item.name not in body.get("skip", ())
         }
         space = {name: {k: v for k, v in form.items() if k != "name"} for name, form in proposals.items()} | space
+    refuse_without_arguments(found, list(body.get("arguments", [])), set(space), script.name)
     bindings = {item.name: item.passing.to_json() for item in found.parameters if item.name in space}
     metric = body.get("metric") or (found.metrics[0].name if found.metrics else "")
     settled = {
@@ -301,12 +303,30 @@ def follow(connection: Connection, study_id: str, seen: Callable[[dict[str, Any]
         time.sleep(_LOOK_SECONDS)
 
 
-def space_form(value: Any) -> Any:
-    """A range as the HTTP API has it: tuples of two numbers and words become text."""
-    if (
-        isinstance(value, tuple)
-        and len(value) >= 2
-        and all(isinstance(end, int | float) and not isinstance(end, bool) for end in value[:2])
-    ):
-        return " ".join([f"{value[0]!r}..{value[1]!r}", *map(str, value[2:])])
-    return list(value) if isinstance(value, tuple | set | frozenset) else value
+def space_form(value: Any, name: str = "") -> Any:
+    """A range as the HTTP API has it: tuples of two numbers and words become text.
+
+    Raises:
+        BadInput: it is nothing that makes a range.
+    """
+    if isinstance(value, str | Mapping):
+        return value
+    if not isinstance(value, Sequence | set | frozenset):
+        raise BadInput(
+            f"The range of {name!r} is {str(value)[:60]}, which says no range.",
+            remedy='Write it as "1e-4..0.1 log", (1e-4, 0.1, "log") or a list of choices.',
+            field=f"space.{name}",
+            code="bad_space",
+        )
+    items = [getattr(item, "item", lambda item=item: item)() for item in value]  # NumPy's numbers are numbers
+    is_range = len(items) >= 2 and all(isinstance(end, int | float) and not isinstance(end, bool) for end in items[:2])
+    if isinstance(value, tuple) and is_range and all(isinstance(word, str) for word in items[2:]):
+        return " ".join([f"{items[0]!r}..{items[1]!r}", *items[2:]])
+    if odd := [item for item in items if item is not None and not isinstance(item, bool | int | float | str)]:
+        raise BadInput(
+            f"{name!r} has the choice {str(odd[0])[:60]}, which is neither text, number, bool nor None.",
+            remedy="Give each choice a name and let the script look it up.",
+            field=f"space.{name}",
+            code="bad_space",
+        )
+    return items

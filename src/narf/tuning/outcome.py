@@ -66,8 +66,15 @@ def outcome_of(study: Study, trial: Trial, workload: Workload, *, output: str = 
     if workload.exit_code == 2 or _REJECTIONS.search(output[-4000:]):
         return Outcome(TrialState.FAILED, fault=Fault.REJECTED, detail=last_line(output))
     return Outcome(
-        TrialState.FAILED, fault=Fault.CRASHED, detail=last_line(output) or workload.detail or f"Exit code {workload.exit_code}."
+        TrialState.FAILED, fault=Fault.CRASHED, detail=_last_words(output) or workload.detail or f"Exit code {workload.exit_code}."
     )
+
+
+def _last_words(output: str) -> str:
+    said = last_line(output)
+    if said.startswith("EOFError"):
+        return f"It asks for input on the keyboard, which a trial does not have; let it take an argument. {said}"
+    return said
 
 
 def is_diverging(reports: Reports) -> bool:

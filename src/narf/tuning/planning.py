@@ -10,7 +10,7 @@ from typing import Any
 from narf.domain.errors import BadInput
 from narf.tuning.discovery.found import Discovery, FoundParameter, Passing
 from narf.tuning.discovery.metrics import direction_of
-from narf.tuning.discovery.static import missing_arguments
+from narf.tuning.discovery.static import refuse_without_arguments
 from narf.tuning.space import Space, Values, in_order, read_space
 from narf.tuning.study import Direction, Search
 
@@ -54,15 +54,7 @@ def settle(wishes: Wishes, discover: Callable[[], Discovery], script: str) -> Se
     """
     found = discover()
     space = _space(wishes, found, script)
-    if missing := [item for item in missing_arguments(found, wishes.arguments) if item.name not in space.names]:
-        shown = ", ".join(item.passing.flag or item.name for item in missing)
-        example = " ".join(f"{item.passing.flag} {item.name.upper()}".strip() for item in missing)
-        raise BadInput(
-            f"{script} cannot do without {shown}.",
-            remedy=f"Give it after --: narf tune {script} -- {example}",
-            field="arguments",
-            code="missing_arguments",
-        )
+    refuse_without_arguments(found, wishes.arguments, space.names, script)
     metric = wishes.metric or (found.metrics[0].name if found.metrics else "")
     if not metric:
         raise BadInput(

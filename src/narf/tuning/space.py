@@ -278,7 +278,7 @@ def read_value(text: str) -> Value:
 
 def _range_from_text(name: str, body: str, when: tuple[Condition, ...]) -> Parameter:
     low_text, _, rest = body.partition("..")
-    high_text, *words = rest.replace(":", " ").split()
+    high_text, *words = rest.replace(":", " ").split() or [""]
     low, high = read_value(low_text), read_value(high_text)
     if isinstance(low, bool) or isinstance(high, bool) or not isinstance(low, int | float) or not isinstance(high, int | float):
         raise _refusal(name, f"has the range {body!r}; its ends must be numbers")

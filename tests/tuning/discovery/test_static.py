@@ -7,7 +7,7 @@ import pytest
 
 from narf.domain.errors import BadInput
 from narf.tuning.binding import bind
-from narf.tuning.discovery.static import discover_statically, missing_arguments
+from narf.tuning.discovery.static import discover_statically, refuse_without_arguments
 from narf.tuning.planning import Wishes, settle
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "tuning"
@@ -202,8 +202,10 @@ def test_what_the_command_line_cannot_do_without_is_named(discover):
         p.add_argument("--lr", type=float, required=True)
         p.parse_args()
     """)
-    assert [item.name for item in missing_arguments(found, [])] == ["data", "out"]
-    assert missing_arguments(found, ["file.csv"]) == ()
+    with pytest.raises(BadInput) as refused:
+        refuse_without_arguments(found, [], ["lr"], "train.py")
+    assert refused.value.sentence == "train.py cannot do without data, --out."
+    refuse_without_arguments(found, ["file.csv"], ["lr"], "train.py")  # whoever gives arguments knows which
 
 
 def test_a_study_is_refused_where_an_argument_is_missing(discover):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from narf.domain.errors import BadInput
 from narf.tuning.discovery.absl import find_absl
 from narf.tuning.discovery.arguments import find_arguments
 from narf.tuning.discovery.commands import find_click, find_typer
@@ -85,18 +86,31 @@ def _once(found: list[FoundParameter]) -> list[FoundParameter]:
     return list(first.values())
 
 
-def missing_arguments(found: Discovery, arguments: Sequence[str]) -> tuple[FoundParameter, ...]:
-    """What the command line of the script cannot do without and nobody gives: positional arguments and required options that are not
-    searched. Where the user gives arguments of their own, it is theirs to know."""
+def refuse_without_arguments(found: Discovery, arguments: Sequence[str], searched: Collection[str], script: str) -> None:
+    """A script must not begin without what its command line cannot do without: positional arguments and required options that are
+    not searched. Where the user gives arguments of their own, it is theirs to know.
+
+    Raises:
+        BadInput: it names what is missing.
+    """
     if any(not word.startswith("-") or "=" not in word for word in arguments):
-        return ()
+        return
     styles = (Style.ARGPARSE, Style.CLICK, Style.TYPER)
     given = {word.partition("=")[0] for word in arguments}
-    return tuple(
+    missing = [
         item
         for item in found.parameters
-        if item.required and item.proposal is None and item.style in styles and item.passing.flag not in given
-    )
+        if item.required and item.style in styles and item.name not in searched and item.passing.flag not in given
+    ]
+    if missing:
+        shown = ", ".join(item.passing.flag or item.name for item in missing)
+        example = " ".join(f"{item.passing.flag} {item.name.upper()}".strip() for item in missing)
+        raise BadInput(
+            f"{script} cannot do without {shown}.",
+            remedy=f"Give it after --: narf tune {script} -- {example}",
+            field="arguments",
+            code="missing_arguments",
+        )
 
 
 def is_fixed(parameter: FoundParameter, arguments: Sequence[str]) -> FoundParameter:

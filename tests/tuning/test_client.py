@@ -1,0 +1,68 @@
+"""What `narf.tune` and narf.toml make of their words, without a platform."""
+
+from __future__ import annotations
+
+import pytest
+
+from narf.client.tune_settings import over, read_settings, study_body
+from narf.client.tuning import space_form
+from narf.domain.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[tune]\ntrials = "many"', "it is a whole number"),
+        ("[tune]\nspeed = 3", "unknown settings under [tune]: speed"),
+        ('[tune]\nspace = "lr"', "it is a table"),
+        ('[tune]\nskip = "lr"', "it is a list"),
+        ("[tune]\nonly = 1", "it is true or false"),
+        ("[tune]\nmetric = 3", "it is a text"),
+        ("[tune]\ntime = []", '"90m"'),
+        ("tune = 3", "where a table is meant"),
+        ("[tune", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_narf_toml_is_said(tmp_path, text, says):
+    (tmp_path / "narf.toml").write_text(text + "\n")
+    with pytest.raises(BadInput) as refused:
+        read_settings(tmp_path)
+    assert says in refused.value.sentence and refused.value.remedy
+
+
+def test_what_is_asked_outweighs_narf_toml_range_by_range(tmp_path):
+    (tmp_path / "narf.toml").write_text('[tune]\ntrials = 5\ntime = "2h"\nmemory = "1Gi"\n[tune.space]\nlr = "1..2"\nhidden = "3..4"\n')
+    settings = over(read_settings(tmp_path), {"trials": 9, "space": {"lr": "5..6"}})
+    body = study_body(settings, tmp_path)
+    assert body["budget"] == {"trials": 9, "seconds": 7200.0}
+    assert body["space"] == {"lr": "5..6", "hidden": "3..4"} and body["only_space"] is False
+    assert body["resources"] == {"memory_bytes": 1 << 30}
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ((1e-4, 0.1, "log"), "0.0001..0.1 log"),
+        ((1, 5), "1..5"),
+        (("adam", "sgd"), ["adam", "sgd"]),
+        ([1, 2, 4], [1, 2, 4]),
+        ([True, False, None], [True, False, None]),
+        ("1..5", "1..5"),
+        ({"low": 1, "high": 2}, {"low": 1, "high": 2}),
+    ],
+)
+def test_ranges_are_written_as_python_has_them(value, form):
+    assert space_form(value, "x") == form
+
+
+def test_numbers_of_numpy_are_numbers():
+    numpy = pytest.importorskip("numpy")
+    assert space_form([numpy.float32(0.5), numpy.int64(3)], "x") == [0.5, 3]
+    assert space_form((numpy.int64(1), numpy.int64(3)), "x") == "1..3"
+
+
+@pytest.mark.parametrize("value", [3, object(), None, [object()], [[1], [2]]])
+def test_what_makes_no_range_is_refused(value):
+    with pytest.raises(BadInput) as refused:
+        space_form(value, "lr")
+    assert "'lr'" in refused.value.sentence and refused.value.remedy

@@ -55,6 +55,9 @@ class Runs:
     def finish_run(self, run_id: str, state: WorkloadState) -> None:
         self.finished[run_id] = state
 
+    def counts(self, run_ids: list[str], key: str) -> dict[str, int]:
+        return {run_id: len(self.values[run_id].get(key, [])) for run_id in run_ids}
+
     def points(self, run_id: str, key: str, after: int) -> list[tuple[int, float]]:
         return self.values[run_id].get(key, [])[after:]
 
@@ -339,6 +342,24 @@ def test_gpu_hours_are_counted_and_end_it(platform):
     platform.play(good)
     assert platform.studies.study(study.id).end is StudyEnd.GPU_HOURS
     assert len(platform.trials(study)) == 5
+
+
+def test_a_value_that_arrives_with_the_last_word_of_a_trial_counts(platform, monkeypatch):
+    """It comes between the look at the metrics and the look whether all has arrived."""
+    late = {}
+
+    def is_complete(run_id: str) -> bool:
+        platform.runs.values[run_id].update(late.pop(run_id, {}))
+        return True
+
+    monkeypatch.setattr(platform.runs, "is_complete", is_complete)
+    study = platform.begin(budget=Budget(trials=1))
+    platform.settle()
+    (job,) = platform.backend.submitted
+    late[job.run_id] = {"val_loss": [(0, 0.25)]}
+    platform.backend.finish(job.id)
+    platform.settle()
+    assert [trial.value for trial in platform.trials(study)] == [0.25]
 
 
 def test_an_earlier_study_is_a_start(platform):

@@ -109,7 +109,7 @@ class Supervisor:
         self._shipper: shipping.SpoolShipper | None = None
 
     def run(self) -> None:
-        self._write(self.state)
+        self.folder.write_state(self.state)  # and nobody is told: what there is to tell follows in a moment
         _adopt_orphans()
         with contextlib.ExitStack() as closing:
             self._listen(closing)

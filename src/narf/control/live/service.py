@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from narf.control.live.recent import Event, Recent, Start, start_of
 KEPT_FOR, KEPT = timedelta(days=1), 50_000
 _FORGET_EVERY = 2_000
 _MOST_PENDING = 20_000
+_TOGETHER_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
 Cursor = int | str
@@ -149,10 +151,13 @@ class Live:
 
     def _run(self) -> None:
         # On SQLite only this process writes events; on PostgreSQL others do, so it looks by itself too.
-        every = None if self._database.is_sqlite else 0.5
+        every, written_at = None if self._database.is_sqlite else 0.5, float("-inf")
         while not self._closed:
             self._work.wait(timeout=every)
+            # The first of a burst at once, what follows it together.
+            time.sleep(max(0.0, written_at + _TOGETHER_SECONDS - time.monotonic()))
             self._work.clear()
+            written_at = time.monotonic()
             try:
                 self.pass_once()
             except Exception:  # the thread must outlive a database that is away; the pages stay up and say so

@@ -7,7 +7,7 @@ version of a study is not the one it wrote itself: after a restart, or when anot
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -17,7 +17,7 @@ from narf.control.studies import store
 from narf.control.studies.driver import driver_of
 from narf.control.studies.launch import submission_of
 from narf.control.workloads.service import RunRecorder, WorkloadService
-from narf.domain.errors import BadInput, NarfError, NotFound
+from narf.domain.errors import BadInput, NarfError
 from narf.domain.workload import Workload, WorkloadState
 from narf.tuning.decisions import Step, decide
 from narf.tuning.engines import make_proposer
@@ -33,6 +33,10 @@ _OUTPUT_BYTES = 16_384
 
 class TrialMetrics(Protocol):
     """Where values that runs reported are read."""
+
+    def counts(self, run_ids: Sequence[str], key: str) -> Mapping[str, int]:
+        """How many points each run has of one metric; a run without any may be left out."""
+        ...
 
     def points(self, run_id: str, key: str, after: int) -> Sequence[tuple[int, float]]:
         """(step, value) of one metric in the order in which they came, from point number `after` on."""
@@ -160,20 +164,25 @@ class StudyReconciler:
     def _take_in(self, held: _Held, now: datetime) -> int:
         """Look at every live trial; how many of them wait for capacity."""
         waiting = 0
-        for trial in [trial for trial in held.trials.values() if trial.state is TrialState.RUNNING]:
+        running = [trial for trial in held.trials.values() if trial.state is TrialState.RUNNING]
+        if not running:
+            return 0
+        workloads = self._workloads.of_ids([trial.workload_id for trial in running if trial.workload_id is not None])
+        counts = self._metrics.counts([trial.run_id for trial in running if trial.run_id is not None], held.study.metric)
+        for trial in running:
             if trial.workload_id is None:
                 self._launch(held, trial)  # we ended between writing it down and submitting it
                 continue
-            try:
-                workload = self._workloads.workload(trial.workload_id)
-            except NotFound:
+            workload = workloads.get(trial.workload_id)
+            if workload is None:
                 self._end(held, trial, Outcome(TrialState.CANCELLED, detail="Its workload was deleted."), now)
                 continue
             waiting += workload.state is WorkloadState.QUEUED
             if workload.state is WorkloadState.QUEUED:
                 continue
             trial = self._with_start(held, trial, workload)
-            trial = self._with_reports(held, trial, workload)
+            if not workload.state.is_finished and trial.run_id is not None and counts.get(trial.run_id, 0) > len(trial.reports):
+                self._with_reports(held, trial, workload)
             if workload.state.is_finished:
                 self._take_result(held, trial, workload, now)
         return waiting
@@ -207,6 +216,7 @@ class StudyReconciler:
         is_late = (now - ended).total_seconds() > _METRIC_PATIENCE_SECONDS
         if workload.run_id and not is_late and not self._metrics.is_complete(workload.run_id):
             return
+        trial = self._with_reports(held, trial, workload)  # now that all has arrived
         output, names = "", []
         if workload.state is WorkloadState.FAILED:
             output = self._output(workload)

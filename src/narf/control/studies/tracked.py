@@ -18,6 +18,14 @@ class TrackedMetrics:
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
 
+    def counts(self, run_ids: Sequence[str], key: str) -> dict[str, int]:
+        s, found = tables.series.c, {}
+        with self._tracking.store.engine.connect() as connection:
+            for at in range(0, len(run_ids), 500):
+                query = select(s.run_uuid, s.count).where(s.run_uuid.in_(run_ids[at : at + 500]), s.key == key)
+                found.update({row.run_uuid: int(row.count) for row in connection.execute(query)})
+        return found
+
     def points(self, run_id: str, key: str, after: int) -> Sequence[tuple[int, float]]:
         with self._tracking.store.engine.connect() as connection:
             found = metrics.find_series(connection, run_id, key)

@@ -21,16 +21,17 @@ ALIVE = (
 
 
 class Alive:
-    """Every change of a workload, and of its current attempt, raises its version; so what is known of a version stays true."""
+    """Those in one of `states`. Every change of a workload, and of its current attempt, raises its version; so what is known of a version stays true."""
 
-    def __init__(self) -> None:
+    def __init__(self, states: Sequence[WorkloadState] = ALIVE) -> None:
+        self._states = frozenset(states)
         self._known: dict[str, tuple[Workload, Attempt | None]] = {}
         self._lock = threading.Lock()
 
     def load(self, connection: Connection) -> Sequence[tuple[Workload, Attempt | None]]:
         """Each with its current attempt, if it holds capacity; oldest first."""
         with self._lock:
-            versions = store.versions(connection, ALIVE)
+            versions = store.versions(connection, sorted(self._states))
             stale = [id_ for id_, version in versions if id_ not in self._known or self._known[id_][0].version != version]
             fresh = {workload.id: workload for workload in store.of_ids(connection, stale)}
             holding = [workload.id for workload in fresh.values() if workload.state is not WorkloadState.QUEUED]
@@ -40,5 +41,5 @@ class Alive:
                 current = next((a for a in attempts.get(id_, ()) if a.attempt == workload.attempt), None)
                 known[id_] = (workload, current)
             # Between the two statements it may have ended, where each statement sees what is committed by then.
-            self._known = {id_: known[id_] for id_, _ in versions if id_ in known and known[id_][0].state in ALIVE}
+            self._known = {id_: known[id_] for id_, _ in versions if id_ in known and known[id_][0].state in self._states}
             return list(self._known.values())

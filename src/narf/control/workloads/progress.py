@@ -10,6 +10,7 @@ from datetime import datetime
 from narf.backends.protocol import Backend, Job, JobPhase, JobStatus
 from narf.control.database import Database
 from narf.control.workloads import store
+from narf.control.workloads.alive import Alive
 from narf.control.workloads.service import RunRecorder
 from narf.control.workloads.store import Attempt
 from narf.domain.errors import NarfError
@@ -89,21 +90,22 @@ class ProgressReconciler:
         self._database, self._backends, self._runs, self._job_of = database, backends, runs, job_of
         self.changed, self.ended, self._busy_seconds = changed, ended, busy_seconds
         self._alive = 0
+        self._known = Alive(_HELD)
 
     def next_look_seconds(self) -> float:
         return self._busy_seconds if self._alive else 2.0
 
     def pass_once(self, now: datetime) -> bool:
         with self._database.read() as connection:
-            alive = store.in_states(connection, _HELD)
-            attempts = store.attempts_of(connection, [workload.id for workload in alive])
+            alive = self._known.load(connection)
         self._alive = len(alive)
         if not alive:
             return False
-        pairs = [(workload, attempts[workload.id][-1]) for workload in alive if attempts[workload.id]]
+        attempts = {workload.id: attempt for workload, attempt in alive if attempt is not None}
+        pairs = [(workload, attempts[workload.id]) for workload, _ in alive if workload.id in attempts]
         changed = False
         for workload, status in self._observe(pairs, now):
-            attempt = attempts[workload.id][-1]
+            attempt = attempts[workload.id]
             if workload.state is WorkloadState.ADMITTED and status.phase is JobPhase.UNKNOWN:
                 changed |= self._start(workload, attempt, now)
                 continue
@@ -145,7 +147,8 @@ class ProgressReconciler:
             _log.warning("workload %s cannot start: %s", workload.id, error)
             status = JobStatus(id=workload.job_id, phase=JobPhase.ENDED, reason=EndReason.START_FAILED, ended_at=now, detail=str(error))
             return self._keep(workload, status, now)
-        return self._keep(workload, JobStatus(id=workload.job_id, phase=JobPhase.STARTING), now)
+        # Most run within milliseconds, and say so: that it starts is written down by the next look, if it takes longer.
+        return False
 
     def lose(self, workload: Workload, detail: str, now: datetime) -> None:
         """Its cluster is gone for good: the attempt counts as lost, and the workload is tried again."""
@@ -164,9 +167,10 @@ class ProgressReconciler:
         if following is None:
             return False
         with self._database.write() as connection:
-            saved = store.save(connection, following.workload, now)
-            if saved is None:
+            done = store.save_all(connection, [following.workload], now)
+            if not done:
                 return True  # somebody changed it meanwhile; the next pass decides again
+            saved = done[0]
             if following.ended:
                 store.change_attempt(
                     connection,

@@ -148,6 +148,13 @@ class WorkloadService:
             raise NotFound("workload", workload_id)
         return workload
 
+    def of_ids(self, workload_ids: Sequence[str]) -> dict[str, Workload]:
+        """Those of these that there are, by id."""
+        if not workload_ids:
+            return {}
+        with self._database.read() as connection:
+            return {workload.id: workload for workload in store.of_ids(connection, workload_ids)}
+
     def unfinished(self, workload_ids: Sequence[str]) -> set[str]:
         """Those of these that have not ended."""
         if not workload_ids:

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from narf.tracking import tables
 from narf.tracking.chunk import pack, pyramid, unpack
 from narf.tracking.points import Points, concatenate
+from narf.tracking.upserts import Upsert
 
 # What a single chunk holds at most; longer appends are cut.
 TARGET = 65_536
@@ -78,7 +78,7 @@ def append(connection: Connection, run_id: str, groups: Sequence[tuple[str, Poin
         latest.append({"run_uuid": run_id, "key": key} | _latest(points))
     connection.execute(insert(tables.chunks), rows)
     connection.execute(_GROW[connection.dialect.name], changes)
-    connection.execute(_KEEP_LATEST[connection.dialect.name], latest)
+    connection.execute(_KEEP_LATEST.on(connection), latest)
 
 
 def without_stored(connection: Connection, run_id: str, groups: Sequence[tuple[str, Points]]) -> list[tuple[str, Points]]:
@@ -253,10 +253,8 @@ def _grow(lesser: str, greater: str) -> Update:
     )
 
 
-def _keep_latest(dialect_insert: Any) -> Any:
-    table = tables.latest_metrics
-    statement = dialect_insert(table)
-    new, old = statement.excluded, table.c
+def _keep_latest(statement: Any) -> Any:
+    new, old = statement.excluded, tables.latest_metrics.c
     return statement.on_conflict_do_update(
         index_elements=[old.key, old.run_uuid],
         set_={name: new[name] for name in ("value", "timestamp", "step", "is_nan")},
@@ -265,4 +263,4 @@ def _keep_latest(dialect_insert: Any) -> Any:
 
 
 _GROW = {"sqlite": _grow("min", "max"), "postgresql": _grow("least", "greatest")}
-_KEEP_LATEST = {"sqlite": _keep_latest(sqlite.insert), "postgresql": _keep_latest(postgresql.insert)}
+_KEEP_LATEST = Upsert(tables.latest_metrics, ("run_uuid", "key", "value", "is_nan", "step", "timestamp"), _keep_latest)

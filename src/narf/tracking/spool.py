@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from narf.domain.errors import BadInput, Conflict
 from narf.tracking import metrics, tables
 from narf.tracking.points import RECORD_BYTES, Points, by_key, concatenate, whole_records
+from narf.tracking.upserts import replacing, unless_there
 
 Stream = Literal["events", "points"]
 _LONGEST_NAME = 250
@@ -27,6 +27,12 @@ _LONGEST_TAG = 8000
 _LONGEST_TEXT = 20_000
 _MOST_KEYS = 1 << 32
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ADD_KEYS = unless_there(tables.spool_keys, ("run_uuid", "spool_id", "key_id", "name"))
+_ADD_PARAMS = unless_there(tables.params, ("run_uuid", "key", "value"))
+_SET_TAGS = replacing(tables.tags, ("run_uuid", "key", "value"), by=("key", "run_uuid"), values=("value",))
+_KEEP_OFFSET = replacing(
+    tables.spools, ("run_uuid", "spool_id", "stream", "offset"), by=("run_uuid", "spool_id", "stream"), values=("offset",)
+)
 
 
 class OffsetMismatch(Conflict):
@@ -132,13 +138,12 @@ def _take_points(connection: Connection, run_id: str, spool_id: str, data: memor
 
 def _take_events(connection: Connection, run_id: str, spool_id: str, data: bytes) -> tuple[int, Events]:
     taken, events = read_events(data)
-    upsert = _upsert(connection)
     if events.keys:
         rows = [{"run_uuid": run_id, "spool_id": spool_id, "key_id": key, "name": name} for key, name in events.keys.items()]
-        connection.execute(upsert(tables.spool_keys).on_conflict_do_nothing(), rows)
+        connection.execute(_ADD_KEYS.on(connection), rows)
     if events.params:  # the first value stays: MLflow's parameters do not change
         rows = [{"run_uuid": run_id, "key": key, "value": value} for key, value in events.params.items()]
-        connection.execute(upsert(tables.params).on_conflict_do_nothing(), rows)
+        connection.execute(_ADD_PARAMS.on(connection), rows)
     set_tags(connection, run_id, events.tags)
     if events.others:
         connection.execute(insert(tables.run_events), [{"run_uuid": run_id, **row} for row in events.others])
@@ -149,17 +154,9 @@ def set_tags(connection: Connection, run_id: str, tags: dict[str, str]) -> None:
     """Set tags of a run, whatever they were before."""
     if not tags:
         return
-    upsert = _upsert(connection)(tables.tags)
-    statement = upsert.on_conflict_do_update(
-        index_elements=[tables.tags.c.key, tables.tags.c.run_uuid], set_={"value": upsert.excluded.value}
-    )
-    connection.execute(statement, [{"run_uuid": run_id, "key": key, "value": value} for key, value in tags.items()])
+    connection.execute(_SET_TAGS.on(connection), [{"run_uuid": run_id, "key": key, "value": value} for key, value in tags.items()])
     if name := tags.get("mlflow.runName"):
         connection.execute(tables.runs.update().where(tables.runs.c.run_uuid == run_id).values(name=name[:250]))
-
-
-def _upsert(connection: Connection) -> Any:
-    return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -209,10 +206,8 @@ def _offset(connection: Connection, run_id: str, spool_id: str, stream: str) -> 
 
 
 def _keep_offset(connection: Connection, run_id: str, spool_id: str, stream: str, offset: int) -> None:
-    upsert = _upsert(connection)(tables.spools)
-    keys = [tables.spools.c.run_uuid, tables.spools.c.spool_id, tables.spools.c.stream]
-    statement = upsert.on_conflict_do_update(index_elements=keys, set_={"offset": upsert.excluded.offset})
-    connection.execute(statement, {"run_uuid": run_id, "spool_id": spool_id, "stream": stream, "offset": offset})
+    place = {"run_uuid": run_id, "spool_id": spool_id, "stream": stream}
+    connection.execute(_KEEP_OFFSET.on(connection), place | {"offset": offset})
 
 
 def _names(connection: Connection, run_id: str, spool_id: str, keys: Iterable[int]) -> dict[int, str]:

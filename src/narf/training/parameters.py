@@ -100,6 +100,7 @@ class _Placer(ast.NodeTransformer):
                 self._constants(statement.body)
             elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 self._defaults(statement)
+                self._locals(statement)
             elif isinstance(statement, ast.ClassDef):
                 self._attributes(statement)
         self.generic_visit(node)
@@ -117,6 +118,31 @@ class _Placer(ast.NodeTransformer):
         self.generic_visit(node)
         return node
 
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        """`Ridge.alpha` finds its place in `Ridge(alpha=0.1)`, `Config.lr` in `Config(lr=0.1)`."""
+        self.generic_visit(node)
+        owner = _name(node.func)
+        for item in node.keywords if owner else ():
+            if f"{owner}.{item.arg}" in self.found:
+                item.value = self._entry(f"{owner}.{item.arg}", item.value)
+        return node
+
+    def _locals(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """`main.lr` finds its place in `lr = 0.1` within `def main():`."""
+        for statement in ast.walk(function):
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+            value = getattr(statement, "value", None)
+            if isinstance(target, ast.Name) and isinstance(value, ast.expr) and f"{function.name}.{target.id}" in self.found:
+                statement.value = self._entry(f"{function.name}.{target.id}", value)  # type: ignore[attr-defined] # it has one
+            self._pair(f"{function.name}.", target, value)
+
+    def _pair(self, prefix: str, target: Any, value: Any) -> None:
+        """`lr` finds its place in `lr, hidden = 0.1, 32`."""
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            for index, name in enumerate(target.elts):
+                if isinstance(name, ast.Name):
+                    value.elts[index] = self._entry(prefix + name.id, value.elts[index])
+
     def _constants(self, statements: list[ast.stmt]) -> None:
         for statement in statements:
             if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
@@ -125,6 +151,7 @@ class _Placer(ast.NodeTransformer):
                 target = statement.target
             else:
                 continue
+            self._pair("", target, statement.value)
             if isinstance(target, ast.Name) and statement.value is not None:
                 self._table(target.id, statement.value)
             if isinstance(target, ast.Name) and target.id in self.found and statement.value is not None:

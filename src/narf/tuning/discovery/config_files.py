@@ -13,7 +13,7 @@ from narf.tuning.discovery.signature import fields_of, is_dataclass, type_of_val
 from narf.tuning.discovery.signature_parameters import from_fields
 from narf.tuning.discovery.source import Module, Source, argument, keyword
 
-_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def find_hydra(source: Source) -> tuple[list[FoundParameter], tuple[str, ...]]:
@@ -174,7 +174,7 @@ def _path_text(module: Module, node: ast.expr | None) -> str:
 
 
 def _leaf(key: str, value: Any, style: Style, file: str) -> FoundParameter:
-    if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+    if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
         value = float(value)  # YAML 1.1 reads 1e-3 as text; Hydra and OmegaConf read a number
     return FoundParameter(
         name=key, type=type_of_value(value) or "str", style=style, passing=Passing(How.OVERRIDE, key), default=value, file=file

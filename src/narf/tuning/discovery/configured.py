@@ -88,10 +88,13 @@ def _dashed(found: list[FoundParameter], is_tyro: bool) -> list[FoundParameter]:
     return result
 
 
-def find_dataclasses(source: Source, known: set[str]) -> list[FoundParameter]:
-    """Fields of dataclasses that the script builds with their defaults, `Config()`: values are put in place by the hooks."""
+def find_dataclasses(source: Source, known: set[str], *, from_files: bool = False) -> list[FoundParameter]:
+    """Fields of dataclasses that the script builds with their defaults, `Config()`: values are put in place by the hooks.
+
+    from_files: configuration files are known, so that `Config(**read)` leaves the rest at its defaults.
+    """
     found: dict[str, FoundParameter] = {}
-    for class_name, given in _built(source):
+    for class_name, given in _built(source, from_files):
         home, _ = source.classes[class_name]
         for item in fields_of(source, class_name):
             value = given.get(item.name, item.default)
@@ -104,17 +107,21 @@ def find_dataclasses(source: Source, known: set[str]) -> list[FoundParameter]:
             if name in found and (found[name].file, found[name].line) != (home.file, item.line):
                 name = f"{class_name}.{item.name}"
             default = parameter.default if isinstance(value, tuple) else value
-            found[name] = replace(parameter, name=name, default=default, passing=Passing(How.INJECT, name), required=False)
+            place = f"{class_name}.{item.name}" if item.name in given else name  # written at the call, which outweighs the class
+            found[name] = replace(parameter, name=name, default=default, passing=Passing(How.INJECT, place), required=False)
     return list(found.values())
 
 
-def _built(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+def _built(source: Source, from_files: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """(dataclass, arguments it is built with) for each that the script builds, nested ones through their defaults."""
     seen: set[str] = set()
     for module in source.modules:
         for call in module.calls():
             name = module.dotted(call.func)
-            if not name or not is_dataclass(source, name) or any(item.arg is None for item in call.keywords):
+            if name == "cls":  # a constructor of the class's own: `def load(cls, path): return cls(**yaml.safe_load(...))`
+                name = _class_around(module, call)
+            has_more = any(item.arg is None for item in call.keywords)
+            if not name or not is_dataclass(source, name) or (has_more and not from_files):
                 continue
             last = name.rpartition(".")[2]
             names = [item.name for item in fields_of(source, last)]
@@ -124,6 +131,13 @@ def _built(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
                 seen.add(last)
                 yield last, given
             yield from _nested(source, last, seen)
+
+
+def _class_around(module: Module, call: ast.Call) -> str:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef) and node.lineno <= call.lineno <= (node.end_lineno or node.lineno):
+            return node.name
+    return ""
 
 
 def _nested(source: Source, class_name: str, seen: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,7 +15,7 @@ from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Module, Source, Unknown, assigned
 
 _CONFIG = {
-    "config", "cfg", "conf", "configuration", "params", "parameters", "hparams", "hyperparameters", "hyperparams", "hyper", "hp", "settings", "options", "defaults", "args",
+    "config", "configs", "cfg", "cfgs", "conf", "confs", "configuration", "params", "parameters", "hparams", "hyperparameters", "hyperparams", "hyper", "hp", "settings", "options", "defaults", "args",
 }  # fmt: skip
 
 
@@ -26,25 +26,55 @@ def find_constants(source: Source) -> list[FoundParameter]:
     and tables of settings.
     """
     found: dict[str, FoundParameter] = {}
+    handed_on = _handed_on(source)
     for module in source.modules:
-        is_whole = module is source.main or bool(_CONFIG & set(words_of(PurePosixPath(module.file).stem)))
-        for item in (*_bound(module, is_whole=is_whole), *_with_owner(source, module)):
+        is_settings = any(_CONFIG & set(words_of(part)) for part in PurePosixPath(module.file).with_suffix("").parts)
+        for item in (*_bound(module, handed_on, is_main=module is source.main, is_settings=is_settings), *_with_owner(source, module)):
             found.setdefault(item.name, item)
     return list(found.values())
 
 
-def _bound(module: Module, *, is_whole: bool) -> Iterator[FoundParameter]:
+def _bound(module: Module, handed_on: set[str], *, is_main: bool, is_settings: bool) -> Iterator[FoundParameter]:
     changed = _bound_more_than_once(module.tree)
     for statement in _at_top(module.tree):
-        name, node = assigned(statement)
-        if not name or name.startswith("_") or name in changed:
-            continue
-        if isinstance(node, ast.Dict | ast.Call):
-            if _CONFIG & set(words_of(name)):
-                for key, value in _leaves(module, node):
-                    yield from _constant(module, statement.lineno, f"{name}.{key}", value)
-        elif is_whole and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
-            yield from _constant(module, statement.lineno, name, module.literal(node))
+        for name, node in bindings(statement):
+            if name.startswith("_") or name in changed:
+                continue
+            if isinstance(node, ast.Dict | ast.Call):
+                if is_settings or name in handed_on or _CONFIG & set(words_of(name)):
+                    for key, value in _leaves(module, node):
+                        yield from _constant(module, statement.lineno, f"{name}.{key}", value)
+            elif (is_main or is_settings) and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
+                yield from _constant(module, statement.lineno, name, module.literal(node))
+
+
+def bindings(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """(name, value) of `lr = 0.1`, and of each in `lr, hidden = 0.1, 32`."""
+    name, value = assigned(statement)
+    if name and value is not None:
+        yield name, value
+    elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple) and isinstance(statement.value, ast.Tuple):
+        for target, item in zip(statement.targets[0].elts, statement.value.elts, strict=False):
+            if isinstance(target, ast.Name):
+                yield target.id, item
+
+
+def _handed_on(source: Source) -> set[str]:
+    """Names of tables that are settings by how they are used: `Model(**TREES)`, `set_params(**CHOSEN)`, `cfg["lr"]` and `cfg["hidden"]`."""
+    found: set[str] = set()
+    keys: dict[str, set[str]] = {}
+    for module in source.modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.keyword) and node.arg is None:
+                place = node.value.value if isinstance(node.value, ast.Subscript) else node.value
+                found.add(_last(place))
+            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+                keys.setdefault(_last(node.value), set()).add(node.slice.value)
+    return (found | {name for name, used in keys.items() if len(used) > 1}) - {""}
+
+
+def _last(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def _with_owner(source: Source, module: Module) -> Iterator[FoundParameter]:
@@ -105,12 +135,8 @@ def entries(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
                 yield key.value, value
-    elif isinstance(node, ast.Call) and not node.args and _called(node) in TABLES:
+    elif isinstance(node, ast.Call) and not node.args and _last(node.func) in TABLES:
         yield from ((item.arg, item.value) for item in node.keywords if item.arg)
-
-
-def _called(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _constant(module: Module, line: int, name: str, value: Any) -> Iterator[FoundParameter]:
@@ -133,19 +159,40 @@ def _bound_more_than_once(tree: ast.Module) -> set[str]:
             again.update(node.names)
         elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             again.add(node.target.id)
-    for node in _outside_functions(tree):
+    for node in _outside_functions(tree, _loops_over_the_command_line(tree)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
             bind(node.id)
     return again
 
 
-def _outside_functions(tree: ast.AST) -> list[ast.AST]:
+def _loops_over_the_command_line(tree: ast.Module) -> set[ast.AST]:
+    """`for option, value in options:` after `options, _ = getopt.getopt(...)`, and loops over sys.argv: what they bind replaces a default."""
+    names = {
+        item.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assign) and "getopt" in ast.dump(statement.value)
+        for target in statement.targets
+        for item in ast.walk(target)
+        if isinstance(item, ast.Name)
+    }
+    return {
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.For)
+        and any(
+            (isinstance(item, ast.Name) and item.id in names) or (isinstance(item, ast.Attribute) and item.attr == "argv")
+            for item in ast.walk(node.iter)
+        )
+    }
+
+
+def _outside_functions(tree: ast.AST, without: set[ast.AST]) -> list[ast.AST]:
     found: list[ast.AST] = []
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         found.append(node)
         for child in ast.iter_child_nodes(node):
-            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            if child not in without and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
                 waiting.append(child)
     return found

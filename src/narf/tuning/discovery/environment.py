@@ -16,9 +16,15 @@ _TRUTHS = {"true": "false", "1": "0", "yes": "no", "on": "off"}
 def find_environment(source: Source) -> list[FoundParameter]:
     """Variables read with a literal default and made a number or a truth; the hooks set them before the script begins."""
     found: dict[str, FoundParameter] = {}
+    written = _env_files(source)
     for module in source.modules:
         for node, call in _reads(module):
-            name, default = module.literal(argument(call, 0, "key")), module.literal(argument(call, 1, "default"))
+            default: Any = UNKNOWN
+            if isinstance(call, ast.Subscript):
+                name = module.literal(call.slice)
+            else:
+                name, default = module.literal(argument(call, 0, "key")), module.literal(argument(call, 1, "default"))
+            default = written.get(name, default) if isinstance(name, str) else default
             if not isinstance(name, str) or default is UNKNOWN or default is None or name in found:
                 continue
             kind, value = _kind(module, node, call, default)
@@ -35,23 +41,49 @@ def find_environment(source: Source) -> list[FoundParameter]:
     return list(found.values())
 
 
-def _reads(module: Module) -> Iterator[tuple[ast.expr, ast.Call]]:
-    """(what is made of it, the call that reads) for each `os.environ.get(...)` and `os.getenv(...)`."""
-    seen: set[ast.Call] = set()
+def _env_files(source: Source) -> dict[str, str]:
+    """NAME=VALUE of the files that `load_dotenv` reads: those the script names, else `.env` beside it."""
+    if not any(True for _ in source.calls(".load_dotenv", ".dotenv_values")):
+        return {}
+    names = {
+        node.value
+        for module in source.modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    files = [source.folder / name for name in sorted(names) if name.endswith(".env")] or [source.folder / ".env"]
+    found: dict[str, str] = {}
+    for file in files:
+        try:
+            lines = file.read_text(errors="replace").splitlines()
+        except (OSError, ValueError):
+            continue
+        for line in lines:
+            name, equals, value = line.removeprefix("export ").partition("=")
+            if equals and name.strip().isidentifier():
+                found[name.strip()] = value.partition(" #")[0].strip().strip("'\"")
+    return found
+
+
+def _reads(module: Module) -> Iterator[tuple[ast.expr, ast.Call | ast.Subscript]]:
+    """(what is made of it, what reads) for each `os.environ.get(...)`, `os.getenv(...)` and `os.environ[...]`."""
+    seen: set[ast.expr] = set()
     for node in ast.walk(module.tree):
         outer = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 else node.left if isinstance(node, ast.Compare) else node
         while isinstance(outer, ast.Call) and isinstance(outer.func, ast.Attribute) and outer.func.attr in ("lower", "strip", "casefold"):
             outer = outer.func.value
-        if isinstance(node, ast.expr) and isinstance(outer, ast.Call) and outer not in seen and _is_read(module, outer):
+        if isinstance(node, ast.expr) and isinstance(outer, ast.Call | ast.Subscript) and outer not in seen and _is_read(module, outer):
             seen.add(outer)
             yield node, outer
 
 
-def _is_read(module: Module, call: ast.Call) -> bool:
-    return module.dotted(call.func) in ("os.environ.get", "os.getenv")
+def _is_read(module: Module, node: ast.Call | ast.Subscript) -> bool:
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.ctx, ast.Load) and module.dotted(node.value) == "os.environ"
+    return module.dotted(node.func) in ("os.environ.get", "os.getenv")
 
 
-def _kind(module: Module, node: ast.expr, call: ast.Call, default: Any) -> tuple[str, Any]:
+def _kind(module: Module, node: ast.expr, call: ast.expr, default: Any) -> tuple[str, Any]:
     """(type, default as that type); ("", None) where the script takes text."""
     if isinstance(node, ast.Compare):
         wanted = module.literal(node.comparators[0])

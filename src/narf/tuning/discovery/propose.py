@@ -18,7 +18,7 @@ _LENGTH = {"epoch", "epochs", "iteration", "iterations", "iters", "rounds", "epi
 _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
-    "ckpt", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
+    "ckpt", "checkpointing", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
     "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows",
 }  # fmt: skip
 _NAMES_LEFT_ALONE = {
@@ -28,6 +28,8 @@ _NAMES_LEFT_ALONE = {
 }  # fmt: skip
 _KEPT = {"dropout", "momentum", "lr", "decay", "leaf"}  # words that outweigh those above: `out_dropout` is a rate
 _KEPT_NAMES = {"min_samples_split", "max_samples", "min_child_samples"}  # of trees, not of data
+_RATES = {"rate", "alpha", "beta", "gamma", "lambda", "eta", "tau", "rho", "penalty", "reg", "l1", "l2", "ratio", "weight", "temperature", "margin", "clip", "warmup", "smoothing",
+          "noise", "eps", "epsilon", "tol", "c", "threshold", "wd", "neighbors", "neighbours", "clusters", "components", "window", "lags", "degree"}  # fmt: skip
 _PREPARES = {"preprocess", "preprocessing", "prep", "features", "feature", "transform", "transforms"}
 _TREES = {"depth", "leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
 _SETS_LENGTH = "It sets how long a trial trains; give it after --."
@@ -88,11 +90,21 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
 
 
 def words_of(name: str) -> list[str]:
-    return [word.lower() for word in _WORDS.findall(name.rpartition(".")[2])]
+    return [word.lower() for word in _WORDS.findall(_last(name))]
+
+
+def _last(name: str) -> str:
+    """The last part of `model.lr`, and of `logit__C`, as scikit-learn names what is in a pipeline."""
+    return name.rpartition(".")[2].rpartition("__")[2]
+
+
+def sounds_like_a_setting(name: str) -> bool:
+    """Whether a name is one that people give to what they tune."""
+    return bool(set(words_of(name)) & (_KEPT | _SIZES | _COUNTS | _TREES | _RATES))
 
 
 def _reason_to_leave(parameter: FoundParameter) -> str:
-    words, last = set(words_of(parameter.name)), parameter.name.rpartition(".")[2].lower().replace("-", "_")
+    words, last = set(words_of(parameter.name)), _last(parameter.name).lower().replace("-", "_")
     if parameter.name.startswith(("trainer.", "hydra.")):
         return "It sets how the script runs, not the model."
     if words & _LENGTH or last in ("max_steps", "num_steps", "n_steps", "max_iter", "n_iter", "num_iter"):
@@ -101,6 +113,13 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
         words -= {"device", "gpu", "cpu"}  # per_device_train_batch_size is a batch size
     if parameter.type == "bool" and set(_WORDS.findall(parameter.name.rpartition(".")[0].lower())) & _PREPARES:
         words -= {"log"}  # preprocess.log_amounts takes logarithms
+    if (
+        "rank" in words
+        and not words & {"local", "world", "node", "global"}
+        and isinstance(parameter.default, int)
+        and parameter.default > 1
+    ):
+        words -= {"rank"}  # of a factorisation, not of a process
     is_kept = bool(words & _KEPT) or last in _KEPT_NAMES
     if (words & _NOT_THE_MODEL or last in _NAMES_LEFT_ALONE) and not is_kept:
         return "It sets where or how the script runs, not the model."
@@ -128,7 +147,7 @@ def _proposal(parameter: FoundParameter) -> Parameter | None:
 
 
 def _float(parameter: FoundParameter, default: float | None) -> Parameter:
-    words, last = words_of(parameter.name), parameter.name.rpartition(".")[2].lower()
+    words, last = words_of(parameter.name), _last(parameter.name).lower()
     is_rate = "lr" in words or ("learning" in words and "rate" in words) or last in ("eta", "eta0", "step_size")
     is_decay = last in ("weight_decay", "wd", "l1", "l2", "reg", "lambda", "lam", "eps", "epsilon", "reg_alpha", "reg_lambda") or {
         "weight",

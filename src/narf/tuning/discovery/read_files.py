@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from narf.tuning.discovery.config_files import flatten, read_yaml
+from narf.tuning.discovery.config_files import SCIENTIFIC, flatten, read_yaml
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Source
@@ -97,6 +97,8 @@ def find_in_files(folder: Path, names: Sequence[str]) -> list[FoundParameter]:
             continue
         leaves = list(_leaves(folder / file))
         for key, value in leaves if len(leaves) <= _MOST_LEAVES else ():
+            if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
+                value = float(value)  # YAML 1.1 reads 1e-3 as text, which the script then makes a number
             kind = type_of_value(value)
             if kind not in ("int", "float", "bool", "str"):
                 continue

@@ -268,6 +268,7 @@ def _bound_names(tree: ast.Module) -> dict[str, str]:
 
 
 def _local_imports(at: Path, folder: Path, tree: ast.Module) -> Iterator[Path]:
+    yield from _chosen_by_name(folder, tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -284,6 +285,27 @@ def _local_imports(at: Path, folder: Path, tree: ast.Module) -> Iterator[Path]:
                 yield from _module_file(base, node.module)
             for alias in node.names:
                 yield from _module_file(base, f"{node.module}.{alias.name}" if node.module else alias.name)
+
+
+def _chosen_by_name(folder: Path, tree: ast.Module) -> Iterator[Path]:
+    """`importlib.import_module(f"configs.{name}")`: the modules of that folder whose names the script writes, or its only one."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+        if called not in ("import_module", "__import__"):
+            continue
+        first = node.args[0]
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            yield from _module_file(folder, first.value)
+        start = (
+            first.values[0] if isinstance(first, ast.JoinedStr) and first.values else first.left if isinstance(first, ast.BinOp) else None
+        )
+        if isinstance(start, ast.Constant) and isinstance(start.value, str) and start.value.endswith("."):
+            there = sorted(path for path in folder.joinpath(*start.value.strip(".").split(".")).glob("*.py") if path.stem != "__init__")
+            written = {item.value for item in ast.walk(tree) if isinstance(item, ast.Constant) and isinstance(item.value, str)}
+            named = [path for path in there if path.stem in written]
+            yield from named or (there if len(there) == 1 else ())
 
 
 def _module_file(base: Path, name: str) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from narf.tuning.discovery.constants import find_constants
 from narf.tuning.discovery.environment import find_environment
 from narf.tuning.discovery.found import Discovery, FoundParameter, Style
 from narf.tuning.discovery.lightning import find_constructed, find_lightning_cli
+from narf.tuning.discovery.literals import find_literals
 from narf.tuning.discovery.metrics import find_metrics
 from narf.tuning.discovery.propose import propose, propose_all
 from narf.tuning.discovery.read_files import find_in_files, named_files
@@ -66,11 +67,13 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         found = found + from_files(source.folder, named_files(source, arguments), known)
         found = found + [item for item in find_environment(source) if item.name not in known]
         known |= {name for item in found for name in (item.name, item.name.rpartition(".")[2])}
-        found = found + find_dataclasses(source, known)
+        found = found + find_dataclasses(source, known, from_files=any(item.style is Style.CONFIG_FILE for item in found))
         known |= {item.name for item in found}
         found = found + find_constructed(source, known)
     if not any(propose(item).proposal for item in found):
         found = found + [item for item in find_constants(source) if item.name not in known]
+    if not any(propose(item).proposal for item in found):
+        found = found + find_literals(source)
     return _once(found), prefix, notes
 
 

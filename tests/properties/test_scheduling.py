@@ -15,6 +15,7 @@ from narf.scheduling import (
     DEFAULT_POLICY,
     Node,
     Phase,
+    Placed,
     Plan,
     Policy,
     PreemptReason,
@@ -73,17 +74,55 @@ def cases(draw: st.DrawFn) -> Case:
     return nodes, queues, requests
 
 
+@st.composite
+def scattered(draw: st.DrawFn) -> Case:
+    """Much is free, but here and there: what waits needs it together."""
+    size = draw(st.sampled_from([2, 4]))
+    nodes = [
+        Node(name=f"n{i}", cpu=draw(st.sampled_from([4, 16])), memory_bytes=64, gpus=size, flavor=draw(st.sampled_from(["a", "a", "b"])), cluster="")
+        for i in range(draw(st.integers(2, 5)))
+    ]  # fmt: skip
+    limits = st.one_of(st.just({}), st.builds(lambda gpu: {"gpu": gpu}, st.integers(2, 12)))
+    queues = [Queue(name=name, limit=draw(limits), quota=draw(st.sampled_from([{}, {}, {"gpu": 2}]))) for name in QUEUES]
+    requests = []
+    for node in nodes:
+        for gpu in range(size):
+            amount = draw(st.sampled_from([0.0, 0.0, 0.5, 1.0, 1.0]))
+            if not amount:
+                continue
+            ran = draw(st.sampled_from([600.0, 4000.0, 90_000.0]))
+            requests.append(
+                Request(
+                    id=f"{node.name}-{gpu}", queue=draw(st.sampled_from(QUEUES)), resources=Resources(gpu=amount, cpu=0.5, memory_bytes=draw(st.sampled_from([0, 8]))),
+                    submitted_at=NOW - ran - 100.0, started_at=NOW - ran, phase=Phase.RUNNING, preemptible=draw(st.sampled_from([True, True, True, False])),
+                    placed=(Placed(node=node.name, gpu_indices=(gpu,), gpu_fraction=amount if amount < 1 else 0.0),),
+                    checkpointed_at=draw(st.sampled_from([None, NOW - 60.0])),
+                )
+            )  # fmt: skip
+    for i in range(draw(st.integers(1, 5))):
+        gpu = draw(st.sampled_from([0.5, 1.0, 2.0, 4.0]))
+        requests.append(
+            Request(
+                id=f"w{i}", queue=draw(st.sampled_from(QUEUES)), resources=Resources(gpu=min(gpu, size), cpu=1.0), replicas=draw(st.sampled_from([1, 1, 2])),
+                submitted_at=NOW - draw(st.sampled_from([100.0, 5_000.0, 5_000.0, 200_000.0])), priority=draw(st.sampled_from([0, 0, 5])),
+            )
+        )  # fmt: skip
+    return nodes, queues, requests
+
+
 def applied(requests: list[Request], answer: Plan, ago: float = 0.0) -> list[Request]:
     """`requests` after every decision of `answer` was carried out, `ago` seconds ago."""
     admits = {a.workload: a for a in answer.admits}
-    preempts = {p.workload for p in answer.preempts}
+    preempts = {p.workload: p for p in answer.preempts}
     holds = {h.workload: h.placed for h in answer.holds}
     after = []
     for request in requests:
         if request.id in admits:
             request = replace(request, phase=Phase.RUNNING, placed=admits[request.id].placed, started_at=NOW - ago)
         elif request.id in preempts:
-            request = replace(request, phase=Phase.STOPPING)
+            request = replace(request, phase=Phase.STOPPING, moves_to=preempts[request.id].moves_to)
+        elif request.phase is Phase.STOPPING:
+            request = replace(request, moves_to=holds.get(request.id, ()))
         elif request.phase is Phase.PENDING:
             request = replace(request, placed=holds.get(request.id, ()))
         after.append(request)
@@ -93,7 +132,7 @@ def applied(requests: list[Request], answer: Plan, ago: float = 0.0) -> list[Req
 def left(requests: list[Request]) -> list[Request]:
     """`requests` once everything that was told to leave has left."""
     return [
-        replace(r, phase=Phase.PENDING, placed=(), started_at=None, queued_at=NOW) if r.phase is Phase.STOPPING else r for r in requests
+        replace(r, phase=Phase.PENDING, placed=r.moves_to, moves_to=(), started_at=None, queued_at=NOW) if r.phase is Phase.STOPPING else r for r in requests
     ]  # fmt: skip
 
 
@@ -137,7 +176,7 @@ def check_capacity(nodes: list[Node], requests: list[Request], *, of_pending: bo
     assert all(index < next(n.gpus for n in nodes if n.name == name) for name, index in gpus)
 
 
-given_cases = given(cases(), st.sampled_from(POLICIES))
+given_cases = given(st.one_of(cases(), scattered()), st.sampled_from(POLICIES))
 unhurried = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -185,7 +224,7 @@ def test_a_second_plan_after_the_first_decides_nothing(case: Case, policy: Polic
 
 
 @unhurried
-@given(cases(), st.sampled_from(POLICIES), st.randoms(use_true_random=False))
+@given(st.one_of(cases(), scattered()), st.sampled_from(POLICIES), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(case: Case, policy: Policy, rng: random.Random) -> None:
     nodes, queues, requests = case
     first = decide(case, policy)
@@ -264,7 +303,7 @@ def test_a_queue_inside_its_quota_loses_nothing_to_others(case: Case, policy: Po
     quota = {q.name: q.quota.get("gpu", 0) for q in queues}
     for preempt in answer.preempts:
         victim = by_id[preempt.workload]
-        if victim.queue != by_id[preempt.beneficiary].queue and victim.resources.gpu:
+        if victim.queue != by_id[preempt.beneficiary].queue and victim.resources.gpu and not preempt.moves_to:
             assert held[victim.queue]["gpu"] > quota[victim.queue]
 
 
@@ -281,3 +320,26 @@ def test_what_is_free_is_used(case: Case, policy: Policy) -> None:
         only = [r for r in after if r.phase is not Phase.PENDING or r.placed or r.id == why.workload]
         again = decide((nodes, queues, only), replace(policy, preemption=False, reclaim=False))
         assert [a.workload for a in again.admits if a.workload == why.workload] == []
+
+
+@unhurried
+@given_cases
+def test_who_moves_goes_on_at_once(case: Case, policy: Policy) -> None:
+    """Nobody loses a place by a move: when all have left, the movers start where room was held, and so does who they moved for."""
+    nodes, queues, requests = case
+    node_of = {node.name: node for node in nodes}
+    answer = decide(case, policy)
+    moved = [p for p in answer.preempts if p.reason is PreemptReason.ROOM]
+    assert all(bool(p.moves_to) == (p.reason is PreemptReason.ROOM) for p in answer.preempts)
+    by_id = {r.id: r for r in requests}
+    for move in moved:
+        (there,), (here,) = move.moves_to, by_id[move.workload].placed
+        assert (node_of[there.node].flavor, node_of[there.node].cluster) == (node_of[here.node].flavor, node_of[here.node].cluster)
+        assert node_of[there.node].schedulable
+    while_leaving = applied(requests, answer)
+    kept = {h.workload: h.placed for h in decide((nodes, queues, while_leaving), policy).holds}
+    assert all(kept.get(move.workload) == move.moves_to for move in moved)
+    after = left(applied(while_leaving, decide((nodes, queues, while_leaving), policy)))
+    started = {a.workload: a.placed for a in decide((nodes, queues, after), policy).admits}
+    assert all(started.get(move.workload) == move.moves_to for move in moved)
+    assert all(move.beneficiary in started for move in moved)

@@ -1,4 +1,4 @@
-"""What `plan` decides, case by case. What holds for every case is in tests/properties/scheduling."""
+"""What `plan` decides, case by case. What holds for every case is in tests/properties."""
 
 from __future__ import annotations
 
@@ -189,3 +189,36 @@ def test_a_reservation_is_not_stepped_over_by_taking_nothing() -> None:
     assert answer.is_empty
     assert answer.holds == []
     assert (answer.waiting["quota"].reason, answer.waiting["quota"].blocker) == (Reason.RESERVED, "gang")
+
+
+def test_what_is_free_comes_together_when_another_can_go_on_elsewhere() -> None:
+    nodes = [node("a", gpus=2), node("b", gpus=2)]
+    busy = [running("x", "a", (0,), queue="q"), running("y", "b", (1,), queue="r")]
+    answer = decide(nodes, [], [*busy, ask("pair", 2.0, waited=4000.0)])
+    (move,) = answer.preempts
+    assert move.reason is PreemptReason.ROOM and move.beneficiary == "pair"
+    here, there = ("a", "b") if move.workload == "x" else ("b", "a")
+    assert [placed.node for placed in move.moves_to] == [there]
+    assert [(h.workload, h.placed[0].node) for h in answer.holds] == [("pair", here)]
+    assert answer.waiting["pair"].reason is Reason.STOPPING
+
+    leaving = [replace(r, phase=Phase.STOPPING, moves_to=move.moves_to) if r.id == move.workload else r for r in busy]
+    held = replace(ask("pair", 2.0, waited=4000.0), placed=answer.holds[0].placed)
+    meanwhile = decide(nodes, [], [*leaving, held, ask("late", 1.0, priority=9)])
+    assert meanwhile.is_empty  # what is held for the one that moves is not given away
+    assert {h.workload for h in meanwhile.holds} == {"pair", move.workload}
+
+    gone = [replace(r, phase=Phase.PENDING, placed=r.moves_to, moves_to=(), started_at=None) if r.moves_to else r for r in leaving]
+    assert {a.workload: a.placed[0].node for a in decide(nodes, [], [*gone, held]).admits} == {"pair": here, move.workload: there}
+
+
+def test_nobody_moves_for_one_that_has_hardly_waited_or_from_what_is_not_preemptible() -> None:
+    nodes = [node("a", gpus=2), node("b", gpus=2)]
+    busy = [running("x", "a", (0,), queue="q"), running("y", "b", (1,), queue="r")]
+    assert decide(nodes, [], [*busy, ask("pair", 2.0, waited=60.0)]).is_empty
+    firm = [replace(r, preemptible=False) for r in busy]
+    assert decide(nodes, [], [*firm, ask("pair", 2.0, waited=4000.0)]).is_empty
+    costly = [replace(r, started_at=NOW - 90_000.0) for r in busy]  # nothing saved for a day, and it has waited an hour
+    assert decide(nodes, [], [*costly, ask("pair", 2.0, waited=4000.0)]).is_empty
+    saved = [replace(r, checkpointed_at=NOW - 60.0) for r in costly]
+    assert len(decide(nodes, [], [*saved, ask("pair", 2.0, waited=4000.0)]).preempts) == 1

@@ -6,6 +6,8 @@ take from the same others. Each is a number.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from narf.scheduling.order import STARVED, Order
@@ -33,8 +35,9 @@ class Alike:
         self.kind, self.sort, self.group = (_spread(column, pending, len(snapshot.ids)) for column in (kind_P, sort_P, group_P))
         by_queue = np.argsort(queue_P, kind="stable")
         queues, starts = np.unique(queue_P[by_queue], return_index=True)
-        parts = np.split(pending[by_queue], starts[1:]) if len(queues) else []
-        self.queues: dict[int, list[int]] = {q: part.tolist() for q, part in zip(queues.tolist(), parts, strict=True)}
+        ordered: list[int] = pending[by_queue].tolist()
+        bounds = pairwise([*starts.tolist(), len(ordered)])
+        self.queues = {q: ordered[start:end] for q, (start, end) in zip(queues.tolist(), bounds, strict=True)}
 
 
 def _number(*columns: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Ints:

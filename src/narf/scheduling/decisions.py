@@ -28,6 +28,7 @@ class PreemptReason(StrEnum):
     PRIORITY = "priority"  # a more important workload of the same queue
     SERVICE = "service"  # one of the same queue that has run far less
     STARVED = "starved"  # one that has waited past the bound
+    ROOM = "room"  # it goes on elsewhere, so that one that needs its room together can start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +42,21 @@ class Admit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preempt:
-    """Ask it to leave. `beneficiary` has a `Hold` on what it frees."""
+    """Ask it to leave. `beneficiary` has a `Hold` on what it frees. moves_to: what is kept for it elsewhere, when it only moves."""
 
     workload: str
     beneficiary: str
     reason: PreemptReason
     lost_seconds: float  # work since its last checkpoint, over all its GPUs
+    moves_to: tuple[Placed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Keep this capacity for a waiting workload until those that are leaving have left.
+    """Keep this capacity for a waiting workload until those that are leaving have left, or for one that moves until it has.
 
-    Store it with the workload and give it back in the next snapshot as `Request.placed` of a PENDING request.
-    A workload without a `Hold` in the newest plan has none.
+    Store it with the workload (as `Preempt.moves_to`) and give it back in the next snapshot: as `Request.placed` of a PENDING
+    request, as `Request.moves_to` of one that still is STOPPING. A workload without a `Hold` in the newest plan has none.
     """
 
     workload: str

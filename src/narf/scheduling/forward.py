@@ -201,8 +201,11 @@ def applied(snapshot: Snapshot, answer: Plan, now: float) -> Snapshot:
             places.append((w, decision.placed))
         elif isinstance(decision, Hold):
             places.append((index[decision.workload], decision.placed))
+        elif decision.moves_to:
+            places.append((index[decision.workload], decision.moves_to))
+    none = np.empty(0, dtype=np.int64)
     changed = replace(snapshot, phase_W=phase_W, started_W=started_W, queued_W=queued_W, attained_W=attained_W)
-    return _placed(changed, stay_W, places)
+    return _placed(replace(changed, moves_workload_M=none, moves_node_M=none, moves_gpu_M=none), stay_W, places)
 
 
 def without(snapshot: Snapshot, gone: set[int]) -> Snapshot:
@@ -211,6 +214,7 @@ def without(snapshot: Snapshot, gone: set[int]) -> Snapshot:
     keep_W[list(gone)] = False
     new_W = np.cumsum(keep_W) - 1
     rows_A, rows_G = keep_W[snapshot.placed_workload_A], keep_W[snapshot.slice_workload_G]
+    rows_M = keep_W[snapshot.moves_workload_M]
     columns = {
         name: getattr(snapshot, name)[..., keep_W] for name in Snapshot.__dataclass_fields__ if name.endswith("W")
     }  # fmt: skip
@@ -225,6 +229,9 @@ def without(snapshot: Snapshot, gone: set[int]) -> Snapshot:
         slice_node_G=snapshot.slice_node_G[rows_G],
         slice_gpu_G=snapshot.slice_gpu_G[rows_G],
         slice_amount_G=snapshot.slice_amount_G[rows_G],
+        moves_workload_M=new_W[snapshot.moves_workload_M[rows_M]],
+        moves_node_M=snapshot.moves_node_M[rows_M],
+        moves_gpu_M=snapshot.moves_gpu_M[rows_M],
         **columns,
     )
 

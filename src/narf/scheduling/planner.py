@@ -11,10 +11,12 @@ import heapq
 import numpy as np
 
 from narf.scheduling.alike import Alike
-from narf.scheduling.decisions import Admit, Decision, Hold, Plan, Preempt, Reason
+from narf.scheduling.decisions import Admit, Decision, Hold, Plan, Preempt, PreemptReason, Reason
 from narf.scheduling.fragmentation import mix_of
+from narf.scheduling.moves import Movers
 from narf.scheduling.order import STARVED, order
 from narf.scheduling.policy import Policy
+from narf.scheduling.requests import Placed
 from narf.scheduling.reservation import Reservations
 from narf.scheduling.room import Laid, Room, allowed_nodes, apart, whole_cluster
 from narf.scheduling.shares import Shares
@@ -49,6 +51,7 @@ class _Pass:
         self.verdicts: dict[int, Verdict] = {}
         self.done: set[int] = set()
         self.holding: dict[int, Laid] = {}
+        self.moving: dict[int, Laid] = {}  # where those go on that an earlier plan moves and that have not left yet
         self._allowed: dict[tuple[int, int, int, tuple[int, ...]], Bools] = {}
         self._places_of: dict[tuple[int, tuple[int, ...]], list[tuple[int, Bools]]] = {}
         self._places_named = 0
@@ -57,6 +60,7 @@ class _Pass:
         self._no_room: set[int] = set()  # groups that may take from nobody either, until the next victim leaves
         self._answered: set[int] = set()  # sorts for which nothing more can be done in this round
         self._attempts = policy.attempts if policy.preemption or policy.reclaim else 0
+        self._moves = policy.moves if policy.preemption else 0
         self._impossible: set[int] = set()  # what would not start on an empty cluster
         self._never: dict[tuple[int, tuple[int, ...]], bool] = {}
         self._empty: Room | None = None
@@ -65,6 +69,7 @@ class _Pass:
         self._ranks: dict[tuple[int, int], tuple[int, tuple[float, ...]]] = {}
 
     def run(self) -> Plan:
+        self._keep_moves()
         self._keep_holds()
         for _ in range(8):
             before = len(self.decisions) + len(self.holding)
@@ -77,7 +82,8 @@ class _Pass:
             self._no_room.clear()
             self._answered.clear()
             self.reservations.begin_again()
-        holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in self.holding.items()]
+        kept = {**self.holding, **self.moving}
+        holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in kept.items()]
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
         self._say_what_is_free(waiting)
         table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
@@ -158,7 +164,7 @@ class _Pass:
                     return
                 if not self.reservations.made or self.later.lay(w, allowed_N) is None:
                     self._full_later.add(place)
-        if any(self._take_back(w, queue, allowed_N) for _, allowed_N in places):
+        if any(self._take_back(w, queue, allowed_N) or self._move_others(w, allowed_N) for _, allowed_N in places):
             return
         self._wait(w, queue, places)
 
@@ -253,22 +259,64 @@ class _Pass:
         taken = victims.find(w, self.later, allowed_N)
         if taken is None or not taken.victims:  # free as it is: then a reservation keeps it, and it must wait
             return False
-        if self.later is self.room:
-            self.later = Room(self.snapshot, None, self.room.cpu_N.copy(), self.room.memory_N.copy(), self.room.gpu_NG.copy())
         for v, reason in taken.victims:
-            lost = float(victims.lost_W[v]) * max(1.0, float(self.order.gpus_W[v]) / WHOLE)
-            ids = self.snapshot.ids
-            self.decisions.append(Preempt(workload=ids[v], beneficiary=ids[w], reason=reason, lost_seconds=lost))
-            self.later.take(v, victims.laid(v), -1)
-            amounts = self.amounts[v]
-            self.shares.add(int(self.snapshot.queue_W[v]), amounts, -1)
-            for q in self.shares.chains[int(self.snapshot.queue_W[v])]:
-                self.shares.stopping[q] = [a + b for a, b in zip(self.shares.stopping[q], amounts, strict=True)]
-            victims.remove(v)
+            self._stop(v, w, reason)
+            self.shares.leaves(int(self.snapshot.queue_W[v]), self.amounts[v])
         self._hold(w, taken.laid)
         self._no_room.clear()
         self._full_later.clear()
         return True
+
+    def _move_others(self, w: int, allowed_N: Bools) -> bool:
+        """Have others go on elsewhere, so that what is free comes together for `w`. They count as running all the while."""
+        if not self._moves or self.order.levels_W[w] > self.policy.move_level:
+            return False
+        victims = self._victims()
+        if not victims.is_patient(w):
+            return False
+        self._moves -= 1
+        everywhere_N = np.ones(len(allowed_N), dtype=np.bool_)
+        movers = Movers(self.snapshot, self.order, self.shares, victims, self.room)
+        found = movers.find(w, self.later, self.reservations.open_to(w, allowed_N), self.reservations.open_to(w, everywhere_N))
+        if found is None:
+            return False
+        for v, to in found.goes:
+            self._stop(v, w, PreemptReason.ROOM, self.room.placed(v, to))
+            self.room.take(v, to)
+            self.later.take(v, to)
+        self._hold(w, found.laid)
+        self._no_room.clear()
+        self._full_later.clear()
+        return True
+
+    def _stop(self, v: int, w: int, reason: PreemptReason, moves_to: tuple[Placed, ...] = ()) -> None:
+        """Ask `v` to leave for `w`."""
+        victims, ids = self._victims(), self.snapshot.ids
+        if self.later is self.room:
+            self.later = Room(self.snapshot, None, self.room.cpu_N.copy(), self.room.memory_N.copy(), self.room.gpu_NG.copy())
+        lost = float(victims.lost_W[v]) * max(1.0, float(self.order.gpus_W[v]) / WHOLE)
+        self.decisions.append(Preempt(workload=ids[v], beneficiary=ids[w], reason=reason, lost_seconds=lost, moves_to=moves_to))
+        self.later.take(v, victims.laid(v), -1)
+        victims.remove(v)
+
+    def _keep_moves(self) -> None:
+        """Keep what is held for those who move and have not left yet, as long as it will be free."""
+        snapshot = self.snapshot
+        moves: dict[int, list[int]] = {}
+        for w, node, gpu in zip(
+            *(column.tolist() for column in (snapshot.moves_workload_M, snapshot.moves_node_M, snapshot.moves_gpu_M)), strict=True
+        ):
+            if snapshot.phase_W[w] == 2 and snapshot.schedulable_N[node]:
+                moves.setdefault(w, [node]).append(gpu)
+        for w, (node, *gpus) in sorted(moves.items(), key=lambda move: int(snapshot.tie_W[move[0]])):
+            laid: Laid = [(node, tuple(gpus))]
+            if not self._is_free(self.later, w, laid):
+                continue
+            self.moving[w] = laid
+            self.room.take(w, laid)
+            if self.later is not self.room:
+                self.later.take(w, laid)
+            self.shares.leaves(int(snapshot.queue_W[w]), self.amounts[w], -1)
 
     def _places(self, w: int, queue: int) -> list[tuple[int, Bools]]:
         """The sets of nodes that `w` may be laid on, one of which it needs, each with a number of its own."""

@@ -25,6 +25,9 @@ class Policy:
     starved_share: starving workloads get at least this part of the capacity, one after another; more would only turn
         the order into first come, first served.
     attempts: how often one plan tries to take back, in the order of who is next; the following plan goes on.
+    moves: how often one plan looks whether others could go on elsewhere, so that what is free comes together for one that waits.
+    move_level: the highest level that others move for. In scattered GPUs new work starts at once; those who have run long
+        would take them away.
     reservations: how many waiting workloads may keep room free for themselves at once.
     """
 
@@ -39,6 +42,8 @@ class Policy:
     starvation_stretch: float = 10.0
     starved_share: float = 0.03
     attempts: int = 128
+    moves: int = 16
+    move_level: int = 3
     reservations: int = 8
     preemption: bool = True
     reclaim: bool = True

@@ -15,7 +15,7 @@ from narf.scheduling.decisions import Decision
 from narf.scheduling.policy import Policy
 from narf.scheduling.snapshot import Snapshot
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

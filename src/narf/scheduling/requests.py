@@ -79,7 +79,7 @@ class Request:
 
     queue: the project it waits in. submitted_at: first time; queued_at: this attempt. attained_seconds: how long
     earlier attempts ran. placed: where it runs; for a PENDING one, the capacity that an earlier plan holds for it (a
-    `Hold`). started_at, checkpointed_at: of the attempt that runs now. max_seconds: its time limit.
+    `Hold`). moves_to: of a STOPPING one, where room is held for it. started_at, checkpointed_at: of the attempt that runs now. max_seconds: its time limit.
     """
 
     id: str
@@ -93,6 +93,7 @@ class Request:
     attained_seconds: float = 0.0
     phase: Phase = Phase.PENDING
     placed: tuple[Placed, ...] = ()
+    moves_to: tuple[Placed, ...] = ()
     started_at: float | None = None
     checkpointed_at: float | None = None
     forecast: Forecast | None = None

@@ -57,6 +57,12 @@ class Shares:
                 row[r] += sign * amount
             self.held_QR[q] = row
 
+    def leaves(self, queue: int, amounts: list[int], sign: int = 1) -> None:
+        """What takes `amounts` was asked to leave; with `sign` -1: it was, and will go on all the same, elsewhere."""
+        self.add(queue, amounts, -sign)
+        for q in self.chains[queue]:
+            self.stopping[q] = [stopping + sign * amount for stopping, amount in zip(self.stopping[q], amounts, strict=True)]
+
     def over_limit(self, queue: int, amounts: list[int], *, with_stopping: bool) -> tuple[int, int] | None:
         """The queue and resource whose limit `amounts` more would break; the queue itself before those above it."""
         for q in self.chains[queue]:
@@ -67,6 +73,12 @@ class Shares:
                 if amount and held + amount > self.limit[q][r]:
                     return q, r
         return None
+
+    def is_beyond_limit(self, queue: int) -> bool:
+        """Whether the queue, or one above it, holds more than it may: its limit was lowered since."""
+        return any(
+            held > most for q in self.chains[queue] if self._limited[q] for held, most in zip(self.held[q], self.limit[q], strict=True)
+        )
 
     def closed_flavors(self, queue: int, gpus: int) -> tuple[int, ...]:
         """Flavors whose limit `gpus` more would break: a workload that takes any flavor must not be put there."""

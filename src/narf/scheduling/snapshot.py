@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ WHOLE = 1000  # one GPU, one CPU
 UNLIMITED = 1 << 62
 
 
+def _none() -> Ints:
+    return np.empty(0, dtype=np.int64)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
     """N nodes, Q queues over R resources, W workloads, A placed replicas and G GPU slices.
@@ -31,6 +35,7 @@ class Snapshot:
     eligible_KN: which nodes satisfy constraint k (flavor, labels); a workload names its constraint by index.
     tie_W: a number of the workload's own, for ties, so that the order of rows does not matter.
     placed_*: a row a replica; slice_*: a row a GPU of one. Of a PENDING workload they are what is held for it.
+    moves_*: a row a GPU that is held for a STOPPING workload of one replica, which will go on there.
     """
 
     node_names: tuple[str, ...]
@@ -82,6 +87,10 @@ class Snapshot:
     slice_gpu_G: Ints
     slice_amount_G: Ints
 
+    moves_workload_M: Ints = field(default_factory=_none)
+    moves_node_M: Ints = field(default_factory=_none)
+    moves_gpu_M: Ints = field(default_factory=_none)
+
     @property
     def resources(self) -> tuple[str, ...]:
         return ("gpu", "cpu", "memory", *(f"gpu:{flavor}" for flavor in self.flavors))
@@ -107,7 +116,9 @@ def snapshot_of(nodes: Iterable[Node], queues: Iterable[Queue], requests: Iterab
     queue_index = {queue.name: q for q, queue in enumerate(queues)}
     columns = _ResourceColumns(flavors)
     clusters = sorted({node.cluster for node in nodes})
-    placed, slices = _placements(nodes, requests)
+    placed, slices = _placements(nodes, [request.placed for request in requests])
+    is_moving = [request.phase is Phase.STOPPING and len(request.moves_to) == 1 for request in requests]
+    _, moves = _placements(nodes, [r.moves_to if moving else () for r, moving in zip(requests, is_moving, strict=True)])
     unknown = float("nan")
     return Snapshot(
         node_names=tuple(node.name for node in nodes),
@@ -154,6 +165,9 @@ def snapshot_of(nodes: Iterable[Node], queues: Iterable[Queue], requests: Iterab
         slice_node_G=slices[:, 2],
         slice_gpu_G=slices[:, 3],
         slice_amount_G=slices[:, 4],
+        moves_workload_M=moves[:, 0],
+        moves_node_M=moves[:, 2],
+        moves_gpu_M=moves[:, 3],
     )
 
 
@@ -223,12 +237,13 @@ def _eligible(nodes: Sequence[Node], constraints: Sequence[tuple[str, tuple[tupl
     return table
 
 
-def _placements(nodes: Sequence[Node], requests: Sequence[Request]) -> tuple[Ints, Ints]:
+def _placements(nodes: Sequence[Node], places: Sequence[tuple[Placed, ...]]) -> tuple[Ints, Ints]:
+    """Of workload after workload: (workload, replica, node), and (workload, replica, node, GPU, amount)."""
     node_index = {node.name: n for n, node in enumerate(nodes)}
     placed: list[tuple[int, int, int]] = []
     slices: list[tuple[int, int, int, int, int]] = []
-    for w, request in enumerate(requests):
-        for replica, where in enumerate(request.placed):
+    for w, placed_w in enumerate(places):
+        for replica, where in enumerate(placed_w):
             n = node_index.get(where.node, -1)
             if n < 0:
                 continue

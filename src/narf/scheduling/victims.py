@@ -20,6 +20,7 @@ from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
 
 _REASONS = (PreemptReason.QUOTA, PreemptReason.SHARE, PreemptReason.PRIORITY, PreemptReason.STARVED, PreemptReason.SERVICE)
 _NONE = 9
+RESTART_SECONDS = 60.0  # what a stop costs besides the work that is lost
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +43,7 @@ class Victims:
         self.lost_W: Floats = np.maximum(0.0, now - np.where(np.isnan(since), now, since))
         self._gpus_W = order.gpus_W / WHOLE
         level_W = np.maximum(order.levels_W, 0)
-        self._cost_W = (60.0 + self.lost_W) * np.maximum(self._gpus_W, 0.1) / (1.0 + level_W)
+        self._cost_W = (RESTART_SECONDS + self.lost_W) * np.maximum(self._gpus_W, 0.1) / (1.0 + level_W)
         self._gone = np.zeros(len(snapshot.ids), dtype=np.bool_)
         self._new = np.zeros(len(snapshot.ids), dtype=np.bool_)  # started by this plan
         self._since_W = np.where(np.isnan(snapshot.started_W), now, snapshot.started_W)
@@ -53,7 +54,7 @@ class Victims:
         self._gangs_hold = float(self._gpus_W[running][self._gpus_W[running] > self._largest].sum())
         self._top_ratio: float | None = None
         self._children: dict[int, Ints] = {}
-        self._after: dict[int, tuple[int, Ints, Floats]] = {}
+        self._after: dict[int, tuple[int, Ints, Floats, float]] = {}
         self._same: dict[int, tuple[int, int]] = {}  # of each queue: the lowest priority and the highest level that run
         queues, priorities, levels = snapshot.queue_W[self.rows], snapshot.priority_W[self.rows], order.levels_W[self.rows]
         for queue, priority, level in zip(queues.tolist(), priorities.tolist(), levels.tolist(), strict=True):
@@ -74,19 +75,18 @@ class Victims:
         reason_V = self._reasons(w)
         may = reason_V != _NONE
         rows, reasons = self.rows[may], reason_V[may]
-        if not len(rows):
+        made = self.make_room(w, later, allowed_N, rows) if len(rows) else None
+        if made is None:
             return None
-        snapshot = self.snapshot
-        freed_N = self._freed(rows, int(snapshot.gpu_W[w]))
-        chosen = self._cheapest(w, later, allowed_N, rows, freed_N)
-        if chosen is None:
-            return None
-        laid, victims = self._minimal(w, later, allowed_N, chosen)
-        if laid is None:
-            return None
+        laid, victims = made
         reason_of = dict(zip(rows.tolist(), reasons.tolist(), strict=True))
         taken = [(v, _REASONS[reason_of[v]]) for v in victims]
         return Taken(taken, laid) if self._acceptable(w, taken) else None
+
+    def make_room(self, w: int, later: Room, allowed_N: Bools, rows: Ints) -> tuple[Laid, list[int]] | None:
+        """Where `w` goes when some of `rows` leave, and who: the cheapest found, none of whom could stay."""
+        chosen = self._cheapest(w, later, allowed_N, rows)
+        return None if chosen is None else self._minimal(w, later, allowed_N, chosen)
 
     def remove(self, w: int) -> None:
         """`w` is asked to leave."""
@@ -132,7 +132,7 @@ class Victims:
             equal_V = same_V & (priority_V == snapshot.priority_W[w])
             if level == STARVED:
                 reason_V[equal_V & (level_V != STARVED)] = 3
-            elif self._is_patient(w):
+            elif self.is_patient(w):
                 gpus_V = self._gpus_W[rows]
                 wide_V = (gpus_V > self._largest) & ((gpus_V > 2 * self._gpus_W[w]) | ((gpus_V > self._gpus_W[w]) & self._keeps(gpus_V)))
                 reason_V[equal_V & (level_V > level) & ~wide_V] = 4
@@ -147,7 +147,8 @@ class Victims:
         keeps_V: Bools = (gpus_V <= most / 4) & (self._gangs_hold <= most)
         return keeps_V
 
-    def _is_patient(self, w: int) -> bool:
+    def is_patient(self, w: int) -> bool:
+        """Whether `w` has waited as long as one of its size should before it disturbs others."""
         nodes = max(1.0, self._gpus_W[w] / self._largest)
         return bool(self.order.waited_W[w] >= self.policy.patience_seconds * nodes)
 
@@ -159,7 +160,7 @@ class Victims:
             if priority > lowest:
                 return True
             level = int(self.order.levels_W[w])
-            if level == STARVED or (level < highest and self._is_patient(w)):
+            if level == STARVED or (level < highest and self.is_patient(w)):
                 return True
         if not (self.policy.reclaim and self._many_queues):
             return False
@@ -177,20 +178,20 @@ class Victims:
         shares = self.shares
         amounts = shares.amounts[w]
         borrowed_V = self._borrowed_W()[self.rows] & ~same_V
-        if not borrowed_V.any():
-            return
         if not shares.over_quota(queue, amounts):
             reason_V[borrowed_V] = 0
             return
         # Compared where the two branches meet: a project cannot take from another department by being small in its own.
         ancestors = shares.chains[queue]
         for us, above in zip(ancestors, [*ancestors[1:], -1], strict=True):
-            they_V, after_V = self._after_leaving(above)
-            reason_V[borrowed_V & (they_V != us) & (after_V > shares.ratio(us, amounts) + EPSILON)] = 1
+            mine = shares.ratio(us, amounts) + EPSILON
+            they_V, after_V, highest = self._after_leaving(above)
+            if highest > mine:
+                reason_V[borrowed_V & (they_V != us) & (after_V > mine)] = 1
 
-    def _after_leaving(self, above: int) -> tuple[Ints, Floats]:
+    def _after_leaving(self, above: int) -> tuple[Ints, Floats, float]:
         """For each possible victim the queue directly below `above` that it is in, and what that would hold over its share
-        without it; -1 and nothing where it is in none."""
+        without it, -1 and nothing where it is in none; and the highest of these."""
         shares = self.shares
         known = self._after.get(above)
         if known is None or known[0] != shares.changes:
@@ -201,8 +202,8 @@ class Victims:
             after_V[below] = (held_VR / np.maximum(shares.capacity_R[:3], 1)).max(axis=1) / np.maximum(
                 shares.fair_Q[they_V[below]], EPSILON
             )
-            known = self._after[above] = (shares.changes, they_V, after_V)
-        return known[1], known[2]
+            known = self._after[above] = (shares.changes, they_V, after_V, float(after_V.max(initial=-np.inf)))
+        return known[1:]
 
     def _children_of(self, above: int) -> Ints:
         """For each queue the one of its chain directly below `above`."""
@@ -260,7 +261,7 @@ class Victims:
         mine = chosen_W[who]
         return who[mine], where[mine], amounts[mine]
 
-    def _cheapest(self, w: int, later: Room, allowed_N: Bools, rows: Ints, freed: tuple[Ints, Ints, Floats]) -> list[int] | None:
+    def _cheapest(self, w: int, later: Room, allowed_N: Bools, rows: Ints) -> list[int] | None:
         """Victims on the nodes where room for all replicas of `w` costs least; generous, to be cut down afterwards."""
         snapshot = self.snapshot
         gpu, replicas = int(snapshot.gpu_W[w]), int(snapshot.replicas_W[w])
@@ -268,7 +269,7 @@ class Victims:
         free_N = (later.whole_N * WHOLE if gpu >= WHOLE else later.free_N if gpu else later.cpu_N).astype(np.float64)
         size_N = (snapshot.node_gpus_N * WHOLE if gpu else snapshot.node_cpu_N) // unit
         want_N = np.where(allowed_N, np.minimum(size_N, replicas), 0) * float(unit)
-        who, where, amount = freed
+        who, where, amount = self._freed(rows, gpu)
         total = np.cumsum(amount)
         first = np.searchsorted(where, where)  # the first row of the same node
         before = total - amount - (total[first] - amount[first])
@@ -291,11 +292,11 @@ class Victims:
         order = np.lexsort((self._preference_W[chosen],))
         return [int(v) for v in chosen[order]]
 
-    def _minimal(self, w: int, later: Room, allowed_N: Bools, chosen: list[int]) -> tuple[Laid | None, list[int]]:
+    def _minimal(self, w: int, later: Room, allowed_N: Bools, chosen: list[int]) -> tuple[Laid, list[int]] | None:
         """`chosen` without everyone who can stay: tried from the last to be taken to the first."""
         laid = self._lay_without(w, later, allowed_N, chosen)
         if laid is None:
-            return None, []
+            return None
         kept = list(chosen)
         for v in reversed(chosen):
             fewer = [other for other in kept if other != v]

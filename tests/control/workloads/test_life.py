@@ -251,3 +251,25 @@ def test_the_scheduler_knows_when_a_run_last_wrote_a_checkpoint(control: Control
         told = found[1].checkpointed_W.tolist()
         assert [at for at in told if at == at and at > 0] == seen
     assert control.state(workload) is S.RUNNING
+
+
+def test_one_goes_on_elsewhere_so_that_another_finds_its_room_together(control: Control, clock):
+    control.backend.nodes = [Node(name=name, cpu=8, memory_bytes=1 << 34, gpus=2) for name in ("n0", "n1")]
+    small = [control.submit() for _ in range(4)]
+    control.settle()
+    where = {w.id: control.service.attempts(w.id)[-1].placement[0].node for w in small}
+    stay = [next(w for w in small if where[w.id] == node) for node in ("n0", "n1")]
+    for workload in small:
+        if workload not in stay:
+            control.backend.finish(workload.job_id)
+    control.settle()
+    pair = control.submit(resources=Resources(gpu=2))
+    control.settle()
+    assert control.state(pair) is S.QUEUED  # a GPU is free on each node
+    clock.forward(seconds=4000)
+    control.settle()
+    (moved,) = [w for w in stay if len(control.service.attempts(w.id)) == 2]
+    assert [control.state(w) for w in (*stay, pair)] == [S.RUNNING] * 3
+    first, second = (attempt.placement[0].node for attempt in control.service.attempts(moved.id))
+    assert first != second and control.service.attempts(pair.id)[-1].placement[0].node == first
+    assert S.PREEMPTING in [event.state for event in control.service.events(moved.id)]

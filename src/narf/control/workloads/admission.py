@@ -210,6 +210,8 @@ class AdmissionReconciler:
                 case Preempt():
                     if found[decision.workload].state in (WorkloadState.STARTING, WorkloadState.RUNNING):
                         changes.append((_preempted(found[decision.workload], decision), None))
+                        if decision.moves_to:
+                            holds[decision.workload] = tuple(_held(placed) for placed in decision.moves_to)
                 case Hold():
                     holds[decision.workload] = tuple(_held(placed) for placed in decision.placed)
         changed: list[Workload] = []
@@ -240,7 +242,10 @@ def _admitted(workload: Workload, decision: Admit, now: datetime) -> tuple[Workl
 
 
 def _preempted(workload: Workload, decision: Preempt) -> Workload:
-    detail = f"For {decision.beneficiary} ({decision.reason})."
+    if decision.moves_to:
+        detail = f"It goes on at {decision.moves_to[0].node}, so that {decision.beneficiary} finds its room together."
+    else:
+        detail = f"For {decision.beneficiary} ({decision.reason})."
     return replace(workload.to(WorkloadState.PREEMPTING), end_reason=EndReason.PREEMPTED, detail=detail)
 
 
@@ -263,6 +268,7 @@ def _request(
     phase = Phase.PENDING if current is None else Phase.RUNNING
     if workload.state is WorkloadState.PREEMPTING or (workload.cancel_requested and current is not None):
         phase = Phase.STOPPING
+    moves = workload.state is WorkloadState.PREEMPTING and not workload.cancel_requested
     if current is not None:
         placed = tuple(_placed(f"{current.backend}/", replica) for replica in current.placement)
     else:
@@ -280,6 +286,7 @@ def _request(
         attained_seconds=workload.used_seconds,
         phase=phase,
         placed=placed,
+        moves_to=tuple(_placed("", replica) for replica in held) if moves else (),
         started_at=started_at,
         # One of an earlier attempt says nothing of what this one would lose.
         checkpointed_at=checkpointed_at

@@ -223,6 +223,7 @@ class _Replay:
                 self._stop(self.number[preempt.workload], now, checkpoints=True)
                 self.preemptions[self.number[preempt.workload]] += 1
             self.held = {self.number[d.workload]: d.placed for d in answer.decisions if isinstance(d, Hold)}
+            self.held |= {self.number[d.workload]: d.moves_to for d in preempts if d.moves_to}
             if not preempts:
                 break  # those who were asked to leave have left at once, so that what is held can be given
         gone = self._drop_what_never_fits(answer)

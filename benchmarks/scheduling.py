@@ -26,7 +26,7 @@ from narf.scheduling.simulator.preemptive import Ranking, replay_preemptive
 from narf.scheduling.simulator.queueing import replay_queue
 from narf.scheduling.simulator.replay import World, replay
 from narf.scheduling.simulator.restart import RestartCost
-from narf.scheduling.simulator.traces import Trace, TraceJob, read_openb_nodes, read_trace
+from narf.scheduling.simulator.traces import Trace, TraceJob, read_nodes, read_trace
 from narf.scheduling.snapshot import WHOLE, Snapshot
 
 TRACES = Path(__file__).parent / "traces"
@@ -175,10 +175,7 @@ def philly_trace() -> Trace:
 def openb() -> None:
     """Pods arrive in random order, and none leaves: the share of the GPUs that is allocated when as many were asked for."""
     pods = list(read_trace(TRACES / "openb" / "openb_pod_list_default.csv.gz").jobs)
-    nodes = [
-        Node(name=name, cpu=cpu, memory_bytes=memory, gpus=gpus, flavor=flavor)
-        for name, cpu, memory, gpus, flavor in read_openb_nodes(TRACES / "openb" / "openb_node_list_gpu_node.csv.gz")
-    ]
+    nodes = read_nodes(TRACES / "openb" / "openb_node_list_gpu_node.csv.gz")
     capacity = float(sum(node.gpus for node in nodes))
     published = ROWS["fgd_atc23_default_trace_alloc_pct"]
     seeds = range(int(sys.argv[2]) if len(sys.argv) > 2 else 3)

@@ -74,3 +74,19 @@ def test_what_makes_no_sense_is_refused_with_a_remedy(
     code, _, err = simulated(capsys, *arguments)
     assert code == 2
     assert said in err
+
+
+def test_nodes_of_a_file_may_differ_and_only_some_policies_know_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace, nodes = tmp_path / "t.csv", tmp_path / "nodes.csv"
+    trace.write_text("id,submitted_at,duration_seconds,gpus\na,0,100,2\nb,1,50,0.5\nc,2,50,4\n")
+    nodes.write_text("sn,cpu_milli,memory_mib,gpu,model\nx,8000,1024,2,P100\ny,16000,1024,1,T4\n")
+    for policy in ("narf", "best-fit", "fgd"):
+        code, out, _ = simulated(capsys, str(trace), "--nodes", str(nodes), "--policy", policy, "--json")
+        found = json.loads(out)
+        assert (code, found["policy"], found["jobs"]) == (0, policy, 2)
+        assert found["queue"]["by_gpus"]["0.5"]["mean"] == 0.0
+    code, _, err = simulated(capsys, str(trace), "--nodes", str(nodes), "--policy", "fifo")
+    assert (code, "Use --policy narf, best-fit or fgd." in err) == (2, True)
+    nodes.write_text("sn,cpu_milli,memory_mib,gpu,model\nx,many,1024,2,P100\n")
+    code, _, err = simulated(capsys, str(trace), "--nodes", str(nodes))
+    assert (code, "Line 2 of nodes.csv is no node" in err) == (2, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,12 @@ import pytest
 from narf.cli.main import _main
 from narf.domain.errors import BadInput
 from narf.scheduling import Node, Policy
-from narf.scheduling.simulator.packing import arrivals, pack
+from narf.scheduling.simulator.packing import MEASURES, arrivals, pack, replay_packing
 from narf.scheduling.simulator.preemptive import Ranking, replay_preemptive
 from narf.scheduling.simulator.queueing import replay_queue
 from narf.scheduling.simulator.replay import World, replay
 from narf.scheduling.simulator.restart import RestartCost
-from narf.scheduling.simulator.traces import Trace, TraceJob, read_openb_nodes, read_trace
+from narf.scheduling.simulator.traces import Trace, TraceJob, read_nodes, read_trace
 
 TRACES = Path(__file__).parents[2] / "benchmarks" / "traces"
 VENUS = TRACES / "helios" / "venus_vcvGl_september.csv.gz"
@@ -162,12 +163,26 @@ def test_bad_arguments_are_refused_with_a_remedy(arguments: list[str], tmp_path:
 def test_the_published_best_fit_of_openb_is_reproduced() -> None:
     """Its single orders of arrival differ by some tenths; so do these three from each other."""
     pods = read_trace(TRACES / "openb" / "openb_pod_list_default.csv.gz").jobs
-    nodes = [
-        Node(name=name, cpu=cpu, memory_bytes=memory, gpus=gpus)
-        for name, cpu, memory, gpus, _ in read_openb_nodes(TRACES / "openb" / "openb_node_list_gpu_node.csv.gz")
-    ]
+    nodes = read_nodes(TRACES / "openb" / "openb_node_list_gpu_node.csv.gz")
     packed = [pack(arrivals(pods, 6212.0, seed), nodes, "best-fit").allocated_percent for seed in range(3)]
     assert sum(packed) / 3 == pytest.approx(92.86, abs=0.3)
+
+
+def test_packing_replays_a_trace_in_which_jobs_leave() -> None:
+    """Two halves share a GPU beside a whole one, a pair takes the other node, and one more waits for the whole one."""
+    nodes = [Node(name="a", cpu=64, memory_bytes=1 << 36, gpus=2), Node(name="b", cpu=8, memory_bytes=1 << 36, gpus=2)]
+    half = TraceJob(id="half", submitted_at=0.0, duration=100.0, gpus=0.5, cpu=1.0)
+    jobs = [half, replace(half, id="whole", submitted_at=1.0, gpus=1), replace(half, id="other", submitted_at=2.0)]
+    jobs += [replace(half, id="pair", submitted_at=3.0, gpus=2), replace(half, id="huge", submitted_at=4.0, gpus=2, cpu=999.0)]
+    for name, measure in MEASURES.items():
+        outcome = replay_packing(Trace(jobs=jobs), nodes, measure)
+        assert (outcome.policy, outcome.never_fit) == (name, ["huge"])
+        waits = {job.id: job.first_started_at - job.submitted_at for job in outcome.jobs}
+        assert [waits[name] for name in ("half", "whole", "other", "pair")] == [0.0, 0.0, 0.0, 0.0]
+        late = replace(half, id="late", submitted_at=5.0, gpus=1)
+        again = replay_packing(Trace(jobs=[*jobs, late]), nodes, measure)
+        assert next(job for job in again.jobs if job.id == "late").first_started_at == 101.0
+        assert again.as_json()["unfinished"] == 1
 
 
 def test_fragmentation_packs_better_than_best_fit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +13,14 @@ from narf.cli import output
 from narf.domain.errors import BadInput
 
 if TYPE_CHECKING:
+    from narf.scheduling.requests import Node
     from narf.scheduling.simulator.outcome import Outcome
     from narf.scheduling.simulator.traces import Trace
 
 simulate = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
 
 POLICIES = (
-    "narf", "fifo", "fifo-best-effort", "sjf", "sjf-best-effort", "srtf", "srsf", "tiresias", "las", "drf",
+    "narf", "fifo", "fifo-best-effort", "sjf", "sjf-best-effort", "srtf", "srsf", "tiresias", "las", "drf", "best-fit", "fgd",
 )  # fmt: skip
 _NODES = re.compile(r"(\d{1,6})x(\d{1,3})")
 
@@ -27,7 +29,7 @@ _NODES = re.compile(r"(\d{1,6})x(\d{1,3})")
 def simulate_(
     file: Annotated[Path | None, typer.Argument(help="A trace, CSV or CSV.gz.")] = None,
     format: Annotated[str, typer.Option(help="helios, philly, muri, openb or narf; known by its columns when not given.")] = "",
-    nodes: Annotated[str, typer.Option(help="NODESxGPUS, as 20x8.")] = "20x8",
+    nodes: Annotated[str, typer.Option(help="NODESxGPUS, as 20x8; or a CSV of nodes: sn, cpu_milli, memory_mib, gpu, model.")] = "20x8",
     policy: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(POLICIES)}; more than once to compare.")] = None,
     projects: Annotated[bool, typer.Option(help="Keep the trace's projects apart, each a queue.")] = False,
     start: Annotated[float | None, typer.Option(help="Only jobs submitted at or after this, in seconds.")] = None,
@@ -54,8 +56,9 @@ def simulate_(
         return
     if file is None:
         raise BadInput("No trace was given.", remedy="narf simulate FILE, or narf simulate --from-now --add-nodes 2x8", field="file")
-    count, gpus = node_counts(nodes, "nodes")
     from narf.scheduling.simulator.traces import read_trace
+
+    machines = _machines(nodes)
 
     trace = read_trace(file, format, projects=projects)
     if start is not None or end is not None:
@@ -67,7 +70,7 @@ def simulate_(
     if trace.broken_rows > len(trace.problems):
         output.say(f"{trace.broken_rows - len(trace.problems)} more rows are left out.")
     world = {"checkpoint_seconds": checkpoint, "node_mtbf_seconds": node_mtbf * 3600, "coalesce_seconds": coalesce}
-    outcomes = [run_policy(name, trace, count, gpus, world) for name in policy or ["narf"]]
+    outcomes = [run_policy(name, trace, machines, world) for name in policy or ["narf"]]
     results = [{**outcome.as_json(), "broken_rows": trace.broken_rows} for outcome in outcomes]
     if plot is not None:
         _plot(outcomes, plot)
@@ -77,21 +80,24 @@ def simulate_(
     _print(results)
 
 
-def run_policy(name: str, trace: Trace, nodes: int, gpus: int, world: dict[str, float] | None = None) -> Outcome:
-    """`trace` on nodes x gpus by the policy of this name."""
-    from narf.scheduling.requests import Node
+def run_policy(name: str, trace: Trace, machines: Sequence[Node], world: dict[str, float] | None = None) -> Outcome:
+    """`trace` on `machines` by the policy of this name."""
+    from narf.scheduling.simulator.packing import MEASURES, replay_packing
     from narf.scheduling.simulator.preemptive import Ranking, las, replay_preemptive, tiresias
     from narf.scheduling.simulator.queueing import replay_queue
     from narf.scheduling.simulator.replay import World, replay
 
     if name == "narf":
-        cpus = max(256.0, max((job.cpu for job in trace.jobs), default=0.0) * gpus)
-        machines = [Node(name=f"n{i:05}", cpu=min(cpus, 4096.0), memory_bytes=1 << 46, gpus=gpus) for i in range(nodes)]
         return replay(trace, machines, world=World(**(world or {})))  # type: ignore[arg-type]
-    if any(job.gpus != int(job.gpus) for job in trace.jobs):
+    if name in MEASURES:
+        return replay_packing(trace, machines, MEASURES[name])
+    sizes = {node.gpus for node in machines}
+    if len(sizes) > 1 or any(job.gpus != int(job.gpus) for job in trace.jobs):
         raise BadInput(
-            f"The policy {name!r} knows whole GPUs only, and this trace has fractions.", remedy="Use --policy narf.", field="policy"
-        )
+            f"The policy {name!r} knows whole GPUs on equal nodes only; this trace has fractions, or these nodes differ.",
+            remedy="Use --policy narf, best-fit or fgd.", field="policy",
+        )  # fmt: skip
+    nodes, gpus = len(machines), sizes.pop()
     queueing = {
         "fifo": ("fifo", True),
         "fifo-best-effort": ("fifo", False),
@@ -108,6 +114,17 @@ def run_policy(name: str, trace: Trace, nodes: int, gpus: int, world: dict[str, 
     return replay_preemptive(trace, nodes, gpus, rankings[name], name)
 
 
+def _machines(text: str) -> list[Node]:
+    """The nodes that `text` names: NODESxGPUS, with CPUs and memory for whatever a trace asks; or a file of them."""
+    from narf.scheduling.requests import Node
+    from narf.scheduling.simulator.traces import read_nodes
+
+    if not text.lower().endswith((".csv", ".csv.gz")):
+        count, gpus = node_counts(text, "nodes")
+        return [Node(name=f"n{i:05}", cpu=4096.0, memory_bytes=1 << 46, gpus=gpus) for i in range(count)]
+    return read_nodes(Path(text))
+
+
 def node_counts(text: str, field: str) -> tuple[int, int]:
     """(20, 8) from "20x8".
 
@@ -116,7 +133,7 @@ def node_counts(text: str, field: str) -> tuple[int, int]:
     """
     found = _NODES.fullmatch(text.strip())
     if not found or not 0 < int(found[1]) <= 100_000 or not 0 < int(found[2]) <= 64:
-        raise BadInput(f"{text!r} are no nodes.", remedy="Write NODESxGPUS, at most 64 GPUs a node, as 20x8.", field=field)
+        raise BadInput(f"{text[:60]!r} are no nodes.", remedy="Write NODESxGPUS, at most 64 GPUs a node, as 20x8.", field=field)
     return int(found[1]), int(found[2])
 
 

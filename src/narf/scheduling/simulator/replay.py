@@ -20,7 +20,7 @@ from narf.scheduling.requests import Node, Placed, Queue
 from narf.scheduling.simulator.history import History
 from narf.scheduling.simulator.outcome import JobOutcome, Outcome
 from narf.scheduling.simulator.restart import RestartCost
-from narf.scheduling.simulator.traces import Trace, TraceJob
+from narf.scheduling.simulator.traces import Trace, TraceJob, shape_of
 from narf.scheduling.snapshot import WHOLE, Ints, Snapshot, snapshot_of
 
 Progress = Callable[[float], None]  # part done, 0 to 1
@@ -67,7 +67,7 @@ class _Columns:
 
     def __init__(self, jobs: Sequence[TraceJob], nodes: Sequence[Node], queues: Sequence[Queue]) -> None:
         largest = max((node.gpus for node in nodes), default=0)
-        shapes = [_shape(job.gpus, largest) for job in jobs]
+        shapes = [shape_of(job.gpus, largest) for job in jobs]
         known = {queue.name for queue in queues}
         made = [Queue(name=name) for name in dict.fromkeys(job.project for job in jobs) if name not in known]
         self.base = snapshot_of(nodes, [*queues, *made], [])
@@ -82,8 +82,8 @@ class _Columns:
         self.constraint = _column(place[job.flavors] for job in jobs)
         self.replicas = _column(replicas for replicas, _ in shapes)
         self.gpu = _column(gpu for _, gpu in shapes)
-        self.cpu = _column(round(job.cpu * WHOLE) for job in jobs)
-        self.memory = _column(job.memory_bytes for job in jobs)
+        self.cpu = _column(round(job.cpu * WHOLE) // replicas for job, (replicas, _) in zip(jobs, shapes, strict=True))
+        self.memory = _column(job.memory_bytes // replicas for job, (replicas, _) in zip(jobs, shapes, strict=True))
         self.priority = _column(job.priority for job in jobs)
         self.submitted = np.array([job.submitted_at for job in jobs])
         count = len(jobs)
@@ -98,14 +98,6 @@ class _Columns:
         self.zeros = np.zeros(count, dtype=np.int64)
         self.ones = np.ones(count, dtype=np.bool_)
         self.forever = np.full(count, np.inf)
-
-
-def _shape(gpus: float, largest: int) -> tuple[int, int]:
-    """Replicas and thousandths of GPU for each: what does not fit a node is a gang of the largest equal parts."""
-    if gpus <= max(1, largest) or gpus != int(gpus):
-        return 1, round(gpus * WHOLE)
-    each = next(part for part in range(largest, 0, -1) if int(gpus) % part == 0)
-    return int(gpus) // each, each * WHOLE
 
 
 def _column(values: object) -> Ints:

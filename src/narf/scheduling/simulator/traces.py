@@ -14,13 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from narf.domain.errors import BadInput
+from narf.scheduling.requests import Node
+from narf.scheduling.snapshot import WHOLE
 
 MOST_PROBLEMS_KEPT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceJob:
-    """One job of a trace. Times in seconds. `similar`: what a history of like jobs is kept by, the nearest first."""
+    """One job of a trace. Times in seconds; gpus, cpu and memory are of the whole job.
+
+    similar: what a history of like jobs is kept by, the nearest first.
+    """
 
     id: str
     submitted_at: float
@@ -87,13 +92,36 @@ def read_trace(path: Path, format: str = "", *, projects: bool = False) -> Trace
     return Trace(jobs=jobs, problems=problems, broken_rows=broken)
 
 
-def read_openb_nodes(path: Path) -> list[tuple[str, float, int, int, str]]:
-    """Nodes of the openb trace: name, CPUs, bytes of memory, GPUs, flavor."""
-    rows, _ = _rows(path)
-    return [
-        (row["sn"], int(row["cpu_milli"]) / 1000, int(row["memory_mib"]) << 20, int(row["gpu"] or 0), row["model"])
-        for _, row in rows
-    ]  # fmt: skip
+def shape_of(gpus: float, largest: int) -> tuple[int, int]:
+    """Replicas and thousandths of GPU for each: what does not fit a node is a gang of the largest equal parts."""
+    if gpus <= max(1, largest) or gpus != int(gpus):
+        return 1, round(gpus * WHOLE)
+    each = next(part for part in range(largest, 0, -1) if int(gpus) % part == 0)
+    return int(gpus) // each, each * WHOLE
+
+
+def read_nodes(path: Path) -> list[Node]:
+    """The nodes in `path`, a CSV with the columns of the openb trace: sn, cpu_milli, memory_mib, gpu and model.
+
+    Raises:
+        BadInput: the file cannot be read, or one of its rows is no node.
+    """
+    rows, header = _rows(path)
+    if missing := {"sn", "cpu_milli", "memory_mib", "gpu"} - set(header):
+        remedy = "Give sn, cpu_milli, memory_mib, gpu and, for flavors, model."
+        raise BadInput(f"{path.name} lacks the columns {', '.join(sorted(missing))}.", remedy=remedy, field="nodes")
+    nodes = []
+    for line, row in rows:
+        try:
+            size = int(row["cpu_milli"]) / 1000, int(row["memory_mib"]) << 20, int(row["gpu"] or 0)
+            if not (0 < size[0] <= 100_000 and 0 < size[1] < 1 << 60 and 0 <= size[2] <= 64):
+                raise ValueError("a size makes no sense")
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"Line {line} of {path.name} is no node: {error}.", remedy="Correct or delete it.", field="nodes") from error
+        nodes.append(Node(name=row["sn"], cpu=size[0], memory_bytes=size[1], gpus=size[2], flavor=row.get("model") or ""))
+    if not nodes:
+        raise BadInput(f"{path.name} has no node.", remedy="Give one a row.", field="nodes")
+    return nodes
 
 
 def _rows(path: Path) -> tuple[Iterator[tuple[int, dict[str, str]]], list[str]]:

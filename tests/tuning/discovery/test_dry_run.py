@@ -181,3 +181,27 @@ def test_a_lightning_script_is_stopped_where_it_would_fit(discover):
     """, limit=200.0)  # fmt: skip
     assert [(parameter.name, parameter.confirmed) for parameter in found.tunable] == [("lr", True)]
     assert (found.metrics[0].name, found.metrics[0].direction, found.metrics[0].confirmed) == ("quality", "maximize", True)
+
+
+@pytest.mark.slow
+def test_what_a_chosen_class_and_an_optimiser_take_is_found(discover):
+    text = """
+        import lightning, torch
+        from lightning.pytorch.cli import LightningCLI
+        class Base(lightning.LightningModule):
+            def __init__(self, scale: float = 1.0):
+                super().__init__()
+        class Wide(Base):
+            def __init__(self, width: int = 24, activation: str = "relu", **more):
+                super().__init__(**more)
+        class Cli(LightningCLI):
+            def add_arguments_to_parser(self, parser):
+                parser.add_optimizer_args(torch.optim.AdamW)
+                parser.set_defaults({"optimizer.lr": 0.002})
+        Cli(Base, subclass_mode_model=True, save_config_callback=None)
+        raise RuntimeError("it trained")
+    """
+    found = discover(text, "fit", "--model", "Wide", limit=200.0)
+    tunable = {item.name: item.default for item in found.tunable}
+    assert {"model.init_args.width": 24, "optimizer.lr": 0.002}.items() <= tunable.items()
+    assert not any(name.startswith("trainer.") for name in tunable) and found.notes == ()

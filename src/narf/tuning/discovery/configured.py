@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -130,7 +130,7 @@ def _built(source: Source, from_files: bool) -> Iterator[tuple[str, dict[str, An
             if last not in seen:
                 seen.add(last)
                 yield last, given
-            yield from _nested(source, last, seen)
+            yield from _nested(source, last, seen, set(given))
 
 
 def _class_around(module: Module, call: ast.Call) -> str:
@@ -140,9 +140,10 @@ def _class_around(module: Module, call: ast.Call) -> str:
     return ""
 
 
-def _nested(source: Source, class_name: str, seen: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _nested(source: Source, class_name: str, seen: set[str], given: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
     for item in fields_of(source, class_name):
-        if item.type == "class" and item.class_name not in seen and is_dataclass(source, item.class_name):
+        is_nested = item.type == "class" and item.name not in given and item.class_name not in seen
+        if is_nested and is_dataclass(source, item.class_name):
             seen.add(item.class_name)
             yield item.class_name, {}
             yield from _nested(source, item.class_name, seen)

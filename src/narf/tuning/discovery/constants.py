@@ -10,7 +10,7 @@ from typing import Any
 
 from narf.training.parameters import TABLES
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
-from narf.tuning.discovery.propose import words_of
+from narf.tuning.discovery.propose import sounds_like_a_setting, words_of
 from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Module, Source, Unknown, assigned
 
@@ -26,15 +26,18 @@ def find_constants(source: Source) -> list[FoundParameter]:
     and tables of settings.
     """
     found: dict[str, FoundParameter] = {}
-    handed_on = _handed_on(source)
+    handed_on, read = _handed_on(source), _read(source)
     for module in source.modules:
         is_settings = any(_CONFIG & set(words_of(part)) for part in PurePosixPath(module.file).with_suffix("").parts)
-        for item in (*_bound(module, handed_on, is_main=module is source.main, is_settings=is_settings), *_with_owner(source, module)):
+        for item in (
+            *_bound(module, handed_on, read, is_main=module is source.main, is_settings=is_settings),
+            *_with_owner(source, module),
+        ):
             found.setdefault(item.name, item)
     return list(found.values())
 
 
-def _bound(module: Module, handed_on: set[str], *, is_main: bool, is_settings: bool) -> Iterator[FoundParameter]:
+def _bound(module: Module, handed_on: set[str], read: set[str], *, is_main: bool, is_settings: bool) -> Iterator[FoundParameter]:
     changed = _bound_more_than_once(module.tree)
     for statement in _at_top(module.tree):
         for name, node in bindings(statement):
@@ -45,6 +48,8 @@ def _bound(module: Module, handed_on: set[str], *, is_main: bool, is_settings: b
                     for key, value in _leaves(module, node):
                         yield from _constant(module, statement.lineno, f"{name}.{key}", value)
             elif (is_main or is_settings) and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
+                if name not in read and not sounds_like_a_setting(name):
+                    continue  # nothing in the script asks for it
                 yield from _constant(module, statement.lineno, name, module.literal(node))
 
 
@@ -71,6 +76,18 @@ def _handed_on(source: Source) -> set[str]:
             elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
                 keys.setdefault(_last(node.value), set()).add(node.slice.value)
     return (found | {name for name, used in keys.items() if len(used) > 1}) - {""}
+
+
+def _read(source: Source) -> set[str]:
+    """Names that some expression asks for, as they are or as attributes of a module."""
+    found: set[str] = set()
+    for module in source.modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+                found.add(_last(node))
+            elif isinstance(node, ast.ImportFrom):
+                found.update(alias.name for alias in node.names)
+    return found
 
 
 def _last(node: ast.expr) -> str:

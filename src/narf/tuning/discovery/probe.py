@@ -311,6 +311,9 @@ def type_of(hint, default):
             return type_of(inner[0], default)
         if set(inner) == {int, float}:
             return "float", []
+        plain = [item for item in inner if item in _TYPES]
+        if len(plain) == 1 and str(origin).endswith(("Union", "UnionType'>")):  # a number or a tensor
+            return _TYPES[plain[0]], []
         return "list", []
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return "choice", [member.name for member in hint]

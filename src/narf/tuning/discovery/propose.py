@@ -19,7 +19,7 @@ _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
     "ckpt", "checkpointing", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
-    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows",
+    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds",
 }  # fmt: skip
 _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",

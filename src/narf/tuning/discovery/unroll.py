@@ -17,6 +17,7 @@ from dataclasses import replace
 from narf.tuning.discovery.source import UNKNOWN, Module, Source, assigned
 
 DECLARING = {"add_argument", "add_option", "option", "Option"}
+_BY_CLASS = {"add_optimizer_args", "add_lr_scheduler_args", "add_subclass_arguments"}  # of classes that are a library's
 _MOST_ROUNDS, _DEEPEST = 200, 4
 _FIELD = "<field>"  # the name of the call that stands for a dataclasses.Field
 _TEXT_METHODS = {"replace", "lower", "upper", "strip", "lstrip", "rstrip", "title", "removeprefix", "removesuffix"}
@@ -56,6 +57,8 @@ def is_open(source: Source) -> bool:
     """Whether an unrolled source still declares something whose name is not written out, other than in a function of its own whose
     calls are written out."""
     for module in source.modules:
+        if any(_last(call.func) in _BY_CLASS for call in module.calls()):
+            return True
         helpers = {
             inner
             for function in module.functions()

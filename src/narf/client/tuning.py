@@ -200,20 +200,20 @@ def begin(
     from narf.tuning.discovery.static import discover_statically
 
     check_script(script)
-    arguments = list(body.get("arguments", []))
-    found = discover_statically(script, arguments)
-    if not found.is_open or (
-        body.get("only_space") and body.get("space") and set(body["space"]) <= {item.name for item in found.parameters}
-    ):
-        try:
-            return _send(connection, project, script, body)
-        except BadInput as error:
-            if error.code not in ("no_parameters", "unknown_parameter", "no_metric"):
-                raise
-            refused: BadInput | None = error
-    else:
-        refused = None
-    return _begin_confirmed(connection, project, script, body, found, refused, tell)
+    read = discover_statically(script, list(body.get("arguments", [])))
+    names = {item.name for item in read.parameters}
+    is_all_known = bool(body.get("only_space")) and set(_named(body.get("space"))) <= names
+    if read.is_open and not is_all_known:
+        return _begin_confirmed(connection, project, script, body, read, None, tell)
+    try:
+        return _send(connection, project, script, body)
+    except BadInput as error:
+        if error.code not in ("no_parameters", "unknown_parameter", "no_metric"):
+            raise
+        if error.code != "no_metric" and read.tunable and set(_named(body.get("space"))) <= names:
+            # What was read here lies in a file that is not sent along, as a .env with its secrets.
+            return _send(connection, project, script, _settled(body, read, script))
+        return _begin_confirmed(connection, project, script, body, read, error, tell)
 
 
 def _begin_confirmed(
@@ -226,34 +226,40 @@ def _begin_confirmed(
     tell: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     from narf.tuning.discovery.dry_run import confirm
-    from narf.tuning.discovery.static import refuse_without_arguments
 
     found = confirm(script, list(body.get("arguments", [])), read)
-    space = dict(body.get("space") or {})
     if refused is not None and found.parameters == read.parameters and found.metrics == read.metrics:
         raise _with_notes(refused, found)
     if tell is not None:
         tell(f"reading {script.name} was not enough; starting it up to where it trains told more")
+    try:
+        return _send(connection, project, script, _settled(body, found, script))
+    except BadInput as error:
+        raise _with_notes(error, found) from None
+
+
+def _settled(body: Mapping[str, Any], found: Discovery, script: Path) -> dict[str, Any]:
+    """The body with the space, the ways of passing and the metric that were found here, so that the server need not find them."""
+    from narf.tuning.discovery.static import refuse_without_arguments
+
+    space = _named(body.get("space"))
     if not body.get("only_space"):
         proposals = {
             item.name: item.proposal.to_json() for item in found.tunable if item.proposal and item.name not in body.get("skip", ())
         }
-        space = {name: {k: v for k, v in form.items() if k != "name"} for name, form in proposals.items()} | space
+        space = {name: {key: value for key, value in form.items() if key != "name"} for name, form in proposals.items()} | space
     refuse_without_arguments(found, list(body.get("arguments", [])), set(space), script.name)
     bindings = {item.name: item.passing.to_json() for item in found.parameters if item.name in space}
     metric = body.get("metric") or (found.metrics[0].name if found.metrics else "")
-    settled = {
-        **body,
-        "space": space,
-        "only_space": True,
-        "skip": [],
-        "bindings": {**bindings, **body.get("bindings", {})},
-        "metric": metric,
-    }
-    try:
-        return _send(connection, project, script, settled if space else {**body, "metric": metric})
-    except BadInput as error:
-        raise _with_notes(error, found) from None
+    settled = {"space": space, "only_space": True, "skip": [], "bindings": {**bindings, **body.get("bindings", {})}} if space else {}
+    return {**body, **settled, "metric": metric}
+
+
+def _named(space: Any) -> dict[str, Any]:
+    """A space as a table, also where it is a list of parameters with their names."""
+    if isinstance(space, Mapping):
+        return dict(space)
+    return {str(form.get("name", "")): {k: v for k, v in form.items() if k != "name"} for form in space or () if isinstance(form, Mapping)}
 
 
 def _with_notes(error: BadInput, found: Discovery) -> BadInput:

@@ -164,6 +164,25 @@ def test_a_missing_script_is_refused(tmp_path):
         discover_statically(tmp_path / "nothing.py")
 
 
+def test_the_width_of_a_transformer_stays_a_multiple_of_its_heads(discover):
+    small = {item.name: item for item in discover("n_head = 2\nd_model = 16\nn_layer = 3\nuse(n_head, d_model, n_layer)\n").tunable}
+    assert small["n_head"].proposal.to_text() == "1..8 pow2" and small["d_model"].proposal.to_text() == "8..64 pow2"
+    large = {item.name: item for item in discover("num_heads = 12\nhidden_size = 768\nuse(num_heads, hidden_size)\n").parameters}
+    assert large["hidden_size"].proposal is None and "multiple of num_heads" in large["hidden_size"].left_alone
+
+
+def test_shares_begin_above_nothing(discover):
+    found = {
+        item.name: item.proposal
+        for item in discover(
+            "max_features = 0.5\ncontamination = 0.05\nsubsample = 0.8\nuse(max_features, contamination, subsample)\n"
+        ).tunable
+    }
+    assert (found["max_features"].low, found["max_features"].high) == (0.05, 1.0)
+    assert (found["contamination"].low, found["contamination"].high) == (0.001, 0.5)
+    assert found["subsample"].low > 0
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says", "remedy"),
     [

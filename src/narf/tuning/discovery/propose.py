@@ -36,6 +36,7 @@ _SETS_LENGTH = "It sets how long a trial trains; give it after --."
 _SIZES = {
     "hidden",
     "units",
+    "embd",
     "dim",
     "dims",
     "width",
@@ -86,7 +87,40 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
         is_of_trees = bool(words & _TREES) and not words & {"epoch", "epochs"}
         return is_of_trees or (item.name == "n_steps" and bool(words & {"episodes", "timesteps"}))
 
-    return tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found)
+    return _divisible(tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found))
+
+
+def _divisible(found: tuple[FoundParameter, ...]) -> tuple[FoundParameter, ...]:
+    """The width of a transformer is a multiple of its heads: ranges under which every trial is."""
+    heads = [item for item in found if {"heads", "head"} & set(words_of(item.name)) and item.type == "int" and item.proposal is not None]
+    if len(heads) != 1 or not isinstance(count := heads[0].default, int) or count < 1:
+        return found
+
+    def is_width(item: FoundParameter) -> bool:
+        named = {"embd", "embed", "embedding", "model"} & set(words_of(item.name)) or _last(item.name).lower() in ("hidden_size", "dim")
+        return (
+            bool(named)
+            and item is not heads[0]
+            and item.proposal is not None
+            and isinstance(item.default, int)
+            and item.default % count == 0
+        )
+
+    widths = [item for item in found if is_width(item)]
+    changed: dict[str, FoundParameter] = {}
+    scales = {item.proposal.scale for item in [*widths, heads[0]] if item.proposal is not None}
+    if scales == {Scale.POWER_OF_TWO} and widths:
+        most = min(count * 4, *(int(item.default) for item in widths))  # type: ignore[arg-type] # looked at above
+        changed[heads[0].name] = replace(
+            heads[0], proposal=replace(heads[0].proposal, high=most) if heads[0].proposal and most > 1 else None
+        )
+        for item in widths:
+            if item.proposal is not None and item.proposal.low is not None and item.proposal.low < most:
+                changed[item.name] = replace(item, proposal=replace(item.proposal, low=most))
+    else:
+        reason = f"It must be a multiple of {heads[0].name}; give a range with a step."
+        changed = {item.name: replace(item, proposal=None, left_alone=reason) for item in widths}
+    return tuple(changed.get(item.name, item) for item in found)
 
 
 def words_of(name: str) -> list[str]:
@@ -169,6 +203,11 @@ def _float(parameter: FoundParameter, default: float | None) -> Parameter:
         return _range(parameter, 0.0, 1.0)
     if last == "c" and default > 0:  # the inverse regularisation of a support vector machine or logistic regression
         return _range(parameter, _round(default / 100), _round(default * 100), Scale.LOG)
+    if last in ("contamination", "nu") and default < 0.5:
+        return _range(parameter, 0.001, 0.5)
+    is_share = bool(set(words) & {"fraction", "share", "subsample", "colsample", "quantile"}) or last in ("max_features", "max_samples")
+    if is_share and 0 < default <= 1:
+        return _range(parameter, min(0.05, _round(default / 2)), 0.95 if "quantile" in words and default < 1 else 1.0)
     if default < 0:
         return _range(parameter, default * 2, 0.0)
     if default == 0:
@@ -182,7 +221,7 @@ def _float(parameter: FoundParameter, default: float | None) -> Parameter:
 
 def _int(parameter: FoundParameter, default: int | None) -> Parameter:
     words = set(words_of(parameter.name))
-    is_size = bool(words & _SIZES) and not words & {"layers", "layer", "depth", "blocks", "heads"}
+    is_size = bool(words & _SIZES) and not words & {"layers", "layer", "depth", "blocks", "heads", "head"}
     if is_size and (default is None or default >= 4):
         base = 32 if default is None else default
         if base & (base - 1) == 0:
@@ -192,7 +231,7 @@ def _int(parameter: FoundParameter, default: int | None) -> Parameter:
         return _range(parameter, 1, 8)
     if default <= 0:
         return _range(parameter, default, default + 10)
-    if "heads" in words and default & (default - 1) == 0:
+    if words & {"heads", "head"} and default & (default - 1) == 0:
         return _range(parameter, 1, default * 4, Scale.POWER_OF_TWO)
     if default >= 32:
         is_power = default & (default - 1) == 0

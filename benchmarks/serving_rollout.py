@@ -152,6 +152,17 @@ def measure(line: Connection, home: Path, options: argparse.Namespace) -> None:
         seen.took_seconds = time.monotonic() - began
         wait_for(lambda: serving(line) == ({1}, 2), "both replicas of version 1")
 
+    def lose_what_is_kept(_seen: Seen) -> None:
+        """Version 2 again, and version 1 without the replica that was kept for going back to it: as it is an hour later."""
+        narf.deploy("iris/2", name="steady", connection=line)
+        wait_for(lambda: serving(line) == ({2}, 2), "version 2 alone")
+        found = line.get("/api/v1/endpoints/steady")
+        numbers = {revision["number"] for revision in found["revisions"] if revision["weight"] > 0}
+        for replica in found["replicas"]:
+            if replica["revision"] not in numbers and replica["state"] == "ready":
+                os.kill(pid_of(home, replica["url"]), signal.SIGKILL)
+        wait_for(lambda: {replica["revision"] for replica in line.get("/api/v1/endpoints/steady")["replicas"]} == numbers, "none kept")
+
     def kill_replicas(_seen: Seen) -> None:
         for _ in range(5):
             found = line.get("/api/v1/endpoints/steady")
@@ -178,6 +189,9 @@ def measure(line: Connection, home: Path, options: argparse.Namespace) -> None:
         print(f"rollout by alias: {await caller.while_(roll)}", flush=True)
         seen = await caller.while_(roll_back)
         print(f"rollback: {seen}; has all traffic after {seen.took_seconds:.2f} s", flush=True)
+        print(f"rollout of version 2 again: {await caller.while_(lose_what_is_kept)}", flush=True)
+        seen = await caller.while_(roll_back)
+        print(f"rollback without a replica kept for it: {seen}; has all traffic after {seen.took_seconds:.2f} s", flush=True)
         print(f"kill -9 of one of two replicas, five times: {await caller.while_(kill_replicas)}", flush=True)
         for count in (1, len(gateways(home))):
             seen = await caller.while_(kill_gateways(count))

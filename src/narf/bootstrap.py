@@ -192,6 +192,7 @@ def build(settings: Settings, url: str) -> Platform:
         now=now,
         told=database.changed,
         waits=shared.admission.waiting,
+        all_waiting=lambda: shared.admission.latest[1].waiting if shared.admission.latest else {},
     )
     studies.registered.models = served.models
     live.tails["endpoints/{endpoint}"] = MarkTail("endpoint", served.watching.answered)

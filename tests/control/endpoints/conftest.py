@@ -115,6 +115,7 @@ class Served:
 def served(platform: Any, admin: Any, tmp_path: Path) -> Iterator[Served]:
     made = Served(platform, admin, tmp_path)
     waits = made.reconciler.waits
+    made.reconciler._cooled_at = None  # the clock of each test begins anew
     yield made
     made.reconciler.waits = waits
     for endpoint in admin.get("/api/v1/projects/default/endpoints").json()["items"]:

@@ -266,8 +266,10 @@ def test_the_kept_replica_goes_after_a_while_or_when_somebody_needs_the_room(ser
         served.settle(name)
         deploy(served, f"{name}/{served.register(name)}")
         assert len(served.settle(name)["replicas"]) == 2
+        served.look(180)
+        assert len(served.endpoint(name)["replicas"]) == 2  # nobody waits for room
         if name == "later":
-            served.now += timedelta(minutes=3)
+            served.now += timedelta(minutes=61)
         else:
             deploy(served, name, name="crowd", least=1)
             waits_for(served, Reason.NO_CAPACITY)
@@ -277,10 +279,48 @@ def test_the_kept_replica_goes_after_a_while_or_when_somebody_needs_the_room(ser
         assert states in ([], ["draining"])
 
 
+def test_a_rollback_goes_to_what_served_last_and_not_to_what_was_rolled_back_before(served):
+    served.register("twice")
+    deploy(served, "twice", least=1)
+    served.settle("twice")
+    second, third = served.register("twice"), served.register("twice")
+    deploy(served, f"twice/{second}")
+    served.settle("twice")
+    served.http.post("/api/v1/endpoints/twice/rollback", json={})
+    served.settle("twice")
+    deploy(served, f"twice/{third}")
+    assert roles(served.settle("twice")) == {1: ("retired", 0.0), 2: ("retired", 0.0), 3: ("active", 100.0)}
+    served.http.post("/api/v1/endpoints/twice/rollback", json={})
+    assert roles(served.settle("twice"))[1] == ("active", 100.0)
+
+
+def test_the_kept_replica_goes_after_two_minutes_when_other_work_waits_for_room(served):
+    served.register("parked")
+    deploy(served, "parked", least=1)
+    served.settle("parked")
+    deploy(served, f"parked/{served.register('parked')}")
+    assert len(served.settle("parked")["replicas"]) == 2
+    waiting = Waiting(workload="", reason=Reason.NO_CAPACITY, position=1, resource="cpu")
+    (going_on, _) = (replica["workload_id"] for replica in served.endpoint("parked")["replicas"])
+    before, served.reconciler.all_waiting = served.reconciler.all_waiting, lambda: {"wl-ended": waiting, going_on: waiting}
+    try:
+        served.look(30)
+        assert len(served.endpoint("parked")["replicas"]) == 2
+        served.reconciler.all_waiting = lambda: {"wl-ended": waiting}  # it waits no more
+        served.look(120)
+        assert len(served.endpoint("parked")["replicas"]) == 2
+        served.reconciler.all_waiting = lambda: {going_on: waiting}
+        served.look(1)
+        served.look(3)
+        assert [r["revision"] for r in served.endpoint("parked")["replicas"] if r["state"] == "ready"] == [2]
+    finally:
+        served.reconciler.all_waiting = before
+
+
 def test_rolling_back_takes_all_traffic_at_once_where_deployments_go_by_canary(served):
     canary(served, "hasty")
     served.http.post("/api/v1/endpoints/hasty/promote")
-    served.now += timedelta(minutes=3)  # nothing of the revision before is left
+    served.now += timedelta(minutes=61)  # nothing of the revision before is left
     served.settle("hasty")
     served.http.patch("/api/v1/endpoints/hasty", json={"most": 4})
     served.report("hasty", concurrency=40)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from narf.control.endpoints.plan import DRAIN, Drain, Replica, ReplicaState, Revision, Role, Start, Stop, replica_actions
+from narf.control.endpoints.plan import DRAIN, Drain, Replica, ReplicaState, Revision, Role, Start, Stop, replica_actions, warm_revisions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -82,3 +83,13 @@ def test_a_revision_that_fails_is_tried_again_more_and_more_slowly(failures, sec
 
 def test_a_new_revision_gets_a_replica_even_when_nobody_asks():
     assert replica_actions([revision(1, Role.NEW)], [], 0, NOW) == [Start("rev-1")]
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.booleans())
+def test_a_revision_is_kept_for_an_hour_or_for_two_minutes_where_its_room_is_dear(seconds, has_gpu, crowded):
+    retired = Revision(id="r", number=1, role=Role.RETIRED, weight=0.0, retired_at=NOW)
+    kept = warm_revisions([retired], NOW + timedelta(seconds=seconds), has_gpu=has_gpu, crowded=crowded)
+    assert bool(kept) == (seconds < (120 if has_gpu or crowded else 3600))
+    others = [replace(retired, role=Role.ACTIVE), replace(retired, retired_at=None)]
+    assert not warm_revisions(others, NOW, has_gpu=False, crowded=False)
+    assert not warm_revisions([retired], NOW, has_gpu=False, crowded=False, cooled_at=NOW)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,9 +65,10 @@ def inference(
     webhooks: Webhooks,
     told: Callable[[str, str, str], None] = lambda _project, _kind, _name: None,
     waits: Callable[[str], Waiting | None] = lambda _workload: None,
+    all_waiting: Callable[[], Mapping[str, Waiting]] = dict,
 ) -> Inference:
     """registry, tracking: MLflow's stores. wake: have all reconcilers look at once. told: hears what the reconciler moves.
-    waits: why a workload waits to be admitted, None when it does not."""
+    waits: why a workload waits to be admitted, None when it does not. all_waiting: why each does that does."""
     models = ModelService(database, Registry(registry, tracking, in_project), runs, workloads, home / "packages", url, now)
     demand, alerts, routing = DemandBoard(), Alerts(webhooks), Routing(database)
     endpoints = EndpointService(database, models, demand, now)
@@ -85,7 +86,7 @@ def inference(
     endpoints.check_webhook = webhooks.check
     endpoints.check_fits = workloads.check_fits
     reconciler = EndpointReconciler(database, endpoints, models, workloads, alerts, url, routing.changed)
-    reconciler.waits, reconciler.tidy = waits, watching.tidy
+    reconciler.waits, reconciler.all_waiting, reconciler.tidy = waits, all_waiting, watching.tidy
     reconciler.told = lambda endpoint: told(endpoint.project, "endpoint", endpoint.name)
     router = endpoint_routes.router(endpoints, watching, routing, lambda: keeper.address, token, wake)
     return Inference(

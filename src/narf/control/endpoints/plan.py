@@ -27,6 +27,8 @@ class ReplicaState(StrEnum):
 
 
 DRAIN = timedelta(seconds=1.5)
+WARM = timedelta(minutes=2)  # so long after losing its traffic a revision keeps a replica in any case
+WARM_WITH_ROOM = timedelta(hours=1)  # and so long while nobody waits for room, if that replica has no GPU
 MOST_FAILURES = 3  # replicas of a revision that end before they are ready
 
 
@@ -48,6 +50,7 @@ class Revision:
     weight: float
     failures: int = 0
     last_failure: datetime | None = None
+    retired_at: datetime | None = None  # when a newer one took its traffic; None: none did
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,25 @@ class Stop:
 
 
 Action = Start | Drain | Stop
+
+
+def warm_revisions(
+    revisions: Sequence[Revision], now: datetime, *, has_gpu: bool, crowded: bool, cooled_at: datetime | None = None
+) -> frozenset[str]:
+    """Those that keep a replica, so that going back to them takes no start.
+
+    Args:
+        crowded: a workload waits for room. cooled_at: when a replica needed the room of all that were kept.
+    """
+    long = WARM if has_gpu or crowded else WARM_WITH_ROOM
+    return frozenset(
+        r.id
+        for r in revisions
+        if r.role is Role.RETIRED
+        and r.retired_at is not None
+        and now - r.retired_at < long
+        and (cooled_at is None or r.retired_at > cooled_at)
+    )
 
 
 def replica_actions(

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from narf.control.database import Database
@@ -58,6 +59,9 @@ class EndpointReconciler:
         self._looked_at_aliases: datetime | None = None
         self.waits: Callable[[str], Waiting | None] = lambda _workload: None  # why a workload waits, when it does
         self.tidy: Callable[[datetime], None] = lambda _now: None
+        self.all_waiting: Callable[[], Mapping[str, Waiting]] = dict  # why each workload waits that does
+        self._crowded: bool | None = None
+        self._cooled_at: datetime | None = None
         self._made_room: dict[str, datetime] = {}  # for which workload, and when
         self._told_of_loss: dict[str, datetime] = {}
         self._is_moving = False
@@ -72,7 +76,7 @@ class EndpointReconciler:
             replicas = store.list_replicas(connection)
         going_on = self._workloads.unfinished(list({replica.workload_id for replica in replicas}))
         moved = self._moved_aliases(endpoints, revisions, now)
-        self._is_moving, did = False, False
+        self._is_moving, self._crowded, did = False, None, False
         of_endpoint = _by_endpoint(replicas)
         for endpoint in endpoints:
             try:
@@ -126,8 +130,9 @@ class EndpointReconciler:
         if not endpoint.trouble and any(r.role is Role.ACTIVE and r.failures >= MOST_FAILURES for r in revisions):
             return False
         wanted = self._wanted(endpoint, now)
-        warm = self._endpoints.warm(now)
-        return not plan.replica_actions(_planned(revisions), [_planned_replica(r) for r in replicas], wanted, now, warm=warm)
+        planned = _planned(revisions)
+        warm = self._warm(endpoint, planned, now)
+        return not plan.replica_actions(planned, [_planned_replica(r) for r in replicas], wanted, now, warm=warm)
 
     def _reconcile(self, endpoint: Endpoint, replicas: list[Replica], now: datetime, *, follow: bool) -> bool:
         did = False
@@ -144,14 +149,28 @@ class EndpointReconciler:
         endpoint = self._endpoints.endpoint(endpoint.id)
         revisions = self._endpoints.revisions(endpoint.id)
         for_new = 1 if _by_canary(endpoint, revisions) else max(1, wanted)
-        warm = self._endpoints.warm(now)
+        planned = _planned(revisions)
+        warm = self._warm(endpoint, planned, now)
         there = [_planned_replica(r) for r in replicas]
-        actions = plan.replica_actions(_planned(revisions), there, wanted, now, for_new=for_new, warm=warm)
+        actions = plan.replica_actions(planned, there, wanted, now, for_new=for_new, warm=warm)
         for action in actions:
             did |= self._apply(endpoint, revisions, replicas, action, now)
         live = (ReplicaState.STARTING, ReplicaState.DRAINING)
         self._is_moving |= bool(actions) or endpoint.step_began is not None or any(replica.state in live for replica in replicas)
         return did
+
+    def _warm(self, endpoint: Endpoint, revisions: Sequence[plan.Revision], now: datetime) -> frozenset[str]:
+        has_gpu = endpoint.resources["gpu"] > 0
+        warm = partial(plan.warm_revisions, revisions, now, has_gpu=has_gpu, cooled_at=self._cooled_at)
+        kept = warm(crowded=False)
+        return warm(crowded=True) if kept and self._is_crowded() else kept
+
+    def _is_crowded(self) -> bool:
+        """Whether a workload waits for room. Found out at most once in a pass; what was decided last may wait no more."""
+        if self._crowded is None:
+            wait = [name for name, why in self.all_waiting().items() if why.reason in _ROOM and why.reason not in _LIMITS]
+            self._crowded = bool(wait) and bool(self._workloads.unfinished(wait))
+        return self._crowded
 
     def _wanted(self, endpoint: Endpoint, now: datetime) -> int:
         last_used = max(filter(None, (endpoint.last_used, self._endpoints.demand.last_used(endpoint.id))), default=None)
@@ -182,7 +201,7 @@ class EndpointReconciler:
         waiting = [item for item in waiting if item[1] not in self._made_room]
         if not waiting:
             return False
-        self._endpoints.cool()
+        self._cooled_at = now
         idlers = {
             idler.endpoint: (endpoint, idler)
             for endpoint in endpoints
@@ -348,9 +367,8 @@ class EndpointReconciler:
             else:
                 store.change_revision(connection, new.id, role=Role.ACTIVE.value, weight=100.0)
                 for old in active:
-                    store.change_revision(connection, old.id, role=Role.RETIRED.value, weight=0.0)
-                    if new.number > old.number:  # else it is what was rolled back
-                        self._endpoints.keep_warm(old.id, now)
+                    retired_at = now if new.number > old.number else None  # None: it is what was rolled back
+                    store.change_revision(connection, old.id, role=Role.RETIRED.value, weight=0.0, retired_at=retired_at)
                 store.change_endpoint(connection, endpoint.id, step=0, step_began=None, trouble="")
                 sentence = f"Revision {new.number} has all traffic."
             store.add_event(connection, endpoint.id, now, "rollout", sentence, "platform")
@@ -543,7 +561,15 @@ def _policy(value: dict[str, Any]) -> rollout.Policy:
 
 def _planned(revisions: Sequence[Revision]) -> list[plan.Revision]:
     return [
-        plan.Revision(id=r.id, number=r.number, role=r.role, weight=r.weight, failures=r.failures, last_failure=r.last_failure)
+        plan.Revision(
+            id=r.id,
+            number=r.number,
+            role=r.role,
+            weight=r.weight,
+            failures=r.failures,
+            last_failure=r.last_failure,
+            retired_at=r.retired_at,
+        )
         for r in revisions
     ]
 

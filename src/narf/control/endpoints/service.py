@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from narf.control.audit.store import record
@@ -25,7 +25,6 @@ from narf.wire.endpoints import REPLICA_CPU
 
 DEFAULT_RESOURCES = {"cpu": REPLICA_CPU, "memory_bytes": 0, "gpu": 0.0}
 _MOST_REPLICAS = 1000
-WARM = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +66,7 @@ class EndpointService:
         self.deleted: Callable[[str], None] = lambda _endpoint_id: None
         # (project, resources of a replica, replicas, preemptible): raises BadInput for what could never start
         self.check_fits: Callable[[str, Resources, int, bool], None] = lambda _project, _resources, _replicas, _preemptible: None
-        self._warm_until: dict[str, datetime] = {}  # by retired revision
         models.in_use = self._uses
-
-    # -- what can be gone back to at once
-
-    def keep_warm(self, revision_id: str, now: datetime) -> None:
-        """It has just lost its traffic to a newer one: for a while one of its replicas stays, should that turn out bad."""
-        self._warm_until[revision_id] = now + WARM
-
-    def warm(self, now: datetime) -> Set[str]:
-        return {revision for revision, until in self._warm_until.items() if now < until}
-
-    def cool(self) -> None:
-        """Somebody needs the room."""
-        self._warm_until.clear()
 
     # -- deploy
 
@@ -259,7 +244,7 @@ class EndpointService:
                     if at_once:
                         for other in revisions:
                             if other.role is Role.ACTIVE:
-                                store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
+                                store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0, retired_at=None)
                     role, weight = (Role.ACTIVE, 100.0) if at_once else (Role.NEW, 0.0)
                     store.change_revision(
                         connection, target.id, role=role.value, weight=weight, failures=0, last_failure=None, reason=because
@@ -290,7 +275,9 @@ class EndpointService:
         earlier = [r for r in revisions if r.role is Role.RETIRED and r.number < current]
         if not earlier:
             raise Conflict(f"Endpoint {endpoint.name!r} has no earlier revision to go back to.")
-        return earlier[-1]
+        # The one that served last. One that was rolled back itself is no place to go back to, unless there is no other.
+        never = datetime.min.replace(tzinfo=UTC)
+        return max(earlier, key=lambda revision: (revision.retired_at or never, revision.number))
 
     def promote(self, endpoint_id: str, *, by: str, because: str = "promoted by hand") -> Detail:
         """Give a canary all the traffic now."""
@@ -303,8 +290,7 @@ class EndpointService:
             with self._database.write() as connection:
                 active = [r for r in revisions if r.role is Role.ACTIVE]
                 for other in active[:-1]:
-                    store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0)
-                    self.keep_warm(other.id, now)
+                    store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0, retired_at=now)
                 store.change_revision(connection, active[-1].id, weight=100.0)
                 store.change_endpoint(connection, endpoint_id, step=0, step_began=None)
                 store.add_event(connection, endpoint_id, now, "promote", f"Revision {active[-1].number} has all traffic: {because}.", by)

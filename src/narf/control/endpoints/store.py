@@ -72,6 +72,7 @@ revisions = Table(
     Column("failures", Integer, nullable=False, default=0),
     Column("last_failure", Timestamp),
     Column("apart_until", Timestamp),
+    Column("retired_at", Timestamp),
     Column("reason", Text, nullable=False, default=""),
     Column("created_by", String(63), nullable=False),
     Column("created_at", Timestamp, nullable=False),
@@ -198,6 +199,7 @@ class Revision:
     last_failure: datetime | None = None
     reason: str = ""
     apart_until: datetime | None = None  # it may share no process before
+    retired_at: datetime | None = None  # when it lost its traffic to a newer one; None: never, or it was rolled back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -204,3 +207,14 @@ def test_where_no_training_data_was_given_the_first_thousand_rows_of_requests_ar
     eventually(lambda: [feature["drifted"] for feature in drift()["features"]] == [True, False])
     assert any("are not what its first requests were" in sentence for sentence in endpoint.events())
     assert "compared with its first 1,100 rows of live requests" in served("endpoints", "drift", "unknown").stdout
+
+
+def test_gateways_whose_control_plane_was_killed_end_with_narf_down(fresh: Any) -> None:
+    fresh("up", NARF_GATEWAYS="3")
+    places = ["gateway.json", "gateway-2.json", "gateway-3.json"]
+    eventually(lambda: all((fresh.home / "run" / place).exists() for place in places))
+    pids = [json.loads((fresh.home / "run" / place).read_text())["pid"] for place in places]
+    os.kill(json.loads((fresh.home / "run" / "server.json").read_text())["pid"], signal.SIGKILL)
+    fresh("down")
+    eventually(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids))
+    assert not list((fresh.home / "run").glob("gateway*.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -73,6 +74,7 @@ def down_(
                 time.sleep(0.05)
             if _is_alive(server["pid"]):
                 os.kill(server["pid"], signal.SIGKILL)
+        _end_gateways()
         jobs = _jobs(pause=everything)
     if as_json:
         output.print_json({"id": "local", "stopped": stopped, **jobs})
@@ -82,6 +84,16 @@ def down_(
         print(f"{_counted(jobs['paused'])} paused; narf up goes on with what was running.")
     if jobs["running"]:
         print(f"{_counted(len(jobs['running']))} still running; narf down --all pauses that too.")
+
+
+def _end_gateways() -> None:
+    """Those that their control plane could not end, because it was killed."""
+    for place in (home() / "run").glob("gateway*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # it is gone, or being written
+            pid = int(json.loads(place.read_text(encoding="utf-8"))["pid"])
+            if b"narf.serving.gateway" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
+            place.unlink()
 
 
 def _jobs(*, pause: bool) -> dict[str, Any]:

@@ -112,6 +112,9 @@ def test_pause_resume_and_extend(narf, script):
         (SCRIPT, ["--param", "lr=1..2", "--param", "lr=3..4"], "Two parameters are named 'lr'"),
         (SCRIPT, ["--param", "lt=1..2"], "lr"),
         (SCRIPT, ["--param", "lr=0.5..0.1"], "lr"),
+        (SCRIPT, ["--param", "lr=.."], "its ends must be numbers"),
+        (SCRIPT.replace("arguments = ", "parser.add_argument('data')\narguments = "), [], "cannot do without data"),
+        (SCRIPT.replace("for step", "input()\nfor step"), [], "input on the keyboard"),
         (
             SCRIPT.replace("type=float", "type=lambda t: float(t) if float(t) < 1e-9 else 1 / 0"),
             ["--param", "lr=0.1..0.2", "--only"],
@@ -126,7 +129,21 @@ def test_pause_resume_and_extend(narf, script):
         ),
         (SCRIPT.replace("for step", "import time\nheld = bytearray(400 << 20)\ntime.sleep(20)\nfor step"), ["--memory", "200Mi"], "memory"),
     ],
-    ids=["none", "no metric", "one name twice", "unknown", "empty range", "rejected", "crash", "nan", "hang", "memory"],
+    ids=[
+        "none",
+        "no metric",
+        "one name twice",
+        "unknown",
+        "empty range",
+        "no ends",
+        "positional",
+        "keyboard",
+        "rejected",
+        "crash",
+        "nan",
+        "hang",
+        "memory",
+    ],
 )
 def test_bad_input_is_answered_with_a_sentence_and_the_study_stops_early(narf, body, arguments, says, request):
     name = request.node.callspec.id.replace(" ", "-")
@@ -143,6 +160,69 @@ def test_a_study_is_not_resumed_with_another_space(narf, script):
     narf("tune", script, "--trials", "1", "--metric", "loss", "--param", "lr=0.1..0.2", "--only", "--name", "kept")
     again = narf("tune", script, "--resume", "--name", "kept", "--metric", "loss", "--param", "lr=0.1..0.9", "--only", code=None)
     assert again.returncode != 0 and "space" in said(again)
+
+
+def test_values_of_a_configuration_file_reach_the_script_and_the_file_stays(narf):
+    folder = narf.folder / "with_file"
+    folder.mkdir()
+    text = '{"model": {"lr": 0.5, "hidden": 8}, "out": "runs"}'
+    (folder / "settings.json").write_text(text)
+    (folder / "train.py").write_text(
+        "import json, pathlib, narf\nsettings = json.loads(pathlib.Path(__file__).with_name('settings.json').read_text())\n"
+        "narf.log(loss=settings['model']['lr'] * 1000 + settings['model']['hidden'])\n"
+    )
+    narf("tune", "with_file/train.py", "--trials", "3", "--parallel", "1", "--name", "from-file")
+    trials = trials_of(narf, "from-file")
+    assert len({trial["values"]["model.lr"] for trial in trials}) == 3
+    for trial in trials:
+        assert trial["value"] == pytest.approx(trial["values"]["model.lr"] * 1000 + trial["values"]["model.hidden"])
+    assert (folder / "settings.json").read_text() == text
+
+
+def test_what_reading_cannot_follow_is_tuned_after_a_dry_run_from_the_terminal_and_from_python(narf):
+    narf.script(
+        "open.py",
+        "import argparse, narf\np = argparse.ArgumentParser()\n"
+        "for name in ' lr momentum '.split():\n    p.add_argument('--' + name, type=float, default=0.1)\n"
+        "a = p.parse_args()\nnarf.log(loss=a.lr + a.momentum)\n",
+    )
+    told = narf("tune", "open.py", "--trials", "2", "--name", "open-cli")
+    assert "starting it up to where it trains told more" in said(told)
+    narf.script("by_python.py", "import narf\nprint(sorted(narf.tune('open.py', trials=2, name='open-python').best_values))\n")
+    python = subprocess.run(
+        ["python", "by_python.py"], cwd=narf.folder, env=_with_server(narf), capture_output=True, text=True, timeout=100
+    )
+    assert python.stdout == "['lr', 'momentum']\n", python.stderr
+    assert trials_of(narf, "open-cli") == trials_of(narf, "open-python")
+
+
+def test_python_reads_narf_toml_and_what_it_says_itself_goes_first(narf, script):
+    (narf.folder / "narf.toml").write_text(
+        '[tune]\ntrials = 3\nmetric = "loss"\nsampler = "random"\nskip = ["hidden"]\n[tune.space]\nlr = "0.1..0.2"\n'
+    )
+    narf.script("settings.py", "import narf\nprint(narf.tune('train.py', trials=2, name='by-toml').info['budget'])\n")
+    try:
+        python = subprocess.run(
+            ["python", "settings.py"], cwd=narf.folder, env=_with_server(narf), capture_output=True, text=True, timeout=100
+        )
+    finally:
+        (narf.folder / "narf.toml").unlink()
+    assert python.returncode == 0, python.stderr
+    shown = narf.json("tune", "--show", "by-toml")
+    assert (shown["sampler"], shown["budget"]["trials"]) == ("random", 2)
+    trials = trials_of(narf, "by-toml")
+    assert all(set(trial["values"]) == {"lr", "optimizer"} and 0.1 <= trial["values"]["lr"] <= 0.2 for trial in trials) and len(trials) == 2
+
+
+@pytest.mark.slow
+def test_python_starts_the_platform_when_none_is_up(fresh):
+    fresh.script("train.py", SCRIPT)
+    fresh.script("search.py", "import narf\nprint(narf.tune('train.py', trials=1, metric='loss').state)\n")
+    python = subprocess.run(["python", "search.py"], cwd=fresh.folder, env=_with_server(fresh), capture_output=True, text=True, timeout=100)
+    assert python.stdout == "succeeded\n", python.stderr
+    broken = _with_server(fresh) | {"NARF_HOME": f"{fresh.home}-two", "NARF_PORT": "seven"}
+    refused = subprocess.run(["python", "search.py"], cwd=fresh.folder, env=broken, capture_output=True, text=True, timeout=100)
+    assert "Narf could not be started. NARF_PORT" in refused.stderr
 
 
 def _with_server(narf) -> dict[str, str]:

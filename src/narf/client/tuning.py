@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -176,9 +177,18 @@ def connect_or_start() -> Connection:
     if find_server() is None:
         told = subprocess.run([sys.executable, "-m", "narf.cli", "up", "--json"], capture_output=True, text=True, check=False)
         if told.returncode != 0 or find_server() is None:
-            reason = next((line for line in reversed(told.stderr.splitlines()) if line.strip()), "it said nothing")
-            raise Unavailable(f"Narf could not be started: {reason[:300]}", remedy="Start it: narf up")
+            raise _not_started(told.stdout + told.stderr)
     return connect()
+
+
+def _not_started(said: str) -> Unavailable:
+    for line in reversed(said.splitlines()):
+        try:
+            error = json.loads(line)["error"]
+            return Unavailable(f"Narf could not be started. {error['detail']}", remedy=str(error.get("remedy") or "Start it: narf up"))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return Unavailable("Narf could not be started.", remedy="Start it, which says why: narf up")
 
 
 def begin(

@@ -24,7 +24,8 @@ _NOT_THE_MODEL = {
 _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
     "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
-    "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta",
+    "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
+    "foreach", "fused", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share",
 }  # fmt: skip
 _KEPT = {"dropout", "momentum", "lr", "decay", "leaf"}  # words that outweigh those above: `out_dropout` is a rate
 _KEPT_NAMES = {"min_samples_split", "max_samples", "min_child_samples"}  # of trees, not of data
@@ -206,7 +207,7 @@ def _float(parameter: FoundParameter, default: float | None) -> Parameter:
     if last in ("contamination", "nu") and default < 0.5:
         return _range(parameter, 0.001, 0.5)
     is_share = bool(set(words) & {"fraction", "share", "subsample", "colsample", "quantile"}) or last in ("max_features", "max_samples")
-    if is_share and 0 < default <= 1:
+    if is_share and 0.2 <= default <= 1:
         return _range(parameter, min(0.05, _round(default / 2)), 0.95 if "quantile" in words and default < 1 else 1.0)
     if default < 0:
         return _range(parameter, default * 2, 0.0)
@@ -214,6 +215,8 @@ def _float(parameter: FoundParameter, default: float | None) -> Parameter:
         return _range(parameter, 0.0, 1.0)
     if default <= 0.01:
         return _range(parameter, _round(default / 100), _round(default * 100), Scale.LOG)
+    if default < 0.2:
+        return _range(parameter, 0.0, _round(5 * default))
     if default <= 1:
         return _range(parameter, 0.0, 1.0)
     return _range(parameter, _round(default / 5), _round(default * 5), Scale.LOG)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from narf.client.tune_settings import over, read_settings, study_body
+from narf.client.tune_settings import FIELDS, SETTINGS, check_words, over, read_settings, study_body
 from narf.client.tuning import space_form
 from narf.domain.errors import BadInput
 
@@ -66,3 +66,14 @@ def test_what_makes_no_range_is_refused(value):
     with pytest.raises(BadInput) as refused:
         space_form(value, "lr")
     assert "'lr'" in refused.value.sentence and refused.value.remedy
+
+
+def test_every_field_of_a_study_has_a_word_and_others_are_refused():
+    from narf.wire.studies import StudyIn
+
+    elsewhere = {"script", "snapshot"}  # the first argument of narf.tune, and the folder that it sends
+    check_words(set(StudyIn.model_fields) - elsewhere)
+    assert set(FIELDS) <= set(StudyIn.model_fields) and not set(FIELDS) & set(SETTINGS)
+    with pytest.raises(BadInput) as refused:
+        check_words(["trails"])
+    assert refused.value.sentence == "A study has no 'trails'." and refused.value.remedy == "Did you mean 'trials'?"

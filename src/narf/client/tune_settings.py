@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ _WHOLE = ("trials", "parallel", "seed", "priority")
 _AMOUNTS = ("time", "trial_time_limit", "memory")  # text such as 90m or 4Gi; a plain number is seconds or bytes
 _TEXTS = ("project", "name", "metric", "direction", "value_from", "sampler", "pruner", "engine", "experiment", "flavor", "requirements")
 _TRUTHS = ("only",)
+# Fields of a study that only Python and HTTP have a word for.
+FIELDS = ("resources", "environment", "secrets", "bindings", "budget", "only_space", "go_on", "trial_time_limit_seconds")
 SETTINGS = (*_LISTS, *_TABLES, *_NUMBERS, *_WHOLE, *_AMOUNTS, *_TEXTS, *_TRUTHS)
 
 
@@ -64,6 +67,19 @@ def _check_kind(name: str, value: Any) -> None:
             raise BadInput(
                 f"narf.toml says {name} = {str(value)[:60]!r} under [tune]; it is {meant}.", remedy="Correct it.", field=f"tune.{name}"
             )
+
+
+def check_words(words: Iterable[str]) -> None:
+    """Whether each is a word of narf.toml or a field of a study.
+
+    Raises:
+        BadInput: one is neither; it says what is near.
+    """
+    for word in words:
+        if word not in SETTINGS and word not in FIELDS:
+            near = get_close_matches(word, (*SETTINGS, *FIELDS, "wait", "connection", "seconds"), n=1)
+            remedy = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted((*SETTINGS, *FIELDS)))}."
+            raise BadInput(f"A study has no {word[:60]!r}.", remedy=remedy, field=word[:60])
 
 
 def over(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from narf.client.code import send_folder
 from narf.client.connection import Connection, connect, default_project, find_server
-from narf.client.tune_settings import SETTINGS, budget_of, over, read_settings, study_body
+from narf.client.tune_settings import SETTINGS, budget_of, check_words, over, read_settings, study_body
 from narf.domain.errors import BadInput, NarfError, Unavailable
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def tune(
     """
     place = Path(script).expanduser().resolve()
     check_script(place)
+    check_words(more)
     folder, _ = folder_of(place)
     asked: dict[str, Any] = {
         "space": None if space is None else {key: space_form(value, key) for key, value in space.items()},

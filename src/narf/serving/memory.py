@@ -37,7 +37,7 @@ def growth_allowed(model_bytes: int, *, limit_bytes: int = 0, held_bytes: int = 
         held_bytes: what it holds when they are loaded.
     """
     if limit_bytes:
-        return max(0, int(0.9 * limit_bytes) - held_bytes)
+        return max(0, int(0.9 * (limit_bytes - held_bytes)))
     return 2 * model_bytes + _SLACK_BYTES
 
 

@@ -47,7 +47,7 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
   return (
     <>
       <Title
-        note={<><State state={endpoint.state} /><span>·</span><span>{serves(endpoint)}</span><span>·</span><span>{endpoint.ready} ready of {endpoint.least} to {endpoint.most}</span>{endpoint.alias && <><span>·</span><span>follows <b>{endpoint.alias}</b></span></>}<span>·</span><code>{endpoint.url}</code></>}
+        note={<><State state={endpoint.state} /><span>·</span><span>{serves(endpoint)}</span><span>·</span><span>{endpoint.ready} ready of {endpoint.least} to {endpoint.most}</span>{endpoint.alias && <><span>·</span><span>follows <b>{endpoint.alias}</b></span></>}{endpoint.shared && <><span>·</span><span>shares a process</span></>}{keeps(endpoint.keep) && <><span>·</span><span>keeps payloads of {keeps(endpoint.keep)}</span></>}<span>·</span><code>{endpoint.url}</code></>}
         actions={
           <>
             <Scaling endpoint={endpoint} onDone={refresh} />
@@ -259,6 +259,12 @@ function pretty(text: string): string {
   } catch {
     return text;
   }
+}
+
+/** Which payloads are kept, in words; "" none. */
+function keeps(keep: EndpointDetail["keep"]): string {
+  const share = Number(keep["percent"] ?? 0);
+  return [share > 0 ? `${share} % of all` : "", keep["errors"] ? "errors" : ""].filter(Boolean).join(" and ");
 }
 
 function DriftOf({ name }: { name: string }) {

@@ -25,7 +25,7 @@ from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, 
 from narf.tuning.discovery.metrics import direction_of
 from narf.tuning.discovery.propose import propose, propose_all
 from narf.tuning.discovery.source import read_source
-from narf.tuning.discovery.static import COMPOSED, from_files, is_fixed
+from narf.tuning.discovery.static import COMPOSED, from_files, is_fixed, names_of
 
 TIME_LIMIT_SECONDS = 60.0
 _LEFT_OUT = (
@@ -201,7 +201,7 @@ def _with_files(parameters: list[FoundParameter], seen: dict[str, Any], folder: 
         opened += sorted({item.file for item in read} - set(opened))
     parameters = [item for item in parameters if item.style is not Style.CONFIG_FILE]
     outweighed = _COMMAND_LINE
-    known = {name for item in parameters if item.style in outweighed for name in (item.name, item.name.rpartition(".")[2])}
+    known = names_of([item for item in parameters if item.style in outweighed])
     added = [replace(item, confirmed=item.file in seen["files"]) for item in from_files(folder, opened, known)]
     names = {name for item in added for name in (item.name, item.name.rpartition(".")[2])}
     kept = [item for item in parameters if item.style in outweighed or item.name not in names]  # what a file says, no default says

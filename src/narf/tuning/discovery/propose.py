@@ -30,7 +30,7 @@ _NAMES_LEFT_ALONE = {
 _KEPT = {"dropout", "momentum", "lr", "decay", "leaf"}  # words that outweigh those above: `out_dropout` is a rate
 _KEPT_NAMES = {"min_samples_split", "max_samples", "min_child_samples"}  # of trees, not of data
 _RATES = {"rate", "alpha", "beta", "gamma", "lambda", "eta", "tau", "rho", "penalty", "reg", "l1", "l2", "ratio", "weight", "temperature", "margin", "clip", "warmup", "smoothing",
-          "noise", "eps", "epsilon", "tol", "c", "threshold", "wd", "neighbors", "neighbours", "clusters", "components", "window", "lags", "degree"}  # fmt: skip
+          "noise", "eps", "epsilon", "tol", "c", "threshold", "wd", "neighbors", "neighbours", "clusters", "components", "window", "lags", "degree", "scale", "level", "strength", "factor", "delta"}  # fmt: skip
 _PREPARES = {"preprocess", "preprocessing", "prep", "features", "feature", "transform", "transforms"}
 _TREES = {"depth", "leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
 _SETS_LENGTH = "It sets how long a trial trains; give it after --."

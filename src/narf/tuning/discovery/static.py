@@ -61,12 +61,12 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         if not found:
             found, more = read(source)
             notes += more
-    known = {name for item in found for name in (item.name, item.name.rpartition(".")[2])}
+    known = names_of(found)
     is_complete = any(item.style in COMPOSED for item in found)
     if not is_complete:
         found = found + from_files(source.folder, named_files(source, arguments), known)
         found = found + [item for item in find_environment(source) if item.name not in known]
-        known |= {name for item in found for name in (item.name, item.name.rpartition(".")[2])}
+        known |= names_of(found)
         found = found + find_dataclasses(source, known, from_files=any(item.style is Style.CONFIG_FILE for item in found))
         known |= {item.name for item in found}
         found = found + find_constructed(source, known)
@@ -75,6 +75,12 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
     if not any(propose(item).proposal for item in found):
         found = found + find_literals(source)
     return _once(found), prefix, notes
+
+
+def names_of(found: Sequence[FoundParameter]) -> set[str]:
+    """What a parameter may be called elsewhere: its name, the last part of it, and its option."""
+    flags = {item.passing.flag.lstrip("-").replace("-", "_") for item in found if item.passing.flag.startswith("-")}
+    return flags | {name for item in found for name in (item.name, item.name.rpartition(".")[2])}
 
 
 def from_files(folder: Path, files: Sequence[str], known: set[str]) -> list[FoundParameter]:

@@ -44,9 +44,25 @@ def _declares(node: ast.AST) -> bool:
 
 
 def _calls_declaring(source: Source, module: Module) -> bool:
-    return any(
-        (known := source.defined.get(module.dotted(call.func).rpartition(".")[2])) and _declares(known[1]) for call in module.calls()
-    )
+    return any((known := _home(source, module, call)) and _declares(known[1]) for call in module.calls())
+
+
+def _home(source: Source, module: Module, call: ast.Call) -> tuple[Module, ast.FunctionDef] | None:
+    """The function of the script's own that a call runs; of a method, the only one of its name."""
+    if not isinstance(call.func, ast.Name | ast.Attribute):
+        return None
+    if known := source.defined.get(module.dotted(call.func).rpartition(".")[2]):
+        return known
+    if not isinstance(call.func, ast.Attribute):
+        return None
+    name = call.func.attr
+    methods = [
+        (home, item)
+        for home, node in source.classes.values()
+        for item in node.body
+        if isinstance(item, ast.FunctionDef) and item.name == name
+    ]
+    return methods[0] if len(methods) == 1 and name not in DECLARING else None
 
 
 def _last(node: ast.AST) -> str:
@@ -135,17 +151,14 @@ class _Unroller(ast.NodeTransformer):
         """The function that a call runs, if it declares something by what it is given."""
         if self.depth >= _DEEPEST:
             return None
-        known = (
-            self.source.defined.get(self.module.dotted(call.func).rpartition(".")[2])
-            if isinstance(call.func, ast.Name | ast.Attribute)
-            else None
-        )
+        known = _home(self.source, self.module, call)
         if known is None or not any(_is_open(known[0], inner) for inner in ast.walk(known[1])):
             return None
         return known
 
     def _bound(self, function: ast.FunctionDef, call: ast.Call, known: Known) -> Known:
         names = [item.arg for item in (*function.args.posonlyargs, *function.args.args)]
+        names = names[1:] if names[:1] in (["self"], ["cls"]) else names
         bound: Known = {}
         for name, default in zip(reversed(names), reversed(function.args.defaults), strict=False):
             bound[name] = default

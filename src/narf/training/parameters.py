@@ -8,6 +8,7 @@ script and the modules beside it, which are compiled with the value in place; `F
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 from collections.abc import Mapping
@@ -51,6 +52,29 @@ def placed(name: str, original: Any, *, shown: str = "") -> Any:
     if recorder is not None:
         recorder.param(shown or name, value)
     return value
+
+
+def nested(places: Mapping[str, str]) -> Any:
+    """A class decorator: objects of the class are given, once they are made, the values of the names at the paths below them."""
+
+    def decorate(cls: Any) -> Any:
+        original = cls.__init__
+
+        @functools.wraps(original)
+        def init(self: Any, *arguments: Any, **named: Any) -> None:
+            original(self, *arguments, **named)
+            for path, name in places.items():
+                *parents, last = path.split(".")
+                place = self
+                for parent in parents:
+                    place = getattr(place, parent, None)
+                if place is not None and hasattr(place, last):
+                    object.__setattr__(place, last, placed(name, getattr(place, last), shown=path))  # also where it is frozen
+
+        cls.__init__ = init
+        return cls
+
+    return decorate
 
 
 def unused() -> list[str]:
@@ -110,7 +134,8 @@ class _Placer(ast.NodeTransformer):
         is_record = any(word in ast.dump(decorator) for decorator in node.decorator_list for word in ("dataclass", "define", "frozen"))
         if is_record or any(_name(base) in ("BaseModel", "BaseSettings", "NamedTuple") for base in node.bases):
             self._constants(node.body)
-            self._fields(node.body)
+            self._fields(node.body, node.name)
+            self._nested(node)
         if any(_name(base).endswith("Module") for base in node.bases):
             for statement in node.body:
                 if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
@@ -159,13 +184,25 @@ class _Placer(ast.NodeTransformer):
                 if is_literal:
                     statement.value = _expression(placed(target.id, original), statement.value)
 
-    def _fields(self, statements: list[ast.stmt]) -> None:
+    def _nested(self, node: ast.ClassDef) -> None:
+        """`Settings.treatment.alpha` finds its place in each `Settings` when it is made, below its field `treatment`."""
+        start = f"{node.name}."
+        places = {name[len(start) :]: name for name in self.found if name.startswith(start) and name.count(".") > 1}
+        if places:
+            text = f"__import__({__name__!r}, fromlist=['nested']).nested({places!r})"
+            decorator = ast.parse(text, mode="eval").body
+            for inner in ast.walk(decorator):
+                ast.copy_location(inner, node)
+            node.decorator_list.insert(0, decorator)
+
+    def _fields(self, statements: list[ast.stmt], owner: str) -> None:
         """`lr` finds its place in `lr: float = field(default=0.1)` and in `lr: float = Field(0.1, gt=0)`."""
         for statement in statements:
             call = statement.value if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) else None
             if not isinstance(call, ast.Call) or _name(call.func) not in ("field", "Field", "ib", "attrib"):
                 continue
             name = statement.target.id  # type: ignore[attr-defined] # looked at above
+            name = f"{owner}.{name}" if f"{owner}.{name}" in self.found else name
             if call.args:
                 call.args[0] = self._entry(name, call.args[0])
             for item in call.keywords:

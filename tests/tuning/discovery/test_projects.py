@@ -56,7 +56,8 @@ def test_the_values_of_a_trial_get_there_and_the_folder_stays_as_it_is(project, 
     assert ended.returncode == 0, ended.stderr
     printed = dict(leaves(json.loads(ended.stdout.splitlines()[0])))
     for name, value in given.items():
-        shown = [seen for key, seen in printed.items() if key == name or key.rpartition(".")[2] == name.rpartition(".")[2]]
+        last = name.rpartition(".")[2]
+        shown = [printed[name]] if name in printed else [seen for key, seen in printed.items() if key.rpartition(".")[2] == last]
         assert shown == [value], f"{name}: the script has {shown}"
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

@@ -93,44 +93,72 @@ def find_dataclasses(source: Source, known: set[str], *, from_files: bool = Fals
 
     from_files: configuration files are known, so that `Config(**read)` leaves the rest at its defaults.
     """
-    found: dict[str, FoundParameter] = {}
-    for class_name, given in _built(source, from_files):
+    records: list[tuple[str, FoundParameter, bool]] = []  # (class or path to it, parameter, written at the call)
+    for class_name, given, path in _built(source, from_files):
         home, _ = source.classes[class_name]
         for item in fields_of(source, class_name):
             value = given.get(item.name, item.default)
             if item.name in known or value is UNKNOWN or item.type == "class":
                 continue
             parameter = next(iter(from_fields(source, home.file, [item], Style.DATACLASS, "", How.INJECT)), None)
-            if parameter is None:
-                continue
-            name = item.name
-            if name in found and (found[name].file, found[name].line) != (home.file, item.line):
-                name = f"{class_name}.{item.name}"
-            default = parameter.default if isinstance(value, tuple) else value
-            place = f"{class_name}.{item.name}" if item.name in given else name  # written at the call, which outweighs the class
-            found[name] = replace(parameter, name=name, default=default, passing=Passing(How.INJECT, place), required=False)
+            if parameter is not None:
+                default = parameter.default if isinstance(value, tuple) else value
+                records.append((path or class_name, replace(parameter, default=default, required=False), item.name in given))
+    owners: dict[str, set[str]] = {}
+    for owner, parameter, _ in records:
+        owners.setdefault(parameter.name, set()).add(owner)
+    found: dict[str, FoundParameter] = {}
+    for owner, parameter, is_given in records:
+        place = f"{owner}.{parameter.name}"
+        name = place.partition(".")[2] if "." in owner else place if len(owners[parameter.name]) > 1 else parameter.name
+        # What is written at the call outweighs the class, and a name that two classes have needs its class.
+        flag = place if is_given or "." in owner or len(owners[parameter.name]) > 1 else parameter.name
+        found.setdefault(name, replace(parameter, name=name, passing=Passing(How.INJECT, flag)))
     return list(found.values())
 
 
-def _built(source: Source, from_files: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(dataclass, arguments it is built with) for each that the script builds, nested ones through their defaults."""
+def _built(source: Source, from_files: bool) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(dataclass, arguments it is built with, path to it) for each that the script builds, nested ones through their defaults.
+
+    The path is "" where the class says enough, and `Settings.treatment` where that is one of several of its class.
+    """
     seen: set[str] = set()
-    for module in source.modules:
-        for call in module.calls():
-            name = module.dotted(call.func)
-            if name == "cls":  # a constructor of the class's own: `def load(cls, path): return cls(**yaml.safe_load(...))`
-                name = _class_around(module, call)
-            has_more = any(item.arg is None for item in call.keywords)
-            if not name or not is_dataclass(source, name) or (has_more and not from_files):
-                continue
-            last = name.rpartition(".")[2]
-            names = [item.name for item in fields_of(source, last)]
-            given = {names[i]: module.literal(node) for i, node in enumerate(call.args) if i < len(names)}
-            given |= {item.arg: module.literal(item.value) for item in call.keywords if item.arg}
-            if last not in seen:
-                seen.add(last)
-                yield last, given
-            yield from _nested(source, last, seen, set(given))
+    for module, call in _calls_in_order(source):
+        name = module.dotted(call.func)
+        if name == "cls":  # a constructor of the class's own: `def load(cls, path): return cls(**yaml.safe_load(...))`
+            name = _class_around(module, call)
+        has_more = any(item.arg is None for item in call.keywords)
+        last = name.rpartition(".")[2]
+        if not name or last in seen or not is_dataclass(source, name) or (has_more and not from_files):
+            continue
+        seen.add(last)
+        given = _arguments(source, module, last, call)
+        yield last, given, ""
+        nested = list(_nested(source, last, last, set(given)))
+        for class_name, inner, path in nested:
+            is_one_of_several = bool(inner) or sum(other == class_name for other, _, _ in nested) > 1
+            if is_one_of_several or class_name not in seen:
+                seen.add(class_name)
+                yield class_name, inner, path if is_one_of_several else ""
+
+
+def _calls_in_order(source: Source) -> list[tuple[Module, ast.Call]]:
+    """All calls; those in defaults of dataclasses last, which count only where nothing builds the class around them."""
+    in_defaults = {
+        inner
+        for _, node in source.classes.values()
+        if is_dataclass(source, node.name)
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign)
+        for inner in ast.walk(statement)
+    }
+    return sorted(((module, call) for module in source.modules for call in module.calls()), key=lambda pair: pair[1] in in_defaults)
+
+
+def _arguments(source: Source, module: Module, class_name: str, call: ast.Call) -> dict[str, Any]:
+    names = [item.name for item in fields_of(source, class_name)]
+    given = {names[i]: module.literal(node) for i, node in enumerate(call.args) if i < len(names)}
+    return given | {item.arg: module.literal(item.value) for item in call.keywords if item.arg}
 
 
 def _class_around(module: Module, call: ast.Call) -> str:
@@ -140,10 +168,16 @@ def _class_around(module: Module, call: ast.Call) -> str:
     return ""
 
 
-def _nested(source: Source, class_name: str, seen: set[str], given: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+def _nested(
+    source: Source, class_name: str, path: str, given: Collection[str] = (), depth: int = 4
+) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Dataclasses that are fields of one, with what their default gives them: `Learner(alpha=2.0)`."""
     for item in fields_of(source, class_name):
-        is_nested = item.type == "class" and item.name not in given and item.class_name not in seen
-        if is_nested and is_dataclass(source, item.class_name):
-            seen.add(item.class_name)
-            yield item.class_name, {}
-            yield from _nested(source, item.class_name, seen)
+        if item.type != "class" or item.name in given or not depth or not is_dataclass(source, item.class_name):
+            continue
+        home, _ = source.classes[item.class_name]
+        made = item.default_node
+        is_made_here = isinstance(made, ast.Call) and home.dotted(made.func).rpartition(".")[2] == item.class_name
+        inner = _arguments(source, home, item.class_name, made) if is_made_here and isinstance(made, ast.Call) else {}
+        yield item.class_name, inner, f"{path}.{item.name}"
+        yield from _nested(source, item.class_name, f"{path}.{item.name}", set(inner), depth - 1)

@@ -90,3 +90,52 @@ def test_pbt_of_ray_goes_on_with_the_new_learning_rate_and_not_the_one_of_the_ch
     for trial in trials:
         (used,) = [metric["last"] for metric in narf.json("run-show", trial["run_id"])["metrics"] if metric["key"] == "used_lr"]
         assert used == pytest.approx(trial["values"]["lr"], rel=1e-5), "the optimiser has the value of the record"
+
+
+# What a trial does is its one parameter.
+ENDS = textwrap.dedent("""
+    import argparse, time
+    import narf
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kind", default="good", choices=["good", "fine", "crash", "diverge", "hang", "memory", "reject"])
+    arguments = parser.parse_args()
+    if arguments.kind == "reject":
+        parser.error("the kind 'reject' is none that this script can do")
+    narf.log(loss={"good": 1.0, "fine": 2.0, "diverge": float("nan")}.get(arguments.kind, 3.0), step=0)
+    if arguments.kind == "crash":
+        raise RuntimeError("the third layer is missing")
+    if arguments.kind == "hang":
+        time.sleep(600)
+    if arguments.kind == "memory":
+        held = [bytearray(b"x" * (64 << 20)) for _ in range(40)]
+        time.sleep(60)
+""")
+
+
+def test_a_trial_that_crashes_diverges_hangs_is_rejected_or_takes_too_much_memory_is_marked_and_the_study_lives(narf):
+    script = narf.script("ends.py", ENDS)
+    kinds = ["crash", "diverge", "hang", "memory", "reject", "good", "fine"]
+    flags = ["--trials", "7", "--parallel", "2", "--sampler", "grid", "--metric", "loss", "--minimize", "--only"]
+    flags += ["--param", f"kind={', '.join(kinds)}", "--trial-time-limit", "5s", "--memory", "1Gi", "--cpu", "0.5"]
+    study = narf.json("tune", script, *flags, "--engine", "ray", "--name", "ends")
+    trials = {trial["values"]["kind"]: trial for trial in narf.json("tune", "--show", "ends")["items"]}
+    assert study["state"] == "succeeded" and set(trials) == set(kinds)
+    assert {kind: (trial["state"], trial["fault"]) for kind, trial in trials.items()} == {
+        "good": ("succeeded", None),
+        "fine": ("succeeded", None),
+        "crash": ("failed", "crashed"),
+        "diverge": ("failed", "diverged"),
+        "hang": ("failed", "time_limit"),
+        "memory": ("failed", "out_of_memory"),
+        "reject": ("failed", "rejected"),
+    }
+    assert "the third layer is missing" in trials["crash"]["sentence"] and "none that this script can do" in trials["reject"]["sentence"]
+    assert study["best"]["trial"]["values"]["kind"] == "good"
+
+
+def test_when_all_trials_fail_alike_the_study_ends_early_and_says_how(narf):
+    script = narf.script("broken.py", STEPS.replace("for step", "raise SystemExit('the data is gone')\nfor step"))
+    flags = ["--trials", "16", "--parallel", "2", "--metric", "loss", "--minimize", "--param", "lr=1e-3..1 log", "--only"]
+    study = narf.json("tune", script, *flags, "--engine", "ray", "--name", "broken", code=None)
+    assert study["state"] == "failed" and "the data is gone" in study["sentence"], study
+    assert 3 <= study["trials"]["failed"] <= 6

@@ -15,6 +15,8 @@ SPEC = {
     "sampler_options": {},
     "pruner": "none",
     "cpu": 1.0,
+    "gpu": 0.0,
+    "memory_bytes": 0,
     "trial_time_limit_seconds": None,
     "environment": {"MINE": "1"},
 }

@@ -103,12 +103,18 @@ def _ended(study: Study, trials: Sequence[Trial], why: StudyEnd) -> Step:
 
 def _same_failure(study: Study, trials: Sequence[Trial]) -> str:
     """The sentence of the one failure that all trials so far share, "" if there is no such."""
+    if not fail_alike(trials, study.budget.trials):
+        return ""
+    return _about(study, [trial for trial in trials if trial.state is TrialState.FAILED][-1])
+
+
+def fail_alike(trials: Sequence[Trial], budget: int | None) -> bool:
+    """Whether all that were told of have failed in one way, and they are enough (of a budget of so many) to expect it of the others."""
     told = [trial for trial in trials if trial.state.is_finished and trial.state is not TrialState.CANCELLED]
     failed = [trial for trial in told if trial.state is TrialState.FAILED]
-    if len(failed) < min(SAME_FAILURES, study.budget.trials or SAME_FAILURES) or len(failed) != len(told):
-        return ""
-    kinds = {(trial.fault, _NUMBERS.sub("#", trial.detail)) for trial in failed}
-    return _about(study, failed[-1]) if len(kinds) == 1 else ""
+    if len(failed) < min(SAME_FAILURES, budget or SAME_FAILURES) or len(failed) != len(told):
+        return False
+    return len({(trial.fault, _NUMBERS.sub("#", trial.detail)) for trial in failed}) == 1
 
 
 def _about(study: Study, trial: Trial) -> str:
@@ -121,10 +127,12 @@ def _is_hung(trial: Trial, trials: Sequence[Trial], now: datetime) -> bool:
     if trial.started_at is None or trial.stopping is not None:
         return False
     times = [other.seconds for other in trials if other.state is TrialState.SUCCEEDED and other.seconds is not None]
-    if len(times) < 5:
-        return False
-    limit = max(HUNG_LEAST_SECONDS, HUNG_FACTOR * statistics.median(times))
-    return (now - trial.started_at).total_seconds() > limit
+    return (now - trial.started_at).total_seconds() > longest_seconds(times)
+
+
+def longest_seconds(times: Sequence[float]) -> float:
+    """How long a trial may take, those that worked having taken `times`, before it hangs. Without at least five of them, for ever."""
+    return max(HUNG_LEAST_SECONDS, HUNG_FACTOR * statistics.median(times)) if len(times) >= 5 else float("inf")
 
 
 def _all(running: Sequence[Trial], state: TrialState) -> tuple[tuple[int, TrialState, Fault | None], ...]:

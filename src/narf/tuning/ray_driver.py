@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import shutil
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Tune's actors have variables of their own, so workers that are started ahead are never theirs: two imports of Ray for nothing.
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 
 from narf.backends.local.program import THREAD_VARIABLES  # noqa: E402 - the variables come first
 
@@ -58,6 +62,8 @@ def plan_of(spec: dict[str, Any], url: str, token: str, code: Path) -> dict[str,
         "url": url,
         "token": token,
         "cpu": spec["cpu"],
+        "gpu": spec["gpu"],
+        "memory_bytes": spec["memory_bytes"],
         "environment": spec["environment"],
         "base_environment": own,
         "run": _zygotes(),
@@ -114,8 +120,12 @@ def run(spec: dict[str, Any], plan: dict[str, Any]) -> None:
             verbose=0,
         ),
     )
+    # It looks for the files of the loggers that are off, and warns of each trial that it finds none.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    began = time.monotonic()
     try:
         tuner.fit()
+        print(f"narf: the search took {time.monotonic() - began:.2f} s", flush=True)  # noqa: T201 - the driver's output
     finally:
         ray.shutdown()
         shutil.rmtree(home_of(spec["id"]), ignore_errors=True)

@@ -11,7 +11,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
 from narf.domain.errors import BadInput
-from narf.tuning.decisions import expected_gain
+from narf.tuning.decisions import expected_gain, fail_alike
 from narf.tuning.proposer import Proposer
 from narf.tuning.space import Kind, Scale, read_space
 from narf.tuning.study import Direction, Fault, Search, Trial, TrialState
@@ -47,10 +47,11 @@ class RecordedSearch(Searcher):  # type: ignore[misc]
         if number is None:
             return
         value = None if result is None else result.get(self._metric_name)
-        worked = not error and value is not None and value == value
+        told = result or {}
+        worked = not error and not told.get("narf_fault") and value is not None and value == value
         state = TrialState.SUCCEEDED if worked else TrialState.FAILED
         self._proposer.tell(number, state, value if worked else None)
-        fault = None if worked else Fault.CRASHED
+        fault = None if worked else Fault(told.get("narf_fault") or Fault.CRASHED)
         now = datetime.now(UTC)
         self._trials.append(
             Trial(
@@ -61,6 +62,7 @@ class RecordedSearch(Searcher):  # type: ignore[misc]
                 state=state,
                 value=value if worked else None,
                 fault=fault,
+                detail=str(told.get("narf_detail", "")),
                 told_at=len(self._trials),
             )
         )
@@ -77,8 +79,7 @@ class RecordedSearch(Searcher):  # type: ignore[misc]
             expected = expected_gain(self._direction, self._trials)
             if expected is not None and expected < gain:
                 return True
-        told = [trial for trial in self._trials if trial.state.is_finished]
-        return len(told) >= 3 and all(trial.state is TrialState.FAILED for trial in told)
+        return fail_alike(self._trials, self._spec["budget"]["trials"])
 
 
 def scheduler_of(spec: dict[str, Any]) -> Any:
@@ -164,5 +165,7 @@ def _trial(study_id: str, item: dict[str, Any]) -> Trial:
         created_at=datetime.now(UTC),
         state=TrialState(item["state"]),
         value=item["value"],
+        fault=Fault(item["fault"]) if item["fault"] else None,
+        detail=item["detail"],
         told_at=item["number"],
     )

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from narf.backends.local.backend import LocalBackend
@@ -24,9 +25,11 @@ from narf.domain.errors import NarfError
 from narf.domain.workload import EndReason, Resources
 from narf.training.spool import read_events, unpack_points, verified_length
 from narf.tuning.binding import bind, read_bindings
+from narf.tuning.decisions import longest_seconds
 from narf.tuning.ray_driver import home_of
 
 _LOOK_SECONDS = 0.01
+_TOOK: list[float] = []  # seconds of the trials of this actor that worked
 _WARM: dict[str, LocalBackend] = {}  # by folder: an actor that serves several trials keeps its zygote
 
 
@@ -65,11 +68,14 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
                 self.given = len(reports) if not self.plan["stepwise"] else self.given + 1
                 is_last = self.given == len(reports) and self._status().phase is JobPhase.ENDED and self.given == len(self._reports())
                 if is_last:
-                    self._end()
-                return {metric: reports[self.given - 1][1], "done": is_last}
+                    return {metric: reports[self.given - 1][1], "done": True} | self._end()
+                return {metric: reports[self.given - 1][1], "done": False}
             if self._status().phase is JobPhase.ENDED and len(self._reports()) == self.given:
-                self._end()
-                return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True}
+                return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True} | self._end()
+            if (datetime.now(UTC) - self.started_at).total_seconds() > longest_seconds(_TOOK):
+                self.backend.cancel(self.job_id, EndReason.CANCELLED)
+                self.began = False
+                return {metric: float("nan"), "done": True} | self._tell("hung", "", None)
             time.sleep(_LOOK_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> str:
@@ -135,13 +141,14 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
                 workload_id=self.job_id.rpartition(".")[0],
                 attempt=1,
                 run_id=self.run_id,
-                replicas=(Replica(node="local"),),
-                resources=Resources(cpu=self.plan["cpu"]),
+                replicas=(_place(self.plan["gpu"]),),
+                resources=Resources(cpu=self.plan["cpu"], gpu=self.plan["gpu"], memory_bytes=self.plan["memory_bytes"]),
                 script=self.plan["script"],
                 arguments=(*self.plan["arguments"], *arguments),
                 working_directory=str(work),
                 environment=environment,
                 time_limit_seconds=self.plan["trial_time_limit_seconds"],
+                series=f"ray:{self.plan['study']}",
             )
         )
 
@@ -156,8 +163,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         failed = self._status().reason is not EndReason.COMPLETED
         self.backend.forget(self.job_id)
         if failed or not own:
-            self._end()
-            return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True}
+            return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True} | self._end()
         return {metric: own[-1][1], "done": False}
 
     def _status(self) -> JobStatus:
@@ -170,30 +176,33 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             self.reports = found
         return found
 
-    def _end(self) -> None:
-        """The script has ended: write down what came of it."""
+    def _end(self) -> dict[str, Any]:
+        """The script has ended: write down what came of it; what is wrong with it, for the searcher."""
         status = self._status()
         state, detail = "succeeded", ""
         if status.reason is not None and status.reason is not EndReason.COMPLETED and status.phase is JobPhase.ENDED:
             log = self.backend.logs(self.job_id, 0, 1 << 20).data[-16_384:].decode(errors="replace")
             state, detail = "failed", log
-        self._tell(state, detail, status)
+        if state == "succeeded":
+            _TOOK.append((datetime.now(UTC) - self.started_at).total_seconds())
         self.began = False
+        return self._tell(state, detail, status)
 
     def _leave(self) -> None:
         """The scheduler has stopped the trial, or the actor ends, while the script may still run."""
         if not self.began:
             return
         if self.plan["segment"]:
-            # Paused, stopped or over: Ray does not say. It may go on in another actor, which then tells of what comes.
+            # Paused, stopped or over: Ray does not say. It may go on in another actor, which then tells of what comes; when the driver
+            # has ended, what was paused has succeeded.
             if self.reports:
-                self._tell("succeeded", "", None)
+                self._tell("paused", "", None)
         else:
             self.backend.cancel(self.job_id, EndReason.CANCELLED)
             self._tell("pruned", "", None)
         self.began = False
 
-    def _tell(self, state: str, output: str, status: JobStatus | None) -> None:
+    def _tell(self, state: str, output: str, status: JobStatus | None) -> dict[str, Any]:
         body = {
             "number": self.number,
             "values": self.values,
@@ -206,9 +215,11 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             "ended_at": datetime.now(UTC).isoformat(),
         }
         try:
-            self.connection.post(f"/api/v1/studies/{self.plan['study']}/driver/results", body)
+            answer = self.connection.post(f"/api/v1/studies/{self.plan['study']}/driver/results", body)
         except NarfError as error:
             print(f"the result of trial {self.number} could not be written down: {error}", flush=True)  # noqa: T201 - the actor's log
+            return {}
+        return {"narf_fault": answer["fault"], "narf_detail": answer["detail"]} if answer.get("fault") else {}
 
 
 def read_spool(spool: Path, metric: str) -> list[tuple[int, float]]:
@@ -222,6 +233,12 @@ def read_spool(spool: Path, metric: str) -> list[tuple[int, float]]:
             data = points_file.read_bytes()
             found += [(point.time, point.step, point.value) for point in unpack_points(data[: verified_length(data)]) if point.key in keys]
     return [(step, value) for _, step, value in sorted(found, key=lambda item: item[0])]
+
+
+def _place(gpus: float) -> Replica:
+    """This machine, with the GPUs that Ray has given to the actor."""
+    indices = tuple(int(index) for index in ray.get_gpu_ids()) if gpus else ()
+    return Replica(node="local", gpu_indices=indices, gpu_fraction=gpus if 0 < gpus < 1 else 0.0)
 
 
 def _backend(plan: dict[str, Any]) -> LocalBackend:

@@ -79,6 +79,7 @@ class StudyEnd(StrEnum):
 
 class TrialState(StrEnum):
     RUNNING = "running"  # proposed; its workload waits or runs
+    PAUSED = "paused"  # a member of a population that Ray has put aside: it goes on when its turn comes
     SUCCEEDED = "succeeded"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -86,7 +87,7 @@ class TrialState(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        return self is not TrialState.RUNNING
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
 class Fault(StrEnum):
@@ -252,8 +253,8 @@ class Trial:
 
 
 def best_of(trials: list[Trial], direction: Direction) -> Trial | None:
-    """The best finished trial; the earlier one of two equals."""
-    done = [trial for trial in trials if trial.state is TrialState.SUCCEEDED and trial.value is not None]
+    """The best trial that has a value, finished or put aside; the earlier one of two equals."""
+    done = [trial for trial in trials if trial.state in (TrialState.SUCCEEDED, TrialState.PAUSED) and trial.value is not None]
     if not done:
         return None
     sign = 1 if direction is Direction.MINIMIZE else -1

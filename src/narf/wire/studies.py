@@ -260,6 +260,8 @@ class DrivenTrialIn(BaseModel):
 class DrivenTrialOut(BaseModel):
     number: int
     run_id: str
+    fault: str | None = None
+    detail: str = ""
 
 
 class DrivenResultIn(BaseModel):
@@ -267,7 +269,7 @@ class DrivenResultIn(BaseModel):
 
     number: int
     values: dict[str, Number]
-    state: Literal["succeeded", "failed", "pruned"]
+    state: Literal["succeeded", "failed", "pruned", "paused", "hung"]
     reports: list[tuple[int, float | None]] = Field(default_factory=list, max_length=1_000_000)
     output: str = Field("", max_length=100_000)
     reason: EndReason | None = None

@@ -95,16 +95,35 @@ def test_a_member_of_a_population_that_was_paused_goes_on_with_its_newest_values
     place = f"/api/v1/studies/{study['id']}"
     number = admin.post(f"{place}/driver/trials", json={"key": "a", "values": {"lr": 0.1}}).json()["number"]
 
-    def tell(lr, value, minute):
-        body = {"number": number, "values": {"lr": lr}, "state": "succeeded", "reports": [[0, value]]}
+    def tell(lr, value, minute, state="paused"):
+        body = {"number": number, "values": {"lr": lr}, "state": state, "reports": [[0, value]]}
         at = {"started_at": f"2026-01-01T00:0{minute}:00Z", "ended_at": f"2026-01-01T00:0{minute + 1}:00Z"}
         assert admin.post(f"{place}/driver/results", json=body | at).status_code == 200
 
     tell(0.1, 0.5, 0)
     tell(0.4, 0.25, 2)
     tell(0.4, 0.25, 2)  # the answer was lost, and it is told again
+    tell(0.1, 0.5, 0)  # one that comes late
     (trial,) = admin.get(f"{place}/trials").json()["items"]
-    assert (trial["values"], trial["value"]) == ({"lr": 0.4}, 0.25)
+    assert (trial["values"], trial["value"], trial["state"]) == ({"lr": 0.4}, 0.25, "paused")
+    assert trial["sentence"] == "It goes on when its turn comes." and admin.get(place).json()["best_value"] == 0.25
+    assert admin.get(f"/api/v1/runs/{trial['run_id']}").json()["status"] not in ("FINISHED", "KILLED")
+    # Its driver was lost, and another one begins: nobody goes on with it, and what it reached counts.
+    assert [trial["state"] for trial in admin.post(f"{place}/driver/begin").json()["trials"]] == ["succeeded"]
+    assert admin.get(f"/api/v1/runs/{trial['run_id']}").json()["status"] == "FINISHED"
+    tell(0.4, 0.125, 4, state="succeeded")
+    assert admin.get(f"{place}/trials").json()["items"][0]["value"] == 0.125
+
+
+def test_a_trial_that_its_driver_found_hanging_is_marked_so(admin, snapshot):
+    asked = {"snapshot": snapshot, "script": "train.py", "name": "hanging", "engine": "ray", "budget": {"trials": 2}}
+    place = f"/api/v1/studies/{admin.post(STUDIES, json=asked).json()['id']}/driver"
+    number = admin.post(f"{place}/trials", json={"key": "a", "values": {"lr": 0.1, "size": 32}}).json()["number"]
+    at = "2026-01-01T00:00:00Z"
+    told = {"number": number, "values": {"lr": 0.1, "size": 32}, "state": "hung", "reports": [[0, 0.5]], "started_at": at, "ended_at": at}
+    assert admin.post(f"{place}/results", json=told).json()["fault"] == "hung"
+    (trial,) = admin.get(place.removesuffix("driver") + "trials").json()["items"]
+    assert (trial["state"], trial["fault"]) == ("failed", "hung")
 
 
 @pytest.mark.parametrize(

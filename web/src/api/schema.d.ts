@@ -3124,7 +3124,7 @@ export interface components {
              * State
              * @enum {string}
              */
-            state: "succeeded" | "failed" | "pruned";
+            state: "succeeded" | "failed" | "pruned" | "paused" | "hung";
             /** Reports */
             reports?: [
                 number,
@@ -3167,6 +3167,13 @@ export interface components {
             number: number;
             /** Run Id */
             run_id: string;
+            /** Fault */
+            fault?: string | null;
+            /**
+             * Detail
+             * @default
+             */
+            detail: string;
         };
         /** EdgeOut */
         EdgeOut: {
@@ -5313,7 +5320,7 @@ export interface components {
          * TrialState
          * @enum {string}
          */
-        TrialState: "running" | "succeeded" | "pruned" | "failed" | "cancelled";
+        TrialState: "running" | "paused" | "succeeded" | "pruned" | "failed" | "cancelled";
         /** UserChange */
         UserChange: {
             /** Password */

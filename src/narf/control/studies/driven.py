@@ -18,12 +18,12 @@ from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.workload import EndReason, Resources, Workload, WorkloadKind, WorkloadState
 from narf.tuning.outcome import outcome_of
 from narf.tuning.space import Value
-from narf.tuning.study import Study, Trial, TrialState
+from narf.tuning.study import Fault, Study, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrivenResult:
-    """The end of a trial as its driver saw it. `state`: succeeded, failed or pruned."""
+    """The end of a trial as its driver saw it. `state`: succeeded, failed, pruned, hung, or paused: a member of a population that may go on."""
 
     number: int
     values: Mapping[str, Value]
@@ -53,12 +53,14 @@ class DrivenStudies:
                 for trial in known
                 if trial.state is TrialState.RUNNING
             ]
-            store.save_trials(connection, lost)
-        for trial in lost:
+            left = [replace(trial, state=TrialState.SUCCEEDED) for trial in known if trial.state is TrialState.PAUSED]
+            store.save_trials(connection, lost + left)
+        for trial in lost + left:
             if trial.run_id:
-                self._runs.finish_run(trial.run_id, WorkloadState.CANCELLED)
-        gone = {trial.number for trial in lost}
-        return study, [trial for trial in known if trial.number not in gone] + lost
+                ended = WorkloadState.SUCCEEDED if trial.state is TrialState.SUCCEEDED else WorkloadState.CANCELLED
+                self._runs.finish_run(trial.run_id, ended)
+        gone = {trial.number for trial in lost + left}
+        return study, [trial for trial in known if trial.number not in gone] + lost + left
 
     def trial(self, study_id: str, caller: Principal, key: str, values: Mapping[str, Value]) -> Trial:
         """The trial that the driver calls `key`, with its run; made when it is first asked for."""
@@ -99,15 +101,16 @@ class DrivenStudies:
             if known is None:
                 raise NotFound("trial", f"{result.number} of {study.name}")
             goes_on = study.search.sampler == "pbt" and known.ended_at is not None and result.ended_at > known.ended_at
-            if known.state.is_finished and not goes_on:
+            if known.state is not TrialState.RUNNING and not goes_on:
                 return known
             current = store.find(connection, study_id) or study
             reports = (*known.reports, *result.reports) if goes_on else tuple(result.reports)
             trial = replace(known, values=study.space.check(result.values, field="values"), reports=reports)
             outcome = outcome_of(study, _stopping(trial, result), _as_workload(study, trial, result), output=result.output)
+            is_paused = result.state == "paused" and outcome.state is TrialState.SUCCEEDED
             trial = replace(
                 trial,
-                state=outcome.state,
+                state=TrialState.PAUSED if is_paused else outcome.state,
                 value=outcome.value,
                 fault=outcome.fault,
                 detail=outcome.detail,
@@ -118,7 +121,7 @@ class DrivenStudies:
             )
             store.save_trials(connection, [trial])
             store.save(connection, replace(current, events=current.events + 1))
-        if trial.run_id:
+        if trial.run_id and trial.state.is_finished:
             ended = {TrialState.SUCCEEDED: WorkloadState.SUCCEEDED, TrialState.FAILED: WorkloadState.FAILED}
             self._runs.finish_run(trial.run_id, ended.get(trial.state, WorkloadState.CANCELLED))
         self.changed(study_id)
@@ -160,23 +163,28 @@ def spec_of(study: Study, trials: Sequence[Trial], now: datetime) -> dict[str, A
         "parallel": study.parallel,
         "cpu": study.resources.cpu,
         "gpu": study.resources.gpu,
+        "memory_bytes": study.resources.memory_bytes,
         "trial_time_limit_seconds": study.trial_time_limit_seconds,
         "trials": [
             {"number": trial.number, "values": trial.values, "state": trial.state.value, "value": trial.value}
+            | {"fault": trial.fault.value if trial.fault else None, "detail": trial.detail}
             for trial in sorted(trials, key=lambda trial: trial.number)
         ],
     }
 
 
 def _stopping(trial: Trial, result: DrivenResult) -> Trial:
+    if result.state == "hung":
+        return replace(trial, stopping=TrialState.FAILED, fault=Fault.HUNG)
     return replace(trial, stopping=TrialState.PRUNED) if result.state == "pruned" else trial
 
 
 def _as_workload(study: Study, trial: Trial, result: DrivenResult) -> Workload:
     """The trial's process as the workload it would have been, for the one rule of what an end means."""
     states = {"succeeded": WorkloadState.SUCCEEDED, "failed": WorkloadState.FAILED, "pruned": WorkloadState.CANCELLED}
+    states |= {"paused": WorkloadState.SUCCEEDED, "hung": WorkloadState.CANCELLED}  # so far; by us
     if result.state not in states:
-        raise BadInput(f"{result.state!r} is no end of a trial.", remedy="Use succeeded, failed or pruned.", field="state")
+        raise BadInput(f"{result.state!r} is no end of a trial.", remedy="Use succeeded, failed, pruned, paused or hung.", field="state")
     return Workload(
         id="driven",
         project=study.project,

@@ -367,14 +367,23 @@ class StudyReconciler:
         workload = self._workloads.workload(study.workload_id)
         if not workload.state.is_finished:
             return False
+        self._settle_paused(held)
         trials = list(held.trials.values())
         if workload.state is WorkloadState.SUCCEEDED:
             step = decide(study, [replace(t, state=TrialState.CANCELLED) if t.state is TrialState.RUNNING else t for t in trials], now)
             return self._finish(held, step.end or StudyEnd.TRIALS, step.detail, now)
         return self._finish(held, StudyEnd.DRIVER_FAILED, f"{workload.sentence()} {self._output(workload)[-300:]}".strip(), now)
 
+    def _settle_paused(self, held: _Held) -> None:
+        """Nobody is left to go on with the members of a population that were put aside: what they reached counts."""
+        for trial in [trial for trial in held.trials.values() if trial.state is TrialState.PAUSED]:
+            held.put(replace(trial, state=TrialState.SUCCEEDED))
+            if trial.run_id:
+                self._runs.finish_run(trial.run_id, WorkloadState.SUCCEEDED)
+
     def _drop_running(self, held: _Held, now: datetime) -> bool:
+        self._settle_paused(held)
         running = [trial for trial in held.trials.values() if trial.state is TrialState.RUNNING]
         for trial in running:
             held.put(replace(trial, state=TrialState.CANCELLED, ended_at=now, told_at=held.study.events))
-        return self._write(held) if running else False
+        return self._write(held) if held.fresh else False

@@ -234,7 +234,8 @@ def _add_driver(routes: APIRouter, driven: DrivenStudies, now: Callable[[], date
         """What came of a trial."""
         fields = {name: value for name, value in body if name != "reports"}
         found = driven.result(study, principal, DrivenResult(**fields, reports=numbers(body.reports)))
-        return DrivenTrialOut(number=found.number, run_id=found.run_id or "")
+        fault = found.fault.value if found.fault else None
+        return DrivenTrialOut(number=found.number, run_id=found.run_id or "", fault=fault, detail=found.detail)
 
 
 def study_out(glance: Glance, now: datetime) -> StudyOut:
@@ -299,6 +300,7 @@ def _sentence(study: Study, trial: Trial) -> str:
         return "It is being stopped." if trial.stopping else "It runs." if trial.started_at else "It waits for capacity."
     return {
         TrialState.SUCCEEDED: "It ended by itself.",
+        TrialState.PAUSED: "It goes on when its turn comes.",
         TrialState.PRUNED: "It was behind the others and was stopped early.",
         TrialState.CANCELLED: "It was cancelled.",
     }.get(trial.state, trial.detail or "It failed.")

@@ -123,7 +123,7 @@ def project_of(connection: Connection, study_id: str) -> str | None:
 
 def active(connection: Connection) -> list[Study]:
     """Those that run or are paused, and finished ones whose trials still stop."""
-    unfinished = select(trials.c.study_id).where(trials.c.state == TrialState.RUNNING).distinct()
+    unfinished = select(trials.c.study_id).where(trials.c.state.in_([TrialState.RUNNING, TrialState.PAUSED])).distinct()
     wanted = or_(studies.c.state.in_([StudyState.RUNNING, StudyState.PAUSED]), studies.c.id.in_(unfinished))
     return [_study(dict(row)) for row in connection.execute(select(studies).where(wanted).order_by(studies.c.created_at)).mappings()]
 
@@ -187,10 +187,10 @@ def counts(connection: Connection, study_ids: Sequence[str]) -> dict[str, dict[T
 
 
 def best_values(connection: Connection, study_ids: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """(least, greatest) value of the trials that succeeded, by study."""
+    """(least, greatest) value of the trials that succeeded or are put aside, by study."""
     query = (
         select(trials.c.study_id, func.min(trials.c.value), func.max(trials.c.value))
-        .where(trials.c.study_id.in_(study_ids), trials.c.state == TrialState.SUCCEEDED, trials.c.value.is_not(None))
+        .where(trials.c.study_id.in_(study_ids), trials.c.state.in_([TrialState.SUCCEEDED, TrialState.PAUSED]), trials.c.value.is_not(None))
         .group_by(trials.c.study_id)
     )
     return {study_id: (least, greatest) for study_id, least, greatest in connection.execute(query)}

@@ -75,7 +75,7 @@ def _command_of(module: Module, call: ast.Call) -> str:
     if not isinstance(receiver, ast.Name):
         return ""
     bound: tuple[int, str] = (0, "")
-    for node in ast.walk(module.tree):  # the last binding before the call: one name may stand for one parser after another
+    for node in module.nodes:  # the last binding before the call: one name may stand for one parser after another
         if not isinstance(node, ast.Assign) or not bound[0] < node.lineno <= call.lineno:
             continue
         if any(isinstance(target, ast.Name) and target.id == receiver.id for target in node.targets):
@@ -91,7 +91,7 @@ def _exclusive(module: Module, call: ast.Call) -> str:
     receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
     if not isinstance(receiver, ast.Name):
         return ""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
             is_group = node.value.func.attr == "add_mutually_exclusive_group"
             if is_group and any(isinstance(target, ast.Name) and target.id == receiver.id for target in node.targets):

@@ -162,7 +162,7 @@ def _arguments(source: Source, module: Module, class_name: str, call: ast.Call) 
 
 
 def _class_around(module: Module, call: ast.Call) -> str:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ClassDef) and node.lineno <= call.lineno <= (node.end_lineno or node.lineno):
             return node.name
     return ""

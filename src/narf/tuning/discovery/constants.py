@@ -69,7 +69,7 @@ def _handed_on(source: Source) -> set[str]:
     found: set[str] = set()
     keys: dict[str, set[str]] = {}
     for module in source.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.keyword) and node.arg is None:
                 place = node.value.value if isinstance(node.value, ast.Subscript) else node.value
                 found.add(_last(place))
@@ -82,7 +82,7 @@ def _read(source: Source) -> set[str]:
     """Names that some expression asks for, as they are or as attributes of a module."""
     found: set[str] = set()
     for module in source.modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
                 found.add(_last(node))
             elif isinstance(node, ast.ImportFrom):

@@ -46,10 +46,7 @@ def _env_files(source: Source) -> dict[str, str]:
     if not any(True for _ in source.calls(".load_dotenv", ".dotenv_values")):
         return {}
     names = {
-        node.value
-        for module in source.modules
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        node.value for module in source.modules for node in module.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     files = [source.folder / name for name in sorted(names) if name.endswith(".env")] or [source.folder / ".env"]
     found: dict[str, str] = {}
@@ -68,7 +65,7 @@ def _env_files(source: Source) -> dict[str, str]:
 def _reads(module: Module) -> Iterator[tuple[ast.expr, ast.Call | ast.Subscript]]:
     """(what is made of it, what reads) for each `os.environ.get(...)`, `os.getenv(...)` and `os.environ[...]`."""
     seen: set[ast.expr] = set()
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         outer = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 else node.left if isinstance(node, ast.Compare) else node
         while isinstance(outer, ast.Call) and isinstance(outer.func, ast.Attribute) and outer.func.attr in ("lower", "strip", "casefold"):
             outer = outer.func.value

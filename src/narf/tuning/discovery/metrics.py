@@ -110,7 +110,7 @@ def _monitored(source: Source) -> Iterator[tuple[str, str, int]]:
         elif module.dotted(call.func).endswith("EarlyStopping") and call.args and isinstance(first := module.literal(call.args[0]), str):
             yield first, mode if isinstance(mode, str) else "", call.lineno
     for module in source.modules:  # configure_optimizers returns {"lr_scheduler": {..., "monitor": "val_loss"}}
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Dict):
                 for key, value in zip(node.keys, node.values, strict=True):
                     if key is not None and module.literal(key) == "monitor" and isinstance(name := module.literal(value), str):

@@ -48,7 +48,7 @@ def named_files(source: Source, arguments: Sequence[str] = ()) -> tuple[str, ...
     found: list[str] = []
     for module in source.modules:
         written = _written(module.tree)
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in written:
                 found += [name for name in [_beside(source.folder, node.value)] if name]
     return tuple(dict.fromkeys(found))

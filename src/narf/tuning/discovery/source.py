@@ -100,15 +100,20 @@ class Module:
                 return list(self._literal(inner))
         raise ValueError("not a literal")
 
+    @functools.cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the tree."""
+        return list(ast.walk(self.tree))
+
+    @functools.cached_property
+    def _calls(self) -> list[ast.Call]:
+        return [node for node in self.nodes if isinstance(node, ast.Call)]
+
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node
+        return (node for node in self.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
     def calls(self) -> Iterator[ast.Call]:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Call):
-                yield node
+        return iter(self._calls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +141,19 @@ class Source:
     def classes(self) -> dict[str, tuple[Module, ast.ClassDef]]:
         found: dict[str, tuple[Module, ast.ClassDef]] = {}
         for module in reversed(self.modules):
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.ClassDef):
                     found[node.name] = (module, node)
+        return found
+
+    @functools.cached_property
+    def methods(self) -> dict[str, list[tuple[Module, ast.FunctionDef]]]:
+        """The methods of each name, of all classes."""
+        found: dict[str, list[tuple[Module, ast.FunctionDef]]] = {}
+        for home, node in self.classes.values():
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef):
+                    found.setdefault(item.name, []).append((home, item))
         return found
 
     @functools.cached_property

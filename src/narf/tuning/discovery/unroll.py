@@ -28,23 +28,27 @@ Known = dict[str, ast.expr]
 
 def unrolled(source: Source) -> Source:
     """The same files, with such loops and calls written out. The original where there are none."""
+    if not any(_last(call.func) in DECLARING for module in source.modules for call in module.calls()):
+        return source
+    declaring = {
+        function
+        for module in source.modules
+        for function in module.functions()
+        if any(_is_open(module, inner) for inner in ast.walk(function))
+    }
     modules = []
     for module in source.modules:
-        tree = (
-            _Unroller(source, module).visit(copy.deepcopy(module.tree))
-            if _declares(module.tree) or _calls_declaring(source, module)
-            else module.tree
+        calls = list(module.calls())
+        is_concerned = any(_last(call.func) in DECLARING for call in calls) or any(
+            (known := _home(source, module, call)) is not None and known[1] in declaring for call in calls
         )
+        tree = _Unroller(source, module, declaring).visit(copy.deepcopy(module.tree)) if is_concerned else module.tree
         modules.append(replace(module, tree=ast.fix_missing_locations(tree)))
     return Source(source.folder, modules[0], tuple(modules[1:]))
 
 
 def _declares(node: ast.AST) -> bool:
     return any(isinstance(inner, ast.Call) and _last(inner.func) in DECLARING for inner in ast.walk(node))
-
-
-def _calls_declaring(source: Source, module: Module) -> bool:
-    return any((known := _home(source, module, call)) and _declares(known[1]) for call in module.calls())
 
 
 def _home(source: Source, module: Module, call: ast.Call) -> tuple[Module, ast.FunctionDef] | None:
@@ -56,12 +60,7 @@ def _home(source: Source, module: Module, call: ast.Call) -> tuple[Module, ast.F
     if not isinstance(call.func, ast.Attribute):
         return None
     name = call.func.attr
-    methods = [
-        (home, item)
-        for home, node in source.classes.values()
-        for item in node.body
-        if isinstance(item, ast.FunctionDef) and item.name == name
-    ]
+    methods = source.methods.get(name, [])
     return methods[0] if len(methods) == 1 and name not in DECLARING else None
 
 
@@ -75,6 +74,9 @@ def is_open(source: Source) -> bool:
     for module in source.modules:
         if any(_last(call.func) in _BY_CLASS for call in module.calls()):
             return True
+        declared = [call for call in module.calls() if _of_a_parser(call) and _is_open(module, call)]
+        if not declared:
+            continue
         helpers = {
             inner
             for function in module.functions()
@@ -83,7 +85,7 @@ def is_open(source: Source) -> bool:
             if isinstance(inner, ast.Call)
             and any(isinstance(name, ast.Name) and name.id in names for item in inner.args for name in ast.walk(item))
         }
-        if any(_is_open(module, call) and call not in helpers for call in module.calls() if _of_a_parser(call)):
+        if any(call not in helpers for call in declared):
             return True
     return False
 
@@ -100,8 +102,8 @@ def _is_open(module: Module, node: ast.AST) -> bool:
 
 
 class _Unroller(ast.NodeTransformer):
-    def __init__(self, source: Source, module: Module, depth: int = 0) -> None:
-        self.source, self.module, self.depth = source, module, depth
+    def __init__(self, source: Source, module: Module, declaring: set[ast.FunctionDef | ast.AsyncFunctionDef], depth: int = 0) -> None:
+        self.source, self.module, self.declaring, self.depth = source, module, declaring, depth
         self.owner = ""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -152,9 +154,7 @@ class _Unroller(ast.NodeTransformer):
         if self.depth >= _DEEPEST:
             return None
         known = _home(self.source, self.module, call)
-        if known is None or not any(_is_open(known[0], inner) for inner in ast.walk(known[1])):
-            return None
-        return known
+        return known if known is not None and known[1] in self.declaring else None
 
     def _bound(self, function: ast.FunctionDef, call: ast.Call, known: Known) -> Known:
         names = [item.arg for item in (*function.args.posonlyargs, *function.args.args)]
@@ -179,7 +179,7 @@ class _Unroller(ast.NodeTransformer):
         return bound
 
     def _inside(self, module: Module) -> _Unroller:
-        inner = _Unroller(self.source, module, self.depth + 1)
+        inner = _Unroller(self.source, module, self.declaring, self.depth + 1)
         inner.owner = self.owner
         return inner
 
@@ -330,7 +330,7 @@ class _Unroller(ast.NodeTransformer):
         """Classes with annotated fields that stand as values in a call's arguments or a parameter's default."""
         seen: set[str] = set()
         for module in self.source.modules:
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 values: list[ast.expr | None] = []
                 if isinstance(node, ast.Call):
                     values = [*node.args, *(item.value for item in node.keywords)]

@@ -15,6 +15,18 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 # Parameters that say where, how long or on what a script runs; searching over them makes no better model.
 _LENGTH = {"epoch", "epochs", "iteration", "iterations", "iters", "rounds", "episodes", "timesteps"}
+_LENGTH_NAMES = {
+    "steps",
+    "max_steps",
+    "num_steps",
+    "n_steps",
+    "total_steps",
+    "train_steps",
+    "training_steps",
+    "max_iter",
+    "n_iter",
+    "num_iter",
+}
 _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
@@ -142,7 +154,7 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
     words, last = set(words_of(parameter.name)), _last(parameter.name).lower().replace("-", "_")
     if parameter.name.startswith(("trainer.", "hydra.")):
         return "It sets how the script runs, not the model."
-    if words & _LENGTH or last in ("max_steps", "num_steps", "n_steps", "max_iter", "n_iter", "num_iter"):
+    if words & _LENGTH or last in _LENGTH_NAMES:
         return _SETS_LENGTH
     if "per" in words:
         words -= {"device", "gpu", "cpu"}  # per_device_train_batch_size is a batch size

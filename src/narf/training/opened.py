@@ -1,7 +1,8 @@
 """Values for configuration files and the environment: a file that the script opens to read shows the values of its trial in place of its own.
 
 `NARF_PARAMS` names such a place `FILE:KEY`: `conf/train.yaml:optimizer.lr`, FILE relative to the folder of the script. The file itself
-stays as it is: what is opened is a copy. `environment:NAME` is a variable of the environment.
+stays as it is: what is opened is a copy. `environment:NAME` is a variable of the environment,
+`environment:NAME:WORD` one whose word for true is WORD: 1, yes, on.
 """
 
 from __future__ import annotations
@@ -31,10 +32,9 @@ def install() -> None:
     global _original_open
     for name in parameters.values():
         if name.startswith(_ENVIRONMENT):
-            value = _placed(name, None)
-            os.environ[name[len(_ENVIRONMENT) :]] = (
-                _truth(value, os.environ.get(name[len(_ENVIRONMENT) :], "true")) if isinstance(value, bool) else str(value)
-            )
+            variable, _, word = name[len(_ENVIRONMENT) :].partition(":")
+            value = parameters.placed(name, None, shown=variable)
+            os.environ[variable] = _truth(value, word or "true") if isinstance(value, bool) else str(value)
     wanted = by_file(parameters.values(), os.path.dirname(os.path.realpath(sys.argv[0] or ".")))
     if not wanted:
         return
@@ -139,7 +139,7 @@ def _toml(text: str, names: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_TRUTHS = {"true": "false", "yes": "no", "on": "off"}
+_TRUTHS = {"true": "false", "1": "0", "yes": "no", "on": "off"}
 
 
 def _ini(text: str, names: Mapping[str, str]) -> str:

@@ -27,13 +27,13 @@ def find_environment(source: Source) -> list[FoundParameter]:
             default = written.get(name, default) if isinstance(name, str) else default
             if not isinstance(name, str) or default is UNKNOWN or default is None or name in found:
                 continue
-            kind, value = _kind(module, node, call, default)
+            kind, value, word = _kind(module, node, call, default)
             if kind:
                 found[name] = FoundParameter(
                     name=name,
                     type=kind,
                     style=Style.ENVIRONMENT,
-                    passing=Passing(How.INJECT, f"environment:{name}"),
+                    passing=Passing(How.INJECT, f"environment:{name}" + (f":{word}" if word and word != "true" else "")),
                     default=value,
                     line=call.lineno,
                     file=module.file,
@@ -67,6 +67,8 @@ def _reads(module: Module) -> Iterator[tuple[ast.expr, ast.Call | ast.Subscript]
     seen: set[ast.expr] = set()
     for node in module.nodes:
         outer = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 else node.left if isinstance(node, ast.Compare) else node
+        if isinstance(outer, ast.Call) and isinstance(node, ast.Call) and len(outer.args) == 1 and module.dotted(outer.func) == "int":
+            outer = outer.args[0]  # bool(int(...))
         while isinstance(outer, ast.Call) and isinstance(outer.func, ast.Attribute) and outer.func.attr in ("lower", "strip", "casefold"):
             outer = outer.func.value
         if isinstance(node, ast.expr) and isinstance(outer, ast.Call | ast.Subscript) and outer not in seen and _is_read(module, outer):
@@ -80,18 +82,25 @@ def _is_read(module: Module, node: ast.Call | ast.Subscript) -> bool:
     return module.dotted(node.func) in ("os.environ.get", "os.getenv")
 
 
-def _kind(module: Module, node: ast.expr, call: ast.expr, default: Any) -> tuple[str, Any]:
-    """(type, default as that type); ("", None) where the script takes text."""
+def _kind(module: Module, node: ast.expr, call: ast.expr, default: Any) -> tuple[str, Any, str]:
+    """(type, default as that type, the script's word for true); ("", None, "") where the script takes text."""
     if isinstance(node, ast.Compare):
         wanted = module.literal(node.comparators[0])
-        texts = wanted if isinstance(wanted, list) else [wanted]
-        is_truth = isinstance(node.ops[0], ast.Eq | ast.In) and any(str(text).lower() in _TRUTHS for text in texts)
-        return ("bool", str(default).lower() in _TRUTHS) if is_truth else ("", None)
-    kind = _KINDS.get(module.dotted(node.func).rpartition(".")[2], "") if isinstance(node, ast.Call) and node is not call else ""
+        words = [str(text).lower() for text in (wanted if isinstance(wanted, list) else [wanted])]
+        word = next((word for word in words if word in _TRUTHS), "")
+        is_truth = isinstance(node.ops[0], ast.Eq | ast.In) and bool(word)
+        return ("bool", str(default).lower() in words, word) if is_truth else ("", None, "")
+    if not isinstance(node, ast.Call) or node is call:
+        return "", None, ""
+    name, inner = module.dotted(node.func), node.args[0]
+    if name == "bool":
+        # bool("false") is true: only with a number in between does the text say what it means.
+        is_number = isinstance(inner, ast.Call) and inner is not call and module.dotted(inner.func) == "int"
+        return ("bool", str(default).strip() not in ("", "0"), "1") if is_number else ("", None, "")
+    kind = _KINDS.get(name.rpartition(".")[2], "")
     if kind == "bool":
-        # bool("false") is true: only a reader of truths takes the word for what it says.
-        return ("", None) if module.dotted(node.func) == "bool" else (kind, str(default).lower() in _TRUTHS)  # type: ignore[attr-defined]
+        return kind, str(default).lower() in _TRUTHS, "true"
     try:
-        return (kind, int(default) if kind == "int" else float(default)) if kind else ("", None)
+        return (kind, int(default) if kind == "int" else float(default), "") if kind else ("", None, "")
     except (TypeError, ValueError):
-        return "", None
+        return "", None, ""

@@ -231,5 +231,5 @@ def _discover(script: str, arguments: list[str], *, static: bool, as_json: bool)
     print()
     metrics = [(metric.name, metric.direction or "?", "monitored" if metric.monitored else "") for metric in found.metrics]
     output.print_table(metrics, ["METRIC", "DIRECTION", ""], empty="No metrics were found.")
-    for note in found.notes:
+    for note in found.remarks:
         output.say(note)

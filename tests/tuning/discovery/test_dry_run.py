@@ -145,6 +145,14 @@ def test_what_was_found_before_it_broke_or_hung_stands(discover):
     assert [parameter.name for parameter in hung.tunable] == ["lr", "momentum"] and "stopped after 2 seconds" in hung.notes[0]
 
 
+def test_what_reading_left_open_is_remarked_until_a_dry_run_told_it(discover):
+    text = "import argparse\np = argparse.ArgumentParser()\nfor name in 'lr momentum'.split():\n    p.add_argument('--' + name, type=float, default=0.1)\np.parse_args()\n"
+    found = discover(text)
+    assert found.to_json()["notes"] == [] and len(found.tunable) == 2
+    read = discover_statically(discover.folder / "train.py")
+    assert read.notes == () and "narf tune SCRIPT --discover" in read.to_json()["notes"][0]
+
+
 def test_a_flood_of_output_is_not_kept(discover):
     found = discover("LR = 0.1\nfor _ in range(30_000): print('x' * 1000)\nraise RuntimeError('at last')\n")
     assert "RuntimeError: at last" in found.notes[0]

@@ -77,7 +77,7 @@ def confirm(
             seen = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "stopped": "", "problem": ""}
     merged = _merge(found, seen, arguments, script.parent)
     problem = problem if not seen["stopped"] else seen["problem"]
-    return merged.with_notes(_told(problem)) if problem else merged
+    return merged.with_notes(_told(problem)) if problem else replace(merged, is_open=False)
 
 
 def _copy(folder: Path, copy: Path) -> None:

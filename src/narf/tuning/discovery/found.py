@@ -119,6 +119,11 @@ class FoundMetric:
         }
 
 
+_OPEN = (
+    "The script declares more by code that reading does not follow; starting it up to where it trains tells it: narf tune SCRIPT --discover"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
     """All that was found, metrics with the likeliest objective first.
@@ -138,6 +143,11 @@ class Discovery:
     def tunable(self) -> tuple[FoundParameter, ...]:
         return tuple(parameter for parameter in self.parameters if parameter.proposal is not None)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and that there is more to find where there is."""
+        return (*self.notes, _OPEN) if self.is_open else self.notes
+
     def with_notes(self, *notes: str) -> Discovery:
         return replace(self, notes=(*self.notes, *notes))
 
@@ -148,5 +158,5 @@ class Discovery:
             "tunable": [parameter.name for parameter in self.tunable],
             "metrics": [metric.to_json() for metric in self.metrics],
             "prefix": list(self.prefix),
-            "notes": list(self.notes),
+            "notes": list(self.remarks),
         }

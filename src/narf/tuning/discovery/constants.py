@@ -117,8 +117,8 @@ def _defaults(source: Source) -> Iterator[tuple[str, str, int, ast.expr]]:
         if not isinstance(call, ast.Call) or known is None or known[0] is not source.main:
             continue
         function = known[1]
-        if function.decorator_list or any(item.arg is None for item in call.keywords):
-            continue
+        if function.decorator_list or any(item.arg is None and not isinstance(item.value, ast.Call) for item in call.keywords):
+            continue  # what a table hands on is the table's to say; what is read from the command line, `**parse(sys.argv)`, is the user's
         positional = [*function.args.posonlyargs, *function.args.args]
         given = {item.arg for item in positional[: len(call.args)]} | {item.arg for item in call.keywords}
         last = positional[len(positional) - len(function.args.defaults) :]

@@ -31,20 +31,20 @@ _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
     "ckpt", "checkpointing", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
-    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds",
+    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds",
 }  # fmt: skip
 _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
     "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
     "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
-    "foreach", "fused", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share",
+    "foreach", "fused", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n",
 }  # fmt: skip
 _KEPT = {"dropout", "momentum", "lr", "decay", "leaf"}  # words that outweigh those above: `out_dropout` is a rate
 _KEPT_NAMES = {"min_samples_split", "max_samples", "min_child_samples"}  # of trees, not of data
 _RATES = {"rate", "alpha", "beta", "gamma", "lambda", "eta", "tau", "rho", "penalty", "reg", "l1", "l2", "ratio", "weight", "temperature", "margin", "clip", "warmup", "smoothing",
           "noise", "eps", "epsilon", "tol", "c", "threshold", "wd", "neighbors", "neighbours", "clusters", "components", "window", "lags", "degree", "scale", "level", "strength", "factor", "delta"}  # fmt: skip
 _PREPARES = {"preprocess", "preprocessing", "prep", "features", "feature", "transform", "transforms"}
-_TREES = {"depth", "leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
+_TREES = {"leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
 _SETS_LENGTH = "It sets how long a trial trains; give it after --."
 _SIZES = {
     "hidden",
@@ -93,11 +93,12 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
     episodes, `n_steps` is how far one looks ahead."""
     found = tuple(propose(parameter) for parameter in parameters)
     words = {word for parameter in found for word in words_of(parameter.name)}
+    names = {_last(parameter.name).lower() for parameter in found}
 
     def is_of_the_model(item: FoundParameter) -> bool:
         if item.left_alone != _SETS_LENGTH or item.type != "int":
             return False
-        is_of_trees = bool(words & _TREES) and not words & {"epoch", "epochs"}
+        is_of_trees = bool(words & _TREES or "max_depth" in names) and not words & {"epoch", "epochs", "steps"}
         return is_of_trees or (item.name == "n_steps" and bool(words & {"episodes", "timesteps"}))
 
     return _divisible(tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found))

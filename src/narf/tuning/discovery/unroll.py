@@ -136,10 +136,6 @@ class _Unroller(ast.NodeTransformer):
             return body
         return self.generic_visit(node)
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        return node
-
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if _last(node.func) in DECLARING:

@@ -116,8 +116,10 @@ def _yaml(text: str, names: Mapping[str, str]) -> str:
 
 def _toml(text: str, names: Mapping[str, str]) -> str:
     """There is no writer of TOML in Python's library: the lines are changed in place."""
-    import tomllib
+    import importlib
+    import importlib.util
 
+    tomllib: Any = importlib.import_module("tomllib" if importlib.util.find_spec("tomllib") else "tomli")
     values: dict[str, Any] = {}
     body = tomllib.loads(text)
     for key, name in names.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from narf.cli.run import _program, parse_size, parse_time
+from narf.cli.run import _program, _with_defaults, parse_size, parse_time
 from narf.domain.errors import BadInput
 
 
@@ -65,3 +65,14 @@ def test_a_script_that_cannot_run_is_refused_before_it_is_sent(tmp_path: Path, m
     with pytest.raises(BadInput) as refused:
         _program([str(tmp_path / "train.py")])
     assert says in str(refused.value) or "syntax error" in str(refused.value)
+
+
+def test_what_narf_toml_says_holds_where_the_command_line_says_nothing():
+    resources = {"cpu": 1.0, "memory_bytes": 0, "gpu": 0.5, "gpu_memory_bytes": 0, "flavor": "", "node_selector": {}}
+    body = {"resources": resources, "replicas": 1, "priority": 0, "preemptible": True, "time_limit_seconds": None}
+    body |= {"experiment": "", "name": "", "data": [], "requirements": ""}
+    said = {"gpu": 2, "gpu_memory": "10Gi", "labels": {"zone": "b"}, "preemptible": False, "time_limit": "1h", "nodes": 2}
+    merged = _with_defaults(body, said)
+    assert merged["resources"] == resources | {"gpu_memory_bytes": 10 << 30, "node_selector": {"zone": "b"}}  # the GPUs were given
+    assert (merged["preemptible"], merged["time_limit_seconds"], merged["replicas"]) == (False, 3600.0, 2)
+    assert body["resources"]["node_selector"] == {}

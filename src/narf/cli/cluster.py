@@ -33,7 +33,8 @@ def show(as_json: Json = False) -> None:
     output.print_table(rows, ["NODE", "FLAVOR", "USABLE", "GPUS", "CPUS FREE", "GiB FREE"], right=["CPUS FREE", "GiB FREE"])
     for trouble in found["troubles"]:
         output.say(trouble)
-    print(f"\n{found['gpus_free']:g} of {found['gpus']:g} GPUs are free; {found['waiting']} workloads wait.")
+    waiting = "1 workload waits" if found["waiting"] == 1 else f"{found['waiting']} workloads wait"
+    print(f"\n{found['gpus_free']:g} of {found['gpus']:g} GPUs are free; {waiting}.")
 
 
 @app.command("list", epilog="Example: narf cluster list")

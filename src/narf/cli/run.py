@@ -33,9 +33,14 @@ def run_(
     gpu: Annotated[float, typer.Option(min=0, help="GPUs of each node; below 1, a part of one.")] = 0.0,
     cpu: Annotated[float, typer.Option(help="CPUs of each node.")] = 1.0,
     memory: Annotated[str, typer.Option(help="Memory of each node, e.g. 4Gi; it is stopped when it uses more.")] = "",
+    gpu_memory: Annotated[str, typer.Option(help="Memory that it needs of each GPU, or of its part of one, e.g. 10Gi.")] = "",
     flavor: Annotated[str, typer.Option(help="Kind of GPU node.")] = "",
+    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE: only on nodes that have this label.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes; they start together or not at all.")] = 1,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Inside the project; higher goes first.")] = 0,
+    no_preempt: Annotated[
+        bool, typer.Option("--no-preempt", help="Never stop it for another; it may then use only what its project is guaranteed.")
+    ] = False,
     time_limit: Annotated[str, typer.Option("--time-limit", help="e.g. 90m, 12h, 2d.")] = "",
     data: Annotated[list[str] | None, typer.Option(help="A dataset, e.g. digits@v3; its folder is in NARF_DATA_DIGITS.")] = None,
     secret: Annotated[list[str] | None, typer.Option(help="NAME or VARIABLE=NAME of a secret.")] = None,
@@ -52,9 +57,17 @@ def run_(
     body |= {
         "name": name,
         "experiment": experiment,
-        "resources": {"cpu": cpu, "memory_bytes": parse_size(memory) if memory else 0, "gpu": gpu, "flavor": flavor},
+        "resources": {
+            "cpu": cpu,
+            "memory_bytes": parse_size(memory) if memory else 0,
+            "gpu": gpu,
+            "gpu_memory_bytes": parse_size(gpu_memory) if gpu_memory else 0,
+            "flavor": flavor,
+            "node_selector": dict(_pair(text) for text in label or []),
+        },
         "replicas": nodes,
         "priority": priority,
+        "preemptible": not no_preempt,
         "time_limit_seconds": parse_time(time_limit) if time_limit else None,
         "data": data or [],
         "secrets": dict(_pair(text, same=True) for text in secret or []),
@@ -165,7 +178,8 @@ def _defaults(folder: Path) -> dict[str, Any]:
         return {}
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"narf.toml cannot be read: {error}.", remedy="Correct it.", field="narf.toml") from error
-    known = {"project", "experiment", "name", "gpu", "cpu", "memory", "flavor", "nodes", "priority", "time_limit", "data", "requirements"}
+    known = {"project", "experiment", "name", "gpu", "gpu_memory", "cpu", "memory", "flavor", "labels", "nodes", "priority", "preemptible"}
+    known |= {"time_limit", "data", "requirements"}
     if unknown := sorted(set(table) - known):
         raise BadInput(f"narf.toml has unknown settings under [run]: {', '.join(unknown)}.", remedy=f"Known: {', '.join(sorted(known))}.")
     if "requirements" in table:
@@ -176,12 +190,15 @@ def _defaults(folder: Path) -> dict[str, Any]:
 def _with_defaults(body: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """What the command line left at its default is taken from narf.toml."""
     resources = dict(body["resources"])
-    for name, neutral in (("gpu", 0.0), ("cpu", 1.0), ("flavor", "")):
-        if name in defaults and resources[name] == neutral:
-            resources[name] = defaults[name]
-    if "memory" in defaults and not resources["memory_bytes"]:
-        resources["memory_bytes"] = parse_size(str(defaults["memory"]))
+    for name, key, neutral in (("gpu", "gpu", 0.0), ("cpu", "cpu", 1.0), ("flavor", "flavor", ""), ("labels", "node_selector", {})):
+        if name in defaults and resources[key] == neutral:
+            resources[key] = defaults[name]
+    for name, key in (("memory", "memory_bytes"), ("gpu_memory", "gpu_memory_bytes")):
+        if name in defaults and not resources[key]:
+            resources[key] = parse_size(str(defaults[name]))
     merged = {**body, "resources": resources}
+    if "preemptible" in defaults and merged["preemptible"]:
+        merged["preemptible"] = defaults["preemptible"]
     for name, key in (
         ("experiment", "experiment"),
         ("name", "name"),

@@ -80,6 +80,11 @@ def test_quotas_beyond_the_cluster_are_a_warning(client: TestClient) -> None:
     assert warnings == ["The quotas of all projects come to 5 GPUs; the cluster has 2 GPUs."]
 
 
+def test_departments_promised_more_than_the_cluster_has_are_a_warning(client: TestClient) -> None:
+    warnings = client.put("/api/v1/quotas/department:default", json={"quota": {"gpu": 5}}).json()["warnings"]
+    assert warnings == ["The quotas of all departments come to 5 GPUs; the cluster has 2 GPUs."]
+
+
 def test_projects_promised_more_than_their_department_are_a_warning(client: TestClient) -> None:
     client.put("/api/v1/quotas/default", json={"quota": {"gpu": 2}})
     warnings = client.put("/api/v1/quotas/department:default", json={"quota": {"gpu": 1}}).json()["warnings"]

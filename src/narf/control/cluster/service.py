@@ -217,14 +217,16 @@ class ClusterService:
             size[f"gpu:{flavor}"] = float(snapshot.node_gpus_N[snapshot.node_flavor_N == f].sum())
         queues = self.queues()
         projects = [queue for queue in queues if not queue.name.startswith(DEPARTMENT)]
+        departments = [queue for queue in queues if queue.name.startswith(DEPARTMENT)]
         warnings = []
-        for resource, there in size.items():
-            promised = sum(_promised(queue.quota, resource) for queue in projects)
-            if promised > there:
-                warnings.append(
-                    f"The quotas of all projects come to {amount_of(resource, promised)}; the cluster has {amount_of(resource, there)}."
-                )
-        for department in (queue for queue in queues if queue.name.startswith(DEPARTMENT)):
+        for noun, promising in (("projects", projects), ("departments", departments)):
+            for resource, there in size.items():
+                promised = sum(_promised(queue.quota, resource) for queue in promising)
+                if promised > there:
+                    warnings.append(
+                        f"The quotas of all {noun} come to {amount_of(resource, promised)}; the cluster has {amount_of(resource, there)}."
+                    )
+        for department in departments:
             for resource, amount in department.quota.items():
                 below = sum(q.quota.get(resource, 0.0) for q in projects if q.parent == department.name)
                 if below > amount:

@@ -14,21 +14,16 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from narf.tuning.discovery.simplify import DECLARING, FIELD, Known, Simplifier, last_name, signature
 from narf.tuning.discovery.source import UNKNOWN, Module, Source, assigned
 
-DECLARING = {"add_argument", "add_option", "option", "Option"}
 _BY_CLASS = {"add_optimizer_args", "add_lr_scheduler_args", "add_subclass_arguments"}  # of classes that are a library's
 _MOST_ROUNDS, _DEEPEST = 200, 4
-_FIELD = "<field>"  # the name of the call that stands for a dataclasses.Field
-_TEXT_METHODS = {"replace", "lower", "upper", "strip", "lstrip", "rstrip", "title", "removeprefix", "removesuffix"}
-_NAMES_OF_TYPES = {"int", "float", "str", "bool"}
-
-Known = dict[str, ast.expr]
 
 
 def unrolled(source: Source) -> Source:
     """The same files, with such loops and calls written out. The original where there are none."""
-    if not any(_last(call.func) in DECLARING for module in source.modules for call in module.calls()):
+    if not any(last_name(call.func) in DECLARING for module in source.modules for call in module.calls()):
         return source
     declaring = {
         function
@@ -39,7 +34,7 @@ def unrolled(source: Source) -> Source:
     modules = []
     for module in source.modules:
         calls = list(module.calls())
-        is_concerned = any(_last(call.func) in DECLARING for call in calls) or any(
+        is_concerned = any(last_name(call.func) in DECLARING for call in calls) or any(
             (known := _home(source, module, call)) is not None and known[1] in declaring for call in calls
         )
         tree = _Unroller(source, module, declaring).visit(copy.deepcopy(module.tree)) if is_concerned else module.tree
@@ -48,7 +43,7 @@ def unrolled(source: Source) -> Source:
 
 
 def _declares(node: ast.AST) -> bool:
-    return any(isinstance(inner, ast.Call) and _last(inner.func) in DECLARING for inner in ast.walk(node))
+    return any(isinstance(inner, ast.Call) and last_name(inner.func) in DECLARING for inner in ast.walk(node))
 
 
 def _home(source: Source, module: Module, call: ast.Call) -> tuple[Module, ast.FunctionDef] | None:
@@ -64,15 +59,11 @@ def _home(source: Source, module: Module, call: ast.Call) -> tuple[Module, ast.F
     return methods[0] if len(methods) == 1 and name not in DECLARING else None
 
 
-def _last(node: ast.AST) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
 def is_open(source: Source) -> bool:
     """Whether an unrolled source still declares something whose name is not written out, other than in a function of its own whose
     calls are written out."""
     for module in source.modules:
-        if any(_last(call.func) in _BY_CLASS for call in module.calls()):
+        if any(last_name(call.func) in _BY_CLASS for call in module.calls()):
             return True
         declared = [call for call in module.calls() if _of_a_parser(call) and _is_open(module, call)]
         if not declared:
@@ -96,7 +87,7 @@ def _of_a_parser(call: ast.Call) -> bool:
 
 def _is_open(module: Module, node: ast.AST) -> bool:
     """A declaration whose name is not written out."""
-    if not isinstance(node, ast.Call) or _last(node.func) not in DECLARING:
+    if not isinstance(node, ast.Call) or last_name(node.func) not in DECLARING:
         return False
     return not any(isinstance(module.literal(item), str) for item in node.args)
 
@@ -138,9 +129,9 @@ class _Unroller(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        if _last(node.func) in DECLARING:
-            return self._spread(node, {})
-        returned = self._returned(node, {})
+        if last_name(node.func) in DECLARING:
+            return self.spread(node, {})
+        returned = self.returned(node, {})
         return node if returned is None else ast.copy_location(returned, node)
 
     # -- functions of the script's own ---------------------------------------------------------------------------------------------
@@ -186,14 +177,14 @@ class _Unroller(ast.NodeTransformer):
         module, function = found
         return list(self._inside(module)._run(function.body, self._bound(function, call, known)))
 
-    def _returned(self, call: ast.Call, known: Known) -> ast.expr | None:
+    def returned(self, call: ast.Call, known: Known) -> ast.expr | None:
         """What a function returns, where that is a declaration: `hyper("depth", 4)` that returns `click.option(...)`."""
         found = self._function(call)
         if found is None:
             return None
         module, function = found
         for statement in self._inside(module)._run(function.body, self._bound(function, call, known)):
-            if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Call) and _last(statement.value.func) in DECLARING:
+            if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Call) and last_name(statement.value.func) in DECLARING:
                 return statement.value
         return None
 
@@ -208,7 +199,7 @@ class _Unroller(ast.NodeTransformer):
                 if _declares(known[name]):
                     yield ast.copy_location(ast.Expr(known[name]), statement)
             elif isinstance(statement, ast.If):
-                decided = self._decide(self._simple(statement.test, known))
+                decided = self.decide(self._simple(statement.test, known))
                 for branch in (
                     [statement.body] if decided else [statement.orelse] if decided is False else [statement.body, statement.orelse]
                 ):
@@ -240,7 +231,7 @@ class _Unroller(ast.NodeTransformer):
             place = known.get(node.func.value.id)
             if not isinstance(place, ast.Dict):
                 return
-            if node.func.attr == "setdefault" and len(node.args) == 2 and self._item(place, self._simple(node.args[0], known)) is None:
+            if node.func.attr == "setdefault" and len(node.args) == 2 and self.item(place, self._simple(node.args[0], known)) is None:
                 known[node.func.value.id] = ast.Dict(
                     keys=[*place.keys, node.args[0]], values=[*place.values, self._simple(node.args[1], known)]
                 )
@@ -266,7 +257,7 @@ class _Unroller(ast.NodeTransformer):
     def _items(self, node: ast.expr, known: Known) -> list[ast.expr] | None:
         """What a loop goes over, one expression each."""
         if isinstance(node, ast.Call):
-            name = _last(node.func)
+            name = last_name(node.func)
             if name in ("reversed", "sorted", "list", "tuple", "iter") and len(node.args) == 1:
                 return self._items(node.args[0], known)
             if name == "enumerate" and node.args:
@@ -278,13 +269,13 @@ class _Unroller(ast.NodeTransformer):
                     return None
                 return [ast.Tuple(elts=list(row), ctx=ast.Load()) for row in zip(*(column or [] for column in columns), strict=False)]
             if name == "fields" and node.args:
-                return self._fields(node.args[0], known)
+                return self.fields(node.args[0], known)
             if isinstance(node.func, ast.Attribute) and name in ("items", "keys", "values"):
                 return self._entries(node.func.value, name, known)
             return None
-        place = self._resolved(node, known)
+        place = self.resolved(node, known)
         if isinstance(place, ast.List | ast.Tuple | ast.Set):
-            return [self._resolved(item, known) if isinstance(item, ast.Name) else item for item in place.elts]
+            return [self.resolved(item, known) if isinstance(item, ast.Name) else item for item in place.elts]
         if isinstance(place, ast.Dict):
             return [key for key in place.keys if key is not None]
         return None
@@ -292,34 +283,34 @@ class _Unroller(ast.NodeTransformer):
     def _entries(self, node: ast.expr, which: str, known: Known) -> list[ast.expr] | None:
         pairs: list[tuple[ast.expr, ast.expr]] | None = None
         if isinstance(node, ast.Attribute) and node.attr == "__dataclass_fields__":
-            fields = self._fields(node.value, known)
-            pairs = None if fields is None else [(self._attribute(item, "name") or item, item) for item in fields]
+            fields = self.fields(node.value, known)
+            pairs = None if fields is None else [(self.attribute(item, "name") or item, item) for item in fields]
         elif (isinstance(node, ast.Attribute) and node.attr == "__annotations__") or (
-            isinstance(node, ast.Call) and _last(node.func) == "get_type_hints" and node.args
+            isinstance(node, ast.Call) and last_name(node.func) == "get_type_hints" and node.args
         ):
             owner = node.value if isinstance(node, ast.Attribute) else node.args[0]
-            fields = self._fields(owner, known)
+            fields = self.fields(owner, known)
             pairs = (
                 None
                 if fields is None
-                else [(self._attribute(item, "name") or item, self._attribute(item, "type") or item) for item in fields]
+                else [(self.attribute(item, "name") or item, self.attribute(item, "type") or item) for item in fields]
             )
         else:
-            place = self._simple(self._resolved(node, known), known)
+            place = self._simple(self.resolved(node, known), known)
             if isinstance(place, ast.Dict) and all(key is not None for key in place.keys):
                 pairs = [(key, value) for key, value in zip(place.keys, place.values, strict=True) if key is not None]
         if pairs is None:
             return None
         return [_pair(key, value) if which == "items" else key if which == "keys" else value for key, value in pairs]
 
-    def _fields(self, node: ast.expr, known: Known) -> list[ast.expr] | None:
+    def fields(self, node: ast.expr, known: Known) -> list[ast.expr] | None:
         """The fields of a dataclass, or of each that the script hands to a function or class where the name is a parameter's."""
-        node = self._resolved(node, known)
+        node = self.resolved(node, known)
         name = self.module.dotted(node).rpartition(".")[2]
         if name in ("cls", "self") and self.owner:
             name = self.owner
         classes = [name] if self.source.class_of(name) is not None else list(self._handed_over())
-        found = [field for each in classes for field in self._class_fields(each)]
+        found = [field for each in classes for field in self.class_fields(each)]
         return found or None
 
     def _handed_over(self) -> Iterator[str]:
@@ -339,20 +330,20 @@ class _Unroller(ast.NodeTransformer):
                             if any(isinstance(statement, ast.AnnAssign) for statement in known[1].body):
                                 yield item.id
 
-    def _class_fields(self, name: str, depth: int = 6) -> Iterator[ast.expr]:
+    def class_fields(self, name: str, depth: int = 6) -> Iterator[ast.expr]:
         known = self.source.class_of(name)
         if known is None or depth == 0:
             return
         module, node = known
         for base in node.bases:
-            yield from self._class_fields(module.dotted(base).rpartition(".")[2], depth - 1)
+            yield from self.class_fields(module.dotted(base).rpartition(".")[2], depth - 1)
         for statement in node.body:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and not statement.target.id.startswith("_"):
                 yield ast.copy_location(_field_of(statement, statement.target.id), statement)
 
     # -- expressions --------------------------------------------------------------------------------------------------------------------
 
-    def _resolved(self, node: ast.expr, known: Known) -> ast.expr:
+    def resolved(self, node: ast.expr, known: Known) -> ast.expr:
         """What a name stands for: known here, or assigned once at the top of this file or of the one it comes from."""
         node = self._simple(node, known)
         for _ in range(4):
@@ -380,16 +371,16 @@ class _Unroller(ast.NodeTransformer):
         return node
 
     def _simple(self, node: ast.expr, known: Known) -> ast.expr:
-        simplifier = _Simplifier(self, known)
+        simplifier = Simplifier(self, known)
         result = simplifier.visit(copy.deepcopy(node))
         assert isinstance(result, ast.expr)
         return result
 
-    def _spread(self, call: ast.Call, known: Known) -> ast.Call:
+    def spread(self, call: ast.Call, known: Known) -> ast.Call:
         """`add_argument("--lr", **options)` with the options written out."""
         keywords: list[ast.keyword] = []
         for item in call.keywords:
-            place = self._simple(self._resolved(item.value, known), known) if item.arg is None else None
+            place = self._simple(self.resolved(item.value, known), known) if item.arg is None else None
             if isinstance(place, ast.Dict) and all(isinstance(key, ast.Constant) for key in place.keys):
                 given = {
                     str(key.value): value for key, value in zip(place.keys, place.values, strict=True) if isinstance(key, ast.Constant)
@@ -400,157 +391,23 @@ class _Unroller(ast.NodeTransformer):
         call.keywords = list({item.arg if item.arg is not None else id(item): item for item in keywords}.values())
         return call
 
-    def _attribute(self, node: ast.expr, name: str) -> ast.expr | None:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == _FIELD:
+    def attribute(self, node: ast.expr, name: str) -> ast.expr | None:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FIELD:
             return next((item.value for item in node.keywords if item.arg == name), None)
         return None
 
-    def _item(self, place: ast.expr, key: ast.expr) -> ast.expr | None:
+    def item(self, place: ast.expr, key: ast.expr) -> ast.expr | None:
         if isinstance(place, ast.Dict):
-            wanted = _signature(key)
+            wanted = signature(key)
             pairs = list(zip(place.keys, place.values, strict=True))
-            return next((value for known, value in reversed(pairs) if known is not None and wanted and _signature(known) == wanted), None)
+            return next((value for known, value in reversed(pairs) if known is not None and wanted and signature(known) == wanted), None)
         if isinstance(place, ast.List | ast.Tuple) and isinstance(key, ast.Constant) and isinstance(key.value, int):
             return place.elts[key.value] if -len(place.elts) <= key.value < len(place.elts) else None
         return None
 
-    def _decide(self, node: ast.expr) -> bool | None:
+    def decide(self, node: ast.expr) -> bool | None:
         value = self.module.literal(node)
         return None if value is UNKNOWN else bool(value)
-
-
-class _Simplifier(ast.NodeTransformer):
-    """Puts known names in and works out what then consists of constants."""
-
-    def __init__(self, unroller: _Unroller, known: Known) -> None:
-        self.unroller, self.known = unroller, known
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        if isinstance(node.ctx, ast.Load) and node.id in self.known:
-            return ast.copy_location(copy.deepcopy(self.known[node.id]), node)
-        return node
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        self.generic_visit(node)
-        found = self.unroller._attribute(node.value, node.attr)
-        if found is not None:
-            return copy.deepcopy(found)
-        if node.attr == "__name__" and isinstance(node.value, ast.Name) and node.value.id in _NAMES_OF_TYPES:
-            return ast.copy_location(ast.Constant(node.value.id), node)
-        return node
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        self.generic_visit(node)
-        parts = []
-        for piece in node.values:
-            inner = piece.value if isinstance(piece, ast.FormattedValue) and piece.format_spec is None else piece
-            value = self.unroller.module.literal(inner)
-            if not isinstance(value, str | int | float):
-                return node
-            parts.append(str(value))
-        return ast.copy_location(ast.Constant("".join(parts)), node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        left, right = self.unroller.module.literal(node.left), self.unroller.module.literal(node.right)
-        if isinstance(node.op, ast.Add) and isinstance(left, str) and isinstance(right, str):
-            return ast.copy_location(ast.Constant(left + right), node)
-        if isinstance(node.op, ast.Mod) and isinstance(left, str) and isinstance(right, str) and left.count("%") == 1:
-            return ast.copy_location(ast.Constant(left.replace("%s", right)), node)
-        return node
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        self.generic_visit(node)
-        place = self.unroller._resolved(node.value, {}) if isinstance(node.value, ast.Name) else node.value
-        found = self.unroller._item(place, node.slice) or self._hint(place, node.slice)
-        return node if found is None else copy.deepcopy(found)
-
-    def _hint(self, place: ast.expr, key: ast.expr) -> ast.expr | None:
-        """`get_type_hints(cls)["lr"]` and `cls.__annotations__["lr"]`."""
-        if isinstance(place, ast.Call) and _last(place.func) == "get_type_hints" and place.args:
-            owner: ast.expr = place.args[0]
-        elif isinstance(place, ast.Attribute) and place.attr == "__annotations__":
-            owner = place.value
-        else:
-            return None
-        for field in self.unroller._fields(owner, {}) or ():
-            name = self.unroller._attribute(field, "name")
-            if name is not None and _signature(name) == _signature(key):
-                return self.unroller._attribute(field, "type")
-        return None
-
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        self.generic_visit(node)
-        decided = self.unroller._decide(node.test)
-        return node if decided is None else node.body if decided else node.orelse
-
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        self.generic_visit(node)
-        if len(node.ops) != 1:
-            return node
-        left, right = _signature(node.left), _signature(node.comparators[0])
-        other = node.comparators[0]
-        if _last(other) == "MISSING" and isinstance(node.ops[0], ast.Eq | ast.Is | ast.NotEq | ast.IsNot):
-            return ast.copy_location(ast.Constant((_last(node.left) == "MISSING") == isinstance(node.ops[0], ast.Eq | ast.Is)), node)
-        if isinstance(node.ops[0], ast.In | ast.NotIn) and isinstance(other, ast.Tuple | ast.List | ast.Set) and left:
-            is_in = left in [_signature(item) for item in other.elts]
-            return ast.copy_location(ast.Constant(is_in if isinstance(node.ops[0], ast.In) else not is_in), node)
-        if not left or not right or not isinstance(node.ops[0], ast.Eq | ast.Is | ast.NotEq | ast.IsNot):
-            return node
-        return ast.copy_location(ast.Constant((left == right) == isinstance(node.ops[0], ast.Eq | ast.Is)), node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        if isinstance(node.func, ast.Name) and node.func.id == _FIELD:
-            return node
-        self.generic_visit(node)
-        name = _last(node.func)
-        if name in DECLARING:
-            return self.unroller._spread(node, self.known)
-        if isinstance(node.func, ast.Attribute) and name in _TEXT_METHODS:
-            text = self.unroller.module.literal(node.func.value)
-            given = [self.unroller.module.literal(item) for item in node.args]
-            if isinstance(text, str) and all(isinstance(item, str) for item in given):
-                return ast.copy_location(ast.Constant(getattr(text, name)(*given)), node)
-        if isinstance(node.func, ast.Attribute) and name == "get" and node.args:
-            place = self.unroller._resolved(node.func.value, {}) if isinstance(node.func.value, ast.Name) else node.func.value
-            found = self.unroller._item(place, node.args[0])
-            if found is not None:
-                return copy.deepcopy(found)
-            if isinstance(place, ast.Dict):
-                return copy.deepcopy(node.args[1]) if len(node.args) > 1 else ast.copy_location(ast.Constant(None), node)
-        if isinstance(node.func, ast.Name):
-            return self._built_in(node, node.func.id)
-        returned = self.unroller._returned(node, self.known)
-        return node if returned is None else returned
-
-    def _built_in(self, node: ast.Call, name: str) -> ast.AST:
-        first = node.args[0] if node.args else None
-        if name == "dict" and len(node.args) <= 1 and all(item.arg for item in node.keywords):
-            start = self.unroller._resolved(first, {}) if isinstance(first, ast.Name) else first
-            if start is None or isinstance(start, ast.Dict):
-                keys = [*(start.keys if start is not None else []), *(ast.Constant(item.arg) for item in node.keywords)]
-                values = [*(start.values if start is not None else []), *(item.value for item in node.keywords)]
-                return ast.copy_location(ast.Dict(keys=keys, values=values), node)
-        if name == "type" and len(node.args) == 1 and first is not None:
-            value = self.unroller.module.literal(first)
-            kind = type(value).__name__
-            return ast.copy_location(ast.Name(id=kind, ctx=ast.Load()), node) if kind in _NAMES_OF_TYPES else node
-        if name == "isinstance" and len(node.args) == 2 and first is not None:
-            value = self.unroller.module.literal(first)
-            kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
-            names = {_last(kind) for kind in kinds}
-            if value is not UNKNOWN and names <= {*_NAMES_OF_TYPES, "list", "dict", "tuple"}:
-                is_one = type(value).__name__ in names or (isinstance(value, bool) and "int" in names)
-                return ast.copy_location(ast.Constant(is_one), node)
-        if name == "getattr" and len(node.args) >= 2 and first is not None:
-            attribute = self.unroller.module.literal(node.args[1])
-            owner = _last(first) if _last(first) not in ("cls", "self") else self.unroller.owner
-            for field in self.unroller._class_fields(owner) if isinstance(attribute, str) else ():
-                given = self.unroller._attribute(field, "name")
-                if isinstance(given, ast.Constant) and given.value == attribute and (default := self.unroller._attribute(field, "default")):
-                    return copy.deepcopy(default)
-        returned = self.unroller._returned(node, self.known)
-        return node if returned is None else returned
 
 
 def _pair(key: ast.expr, value: ast.expr) -> ast.Tuple:
@@ -572,24 +429,17 @@ def _unpacked(target: ast.expr, item: ast.expr) -> Known | None:
     return None
 
 
-def _signature(node: ast.expr) -> str:
-    """What two expressions share that are the same: a constant's value or a type's name, also where it is written as text."""
-    if isinstance(node, ast.Constant):
-        return f"{node.value}" if isinstance(node.value, str) else repr(node.value)
-    return node.id if isinstance(node, ast.Name) and node.id in _NAMES_OF_TYPES else ""
-
-
 def _field_of(statement: ast.AnnAssign, name: str) -> ast.Call:
     """The call that stands for a field: its name, type, default and metadata by keyword."""
     annotation: ast.expr = statement.annotation
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         annotation = ast.parse(annotation.value, mode="eval").body
     default, metadata = statement.value, None
-    if isinstance(default, ast.Call) and _last(default.func) in ("field", "Field", "ib", "attrib"):
+    if isinstance(default, ast.Call) and last_name(default.func) in ("field", "Field", "ib", "attrib"):
         given = {item.arg: item.value for item in default.keywords}
         metadata = given.get("metadata")
         default = given.get("default", default.args[0] if default.args else None)
     keywords = [ast.keyword(arg="name", value=ast.Constant(name)), ast.keyword(arg="type", value=annotation)]
     keywords.append(ast.keyword(arg="default", value=default if default is not None else ast.Name(id="MISSING", ctx=ast.Load())))
     keywords.append(ast.keyword(arg="metadata", value=metadata if metadata is not None else ast.Dict(keys=[], values=[])))
-    return ast.Call(func=ast.Name(id=_FIELD, ctx=ast.Load()), args=[], keywords=keywords)
+    return ast.Call(func=ast.Name(id=FIELD, ctx=ast.Load()), args=[], keywords=keywords)

@@ -153,6 +153,20 @@ def test_what_reading_left_open_is_remarked_until_a_dry_run_told_it(discover):
     assert read.notes == () and "narf tune SCRIPT --discover" in read.to_json()["notes"][0]
 
 
+def test_a_model_states_the_ends_of_its_parameters(discover):
+    found = discover("""
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import NuSVC
+        table = dict(nu=0.7, coef0=0.5)
+        make_pipeline(StandardScaler(), NuSVC(**table)).fit([[0.0], [1.0]], [0, 1])
+        raise RuntimeError("it trained")
+    """)
+    ranges = {item.name: item.proposal for item in found.tunable}
+    assert 0 < ranges["table.nu"].low < ranges["table.nu"].high == 1.0
+    assert found.notes == ()
+
+
 def test_a_flood_of_output_is_not_kept(discover):
     found = discover("LR = 0.1\nfor _ in range(30_000): print('x' * 1000)\nraise RuntimeError('at last')\n")
     assert "RuntimeError: at last" in found.notes[0]

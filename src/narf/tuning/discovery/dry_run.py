@@ -23,7 +23,7 @@ from narf.tuning.discovery import probe
 from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
 from narf.tuning.discovery.metrics import direction_of
-from narf.tuning.discovery.propose import propose, propose_all
+from narf.tuning.discovery.propose import last_of, propose, propose_all
 from narf.tuning.discovery.source import read_source
 from narf.tuning.discovery.static import COMPOSED, from_files, is_fixed, names_of
 
@@ -74,7 +74,7 @@ def confirm(
         try:
             seen: dict[str, Any] = json.loads(result.read_text())
         except (OSError, ValueError):
-            seen = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "stopped": "", "problem": ""}
+            seen = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "stopped": "", "problem": ""}
     merged = _merge(found, seen, arguments, script.parent)
     problem = problem if not seen["stopped"] else seen["problem"]
     return merged.with_notes(_told(problem)) if problem else replace(merged, is_open=False)
@@ -185,10 +185,26 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], fol
     parameters = _with_files(parameters, seen, folder)
     explicit = {parameter.name for parameter in parameters if parameter.style in _COMMAND_LINE}
     parameters = [p for p in parameters if p.style in _COMMAND_LINE or p.name not in explicit]
-    proposed = propose_all(parameters)
+    proposed = propose_all(_with_limits(parameters, seen["limits"]))
     if any(p.style in (*_COMMAND_LINE, Style.CONFIG_FILE) and p.proposal for p in proposed):
         proposed = tuple(p for p in proposed if p.style is not Style.CONSTANT)
     return replace(found, parameters=proposed, metrics=_metrics(found, seen))
+
+
+def _with_limits(parameters: list[FoundParameter], limits: list[list[Any]]) -> list[FoundParameter]:
+    """Parameters within the ends that the model states for those of their name, where one has it."""
+    known: dict[tuple[str, str], set[tuple[float | None, float | None]]] = {}
+    for name, kind, least, most in limits:
+        known.setdefault((name, kind), set()).add((least, most))
+    lasts = [last_of(item.name) for item in parameters]
+    result = []
+    for item in parameters:
+        ends = known.get((last_of(item.name), item.type), set())
+        if len(ends) == 1 and lasts.count(last_of(item.name)) == 1 and item.least is None and item.most is None:
+            least, most = next(iter(ends))
+            item = replace(item, least=least, most=most, proposal=None)
+        result.append(item)
+    return result
 
 
 def _with_files(parameters: list[FoundParameter], seen: dict[str, Any], folder: Path) -> list[FoundParameter]:

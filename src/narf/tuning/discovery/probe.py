@@ -17,7 +17,7 @@ import runpy
 import sys
 import typing
 
-FOUND = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "stopped": "", "problem": ""}
+FOUND = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "stopped": "", "problem": ""}
 _RESULT = ""
 _TYPES = {float: "float", int: "int", bool: "bool", str: "str"}
 _CONFIGURATION = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf")
@@ -512,9 +512,28 @@ def patch_sklearn(_name):
     def record(estimator, *_, **__):
         if hasattr(type(estimator), "transform") and not hasattr(type(estimator), "predict"):
             return original(estimator)  # a scaler prepares; the model comes later
+        with contextlib.suppress(Exception):  # another version states its limits in another way
+            take_limits(estimator)
         return stop("fit")
 
     sklearn.base.BaseEstimator._validate_params = record
+
+
+def take_limits(estimator):
+    """The ends that scikit-learn states for the parameters of a model, and of the models that it consists of."""
+    import numbers
+
+    inner = [value for value in estimator.get_params().values() if hasattr(value, "_parameter_constraints")]
+    for model in (estimator, *inner):
+        for name, options in model._parameter_constraints.items():
+            for option in options if isinstance(options, list) else ():
+                if type(option).__name__ != "Interval":
+                    continue
+                kind = "int" if option.type is numbers.Integral else "float"
+                step = 1 if kind == "int" else 1e-6
+                least = None if option.left is None else option.left + (0 if option.closed in ("left", "both") else step)
+                most = None if option.right is None else option.right - (0 if option.closed in ("right", "both") else step)
+                FOUND["limits"].append([name, kind, least, most])
 
 
 def patch_mlflow(_name):

@@ -93,7 +93,7 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
     episodes, `n_steps` is how far one looks ahead."""
     found = tuple(propose(parameter) for parameter in parameters)
     words = {word for parameter in found for word in words_of(parameter.name)}
-    names = {_last(parameter.name).lower() for parameter in found}
+    names = {last_of(parameter.name).lower() for parameter in found}
 
     def is_of_the_model(item: FoundParameter) -> bool:
         if item.left_alone != _SETS_LENGTH or item.type != "int":
@@ -111,7 +111,7 @@ def _divisible(found: tuple[FoundParameter, ...]) -> tuple[FoundParameter, ...]:
         return found
 
     def is_width(item: FoundParameter) -> bool:
-        named = {"embd", "embed", "embedding", "model"} & set(words_of(item.name)) or _last(item.name).lower() in ("hidden_size", "dim")
+        named = {"embd", "embed", "embedding", "model"} & set(words_of(item.name)) or last_of(item.name).lower() in ("hidden_size", "dim")
         return (
             bool(named)
             and item is not heads[0]
@@ -138,10 +138,10 @@ def _divisible(found: tuple[FoundParameter, ...]) -> tuple[FoundParameter, ...]:
 
 
 def words_of(name: str) -> list[str]:
-    return [word.lower() for word in _WORDS.findall(_last(name))]
+    return [word.lower() for word in _WORDS.findall(last_of(name))]
 
 
-def _last(name: str) -> str:
+def last_of(name: str) -> str:
     """The last part of `model.lr`, and of `logit__C`, as scikit-learn names what is in a pipeline."""
     return name.rpartition(".")[2].rpartition("__")[2]
 
@@ -152,7 +152,7 @@ def sounds_like_a_setting(name: str) -> bool:
 
 
 def _reason_to_leave(parameter: FoundParameter) -> str:
-    words, last = set(words_of(parameter.name)), _last(parameter.name).lower().replace("-", "_")
+    words, last = set(words_of(parameter.name)), last_of(parameter.name).lower().replace("-", "_")
     if parameter.name.startswith(("trainer.", "hydra.")):
         return "It sets how the script runs, not the model."
     if words & _LENGTH or last in _LENGTH_NAMES:
@@ -195,7 +195,7 @@ def _proposal(parameter: FoundParameter) -> Parameter | None:
 
 
 def _float(parameter: FoundParameter, default: float | None) -> Parameter:
-    words, last = words_of(parameter.name), _last(parameter.name).lower()
+    words, last = words_of(parameter.name), last_of(parameter.name).lower()
     is_rate = "lr" in words or ("learning" in words and "rate" in words) or last in ("eta", "eta0", "step_size")
     is_decay = last in ("weight_decay", "wd", "l1", "l2", "reg", "lambda", "lam", "eps", "epsilon", "reg_alpha", "reg_lambda") or {
         "weight",

@@ -242,6 +242,30 @@ def test_a_study_is_refused_where_an_argument_is_missing(discover):
     assert settle(Wishes(metric="loss", arguments=("x.csv",)), lambda: found, "train.py").space.names == ("lr",)
 
 
+def test_declarations_in_loops_are_written_out(discover):
+    found = discover("""
+        import argparse
+        RATES = {"encoder": 0.1, "decoder": 0.2}
+        p = argparse.ArgumentParser()
+        for i in range(2):
+            p.add_argument(f"--width{i}", type=int, default=8)
+        for index, (name, rate) in enumerate(RATES.items()):
+            options = dict(default=rate, help="rate of %s" % name)
+            options["type"] = float if isinstance(rate, float) else int
+            p.add_argument("--lr-" + name, **options)
+        for name, kind in zip(("bias", "depth"), (bool, int)):
+            if kind is bool:
+                p.add_argument("--" + name, action="store_true")
+            else:
+                p.add_argument("--" + name, type=kind, default=3)
+        p.parse_args()
+    """)
+    assert {item.name: (item.type, item.default) for item in found.tunable} == {
+        "width0": ("int", 8), "width1": ("int", 8), "lr_encoder": ("float", 0.1), "lr_decoder": ("float", 0.2), "bias": ("bool", False), "depth": ("int", 3),
+    }  # fmt: skip
+    assert next(item for item in found.parameters if item.name == "lr_decoder").help == "rate of decoder" and not found.is_open
+
+
 def test_what_reading_cannot_follow_is_known(discover):
     assert discover("""
         import argparse, json

@@ -268,6 +268,8 @@ class _Unroller(ast.NodeTransformer):
                 if any(column is None for column in columns):
                     return None
                 return [ast.Tuple(elts=list(row), ctx=ast.Load()) for row in zip(*(column or [] for column in columns), strict=False)]
+            if name == "range" and isinstance(numbers := self.module.literal(node), list):
+                return [ast.Constant(number) for number in numbers]
             if name == "fields" and node.args:
                 return self.fields(node.args[0], known)
             if isinstance(node.func, ast.Attribute) and name in ("items", "keys", "values"):

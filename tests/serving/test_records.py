@@ -6,6 +6,8 @@ import zlib
 
 import numpy as np
 import orjson
+from hypothesis import given
+from hypothesis import strategies as st
 from packages import WEIGHTS, linear
 
 from narf.serving.identity import Identities, milliseconds_of
@@ -81,3 +83,39 @@ def test_without_training_data_a_report_has_a_summary_until_there_is_something_t
     recorder.compare_with(reference)
     second = report(np.arange(8.0).reshape(2, 4))
     assert second["summary"] == {} and second["inputs"]["a"][0] == 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.booleans(), st.sampled_from([1, 2])), min_size=1, max_size=12
+    )
+)
+def test_a_report_says_the_same_however_its_predictions_were_batched(parts):
+    from types import SimpleNamespace
+
+    from narf.serving.drift import reference_of
+    from narf.serving.model import Prediction
+
+    rng = np.random.default_rng(0)
+    reference = {"features": [feature.as_json() for feature in reference_of({"x": rng.normal(size=(60, 1))})]}
+
+    def observed(recorder, rows, values):
+        ids = [Prediction({}, count, None, 0.0, lambda *_: None, b"pred-%d" % index) for index, count in enumerate(rows)]
+        recorder.observe(ids, {"x": values}, {"y": values.sum(axis=1), "label": np.where(values[:, 0] > 0, "a", "b")}, 0.001)
+
+    whole, each = Recorder(SimpleNamespace(columns=(), reference=reference)), Recorder(SimpleNamespace(columns=(), reference=reference))
+    for rows, one_by_one, width in parts:
+        values = rng.normal(size=(sum(rows), width))
+        observed(whole, rows, values)
+        start = 0
+        for count in rows if one_by_one else [sum(rows)]:
+            observed(each, [count] if one_by_one else rows, values[start : start + count])
+            start += count
+    one, other = whole.report(), each.report()
+    first, second = (orjson.loads(zlib.decompress(report["records"])) for report in (one, other))
+    assert first["rows"] == second["rows"] and first["output_means"] == second["output_means"]
+    np.testing.assert_allclose(first["input_means"], second["input_means"], rtol=1e-4, atol=1e-9)
+    assert one["outputs"]["labels"] == other["outputs"]["labels"]
+    assert {name: values[:3] + values[4:] for name, values in one["inputs"].items()} == {
+        name: values[:3] + values[4:] for name, values in other["inputs"].items()
+    }

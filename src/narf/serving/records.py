@@ -10,7 +10,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +85,10 @@ class Recorder:
             self._records = self._bytes = 0
         if not batches:
             return None
-        seen: list[Tensors] = []
+        summary: dict[str, Any] = {}
         sketch_in, sketch_out = Sketch(self._reference), _OutputStatistics()
         ids, rows, milliseconds, input_means, output_means, sketched = [], [], [], [], [], 0
-        for batch in batches:
+        for batch in _together(batches):
             ids += [prediction.decode("ascii", "replace") for prediction in batch.ids]
             rows += batch.rows
             milliseconds += [round(value, 3) for value in batch.milliseconds]
@@ -96,14 +96,11 @@ class Recorder:
             output_means += _means(batch.outputs, batch.rows)
             if batch.inputs is not None and batch.outputs is not None and sketched < _MOST_SKETCHED_ROWS:
                 sketched += sum(batch.rows)
-                seen.append(batch.inputs)
+                if self._reference:
+                    sketch_in.add(batch.inputs, self._columns)
+                else:
+                    summary = merged_summaries(summary, summary_of(batch.inputs, self._columns))
                 sketch_out.add(batch.outputs)
-        summary: dict[str, Any] = {}
-        for inputs in _joined(seen):
-            if self._reference:
-                sketch_in.add(inputs, self._columns)
-            else:
-                summary = merged_summaries(summary, summary_of(inputs, self._columns))
         records = {"ids": ids, "rows": rows, "milliseconds": milliseconds, "input_means": input_means, "output_means": output_means}
         return {
             "count": len(ids),
@@ -158,14 +155,45 @@ class _OutputStatistics:
         return {"numbers": self._numbers, "labels": self._labels}
 
 
-def _joined(batches: Sequence[Tensors]) -> Iterator[Tensors]:
-    """The batches as few large ones: arithmetic on single rows costs its overhead only."""
-    by_shape: dict[Any, list[Tensors]] = {}
-    for tensors in batches:
-        key = tuple((name, array.shape[1:], array.dtype.str) for name, array in tensors.items())
-        by_shape.setdefault(key, []).append(tensors)
-    for alike in by_shape.values():
-        yield {name: np.concatenate([np.atleast_1d(tensors[name]) for tensors in alike]) for name in alike[0]}
+def _together(batches: Iterable[_Batch]) -> Iterator[_Batch]:
+    """The batches in their order, neighbours of one shape as one: arithmetic on a few rows costs its overhead only."""
+    group: list[_Batch] = []
+    key, rows = None, 0
+    for batch in batches:
+        own = _shape_of(batch)
+        count = sum(batch.rows)
+        if group and (own is None or own != key or rows + count > _MOST_SKETCHED_ROWS):
+            yield _concatenated(group)
+            group, rows = [], 0
+        group.append(batch)
+        key, rows = own, rows + count
+    if group:
+        yield _concatenated(group)
+
+
+def _shape_of(batch: _Batch) -> object | None:
+    """What must be equal for two to be stacked; None: this one cannot be."""
+    if batch.inputs is None or batch.outputs is None:
+        return None
+    arrays = [(side, name, array) for side, tensors in enumerate((batch.inputs, batch.outputs)) for name, array in tensors.items()]
+    rows = sum(batch.rows)
+    if any(array.ndim == 0 or len(array) != rows for _, _, array in arrays):
+        return None
+    return [(side, name, array.shape[1:], array.dtype) for side, name, array in arrays]
+
+
+def _concatenated(group: Sequence[_Batch]) -> _Batch:
+    first = group[0]
+    if len(group) == 1 or first.inputs is None or first.outputs is None:
+        return first
+    return _Batch(
+        [prediction for batch in group for prediction in batch.ids],
+        [rows for batch in group for rows in batch.rows],
+        [value for batch in group for value in batch.milliseconds],
+        {name: np.concatenate([(batch.inputs or {})[name] for batch in group]) for name in first.inputs},
+        {name: np.concatenate([(batch.outputs or {})[name] for batch in group]) for name in first.outputs},
+        sum(batch.seconds for batch in group),
+    )
 
 
 def _means(tensors: Tensors | None, rows: Sequence[int]) -> list[float | None]:

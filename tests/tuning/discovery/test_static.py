@@ -1,5 +1,6 @@
 """Static discovery on the examples, one for each style, and on scripts that are hard to read."""
 
+import json
 import textwrap
 from pathlib import Path
 
@@ -240,6 +241,11 @@ def test_a_study_is_refused_where_an_argument_is_missing(discover):
         settle(Wishes(metric="loss"), lambda: found, "train.py")
     assert "cannot do without data" in refused.value.sentence and refused.value.remedy.endswith("narf tune train.py -- DATA")
     assert settle(Wishes(metric="loss", arguments=("x.csv",)), lambda: found, "train.py").space.names == ("lr",)
+
+
+def test_an_infinite_default_can_be_told_in_json(discover):
+    found = discover("clip_norm = 1e400\nuse(clip_norm)\n")
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["parameters"][0]["default"] is None
 
 
 def test_declarations_in_loops_are_written_out(discover):

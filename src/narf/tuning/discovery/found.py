@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -84,7 +85,9 @@ class FoundParameter:
         return {
             "name": self.name,
             "type": self.type,
-            "default": self.default,
+            "default": None
+            if isinstance(self.default, float) and not math.isfinite(self.default)
+            else self.default,  # JSON has no infinity
             "choices": list(self.choices),
             "help": self.help,
             "style": self.style.value,

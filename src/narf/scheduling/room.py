@@ -14,6 +14,9 @@ from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
 
 Laid = list[tuple[int, tuple[int, ...]]]  # for each replica: node, GPU indices
 MANY = 1 << 30
+# In thousandths of a fragmented GPU: little enough to decide only between nodes that would be fragmented about alike.
+PER_GPU_LEFT = 60.0
+PER_CPU_LEFT = 2.0
 
 
 class Room:
@@ -110,12 +113,18 @@ class Room:
             snapshot = self.snapshot
             kind = (gpu, int(snapshot.cpu_W[workload]), int(snapshot.memory_W[workload]))
             rise_N, gpu_N = self.fragmentation.increase(kind, self.gpu_NG, self.cpu_N, self.memory_N)
-            node = int(candidates[np.lexsort((self.free_N[candidates], np.round(rise_N[candidates], 6)))[0]])
+            waste = self.waste(candidates, rise_N[candidates])
+            node = int(candidates[np.lexsort((self.free_N[candidates], np.round(waste, 6)))[0]])
             if gpu < WHOLE:
                 return [(node, (int(gpu_N[node]),))]
         else:
             node = int(candidates[np.argmin(self.tightness(candidates))])
         return self._gpus_on(node, gpu, 1)
+
+    def waste(self, nodes: Ints, rise: Floats) -> Floats:
+        """What it costs to use each of `nodes`: the `rise` of its fragment, and what it has left, so that what is begun is filled first."""
+        wasted: Floats = rise + PER_GPU_LEFT * self.free_N[nodes] / WHOLE + PER_CPU_LEFT * self.cpu_N[nodes] / WHOLE
+        return wasted
 
     def tightness(self, nodes: Ints) -> Floats:
         """How much each of `nodes` has left: the least is the best fit."""

@@ -46,6 +46,13 @@ class _BestFit(Room):
         return left
 
 
+class _Fgd(Room):
+    """The node whose fragment rises least, and nothing else."""
+
+    def waste(self, nodes: Ints, rise: Floats) -> Floats:
+        return rise
+
+
 def arrivals(pods: Sequence[TraceJob], gpus: float, seed: int) -> list[TraceJob]:
     """The pods in random order, then some of them again, until `gpus` are asked for."""
     rng = random.Random(seed)
@@ -201,5 +208,5 @@ class _PackingReplay:
 def _empty(snapshot: Snapshot, measure: Measure) -> Room:
     nobody_W = np.zeros(len(snapshot.ids), dtype=np.bool_)
     if measure == "fgd":
-        return Room.of(snapshot, mix_of(snapshot), nobody_W)
+        return _Fgd.of(snapshot, mix_of(snapshot), nobody_W)
     return _BestFit.of(snapshot, None, nobody_W)

@@ -15,11 +15,11 @@ from narf.tuning.discovery.source import Module, Source, argument, keyword
 # Words that end on the low side come first: "log_loss", "error_rate", "mean_squared_error".
 _LOW = {
     "loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "cer", "wer", "fid", "divergence", "kl", "kld", "distance", "regret", "time", "latency",
-    "seconds", "bpd", "bits", "brier", "ece", "cost", "energy", "elbo_loss", "residual", "deviance", "misclassification", "hinge", "crossentropy", "entropy", "rmsle", "logloss", "bpc", "eer", "focal", "huber", "bce", "xent", "pinball", "smape", "wape", "mase", "mdape",
+    "seconds", "bpd", "bits", "brier", "ece", "cost", "energy", "elbo_loss", "residual", "deviance", "misclassification", "hinge", "crossentropy", "entropy", "rmsle", "logloss", "bpc", "eer", "focal", "huber", "bce", "xent", "bouldin", "inertia", "pinball", "smape", "wape", "mase", "mdape",
 }  # fmt: skip
 _HIGH = {
     "accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "f1", "fbeta", "precision", "recall", "score", "reward", "return", "returns", "bleu", "rouge", "meteor", "r2", "iou", "miou",
-    "dice", "ndcg", "mrr", "psnr", "ssim", "kappa", "mcc", "correct", "top1", "top5", "likelihood", "throughput", "gain", "em", "sensitivity", "specificity", "jaccard", "elbo", "win", "hits", "gini", "ks", "lift", "aucpr", "profit", "sharpe",
+    "dice", "ndcg", "mrr", "psnr", "ssim", "kappa", "mcc", "correct", "top1", "top5", "likelihood", "throughput", "gain", "em", "sensitivity", "specificity", "jaccard", "elbo", "win", "hits", "gini", "ks", "lift", "aucpr", "profit", "sharpe", "silhouette", "nmi", "ari", "qini", "uplift", "concordance", "cindex", "ctr",
 }  # fmt: skip
 _WEAK = {"score"}  # says more only where no other word does: the Brier score is an error
 _IGNORED = {"lr", "epoch", "step", "global_step", "learning_rate"}

@@ -222,8 +222,10 @@ class AdmissionReconciler:
                 done = {workload.id for workload in saved}
                 store.add_attempts(connection, [attempt for _, attempt in some if attempt is not None and attempt.workload_id in done])
             changed += saved
-        with self._database.write() as connection:
-            if store.holds_now(connection) != holds:
+        with self._database.read() as connection:  # nobody else writes them, and most plans keep what there was
+            kept = store.holds_now(connection)
+        if kept != holds:
+            with self._database.write() as connection:
                 store.replace_holds(connection, holds)
         for workload in changed:
             self.changed(workload)

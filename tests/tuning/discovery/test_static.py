@@ -243,6 +243,19 @@ def test_a_study_is_refused_where_an_argument_is_missing(discover):
     assert settle(Wishes(metric="loss", arguments=("x.csv",)), lambda: found, "train.py").space.names == ("lr",)
 
 
+def test_ranges_keep_to_the_ends_that_pydantic_enforces(discover):
+    found = discover("""
+        from typing import Annotated
+        from pydantic import BaseModel, Field
+        class Settings(BaseModel):
+            clusters: int = Field(4, ge=2, le=6)
+            share: Annotated[float, Field(gt=0, lt=0.5)] = 0.3
+        Settings()
+    """)
+    ranges = {item.name: (item.proposal.low, item.proposal.high) for item in found.tunable}
+    assert ranges["clusters"] == (2, 6) and ranges["share"][0] > 0 and ranges["share"][1] < 0.5
+
+
 def test_an_infinite_default_can_be_told_in_json(discover):
     found = discover("clip_norm = 1e400\nuse(clip_norm)\n")
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["parameters"][0]["default"] is None

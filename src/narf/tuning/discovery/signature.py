@@ -38,6 +38,8 @@ class Field:
     keyword_only: bool = False
     annotation: ast.expr | None = None
     default_node: ast.expr | None = None
+    least: float | None = None  # ends that pydantic enforces
+    most: float | None = None
 
 
 def type_of(source: Source, module: Module, annotation: ast.expr | None) -> tuple[str, tuple[Any, ...], str]:
@@ -203,6 +205,8 @@ def fields_of(source: Source, class_name: str, depth: int = 6) -> Iterator[Field
             continue
         default, text = _field_default(module, statement.value)
         item = make_field(source, module, statement.target.id, statement.annotation, default, statement.lineno)
+        least, most = _ends(module, statement, item.type)
+        item = replace(item, least=least, most=most)
         yield _with_help(item, {item.name: text} if text else helps)
 
 
@@ -221,6 +225,19 @@ def _field_default(module: Module, value: ast.expr | None) -> tuple[ast.expr | N
     if factory is not None:
         return ast.Call(func=factory, args=[], keywords=[], lineno=value.lineno, col_offset=0), text
     return argument(value, 0, "default"), text
+
+
+def _ends(module: Module, statement: ast.AnnAssign, kind: str) -> tuple[float | None, float | None]:
+    """The ends that `Field(4, ge=2, lt=20)` states, as the value or within Annotated."""
+    step = 1 if kind == "int" else 1e-6
+    ends: dict[str, float] = {}
+    for part in (statement.annotation, statement.value):
+        for node in ast.walk(part) if part is not None else ():
+            if isinstance(node, ast.Call) and module.dotted(node.func).rpartition(".")[2] == "Field":
+                given = {item.arg: module.literal(item.value) for item in node.keywords if item.arg in ("ge", "gt", "le", "lt")}
+                ends |= {str(name): value for name, value in given.items() if isinstance(value, int | float)}
+    least = ends.get("ge", ends["gt"] + step if "gt" in ends else None)
+    return least, ends.get("le", ends["lt"] - step if "lt" in ends else None)
 
 
 def argument_docs(docstring: str) -> dict[str, str]:

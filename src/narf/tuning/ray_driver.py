@@ -116,7 +116,7 @@ def run(spec: dict[str, Any], plan: dict[str, Any]) -> None:
             storage_path=tempfile.mkdtemp(prefix="narf-tune-"),
             stop={"training_iteration": max(1, left // population)} if is_pbt else None,
             failure_config=tune.FailureConfig(max_failures=0),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),
     )

@@ -81,6 +81,9 @@ def main() -> None:
     with platform() as (folder, home):
         run = command("run", "train.py", "--follow", folder=folder)["run_id"]
         command("models", "register", run, "--name", "iris", "--alias", "champion", folder=folder)
+        until = time.monotonic() + 30
+        while replicas_of(home) and time.monotonic() < until:  # the process that packaged is on its way out
+            time.sleep(0.1)
         measure(home, options.endpoints, {"shared": True} if options.shared else {"resources": {"cpu": options.cpu}} if options.cpu else {})
 
 

@@ -10,9 +10,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from narf.backends.local import program
 from narf.backends.local.backend import LocalBackend
 from narf.backends.local.folder import JobFolder
 from narf.backends.protocol import JobPhase
@@ -219,3 +221,26 @@ def test_a_folder_that_is_deleted_while_it_runs_ends_the_job(backend: LocalBacke
     backend.forget(asked.id)
     assert not folder.path.exists()
     eventually(lambda: not is_running(supervisor))
+
+
+def test_a_request_to_stop_that_comes_before_the_program_is_there_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between fork and exec the child still has its supervisor's handler, which would swallow the signal."""
+    enter = program.enter
+
+    def enter_late(*arguments: Any) -> None:
+        os.read(gate, 1)
+        enter(*arguments)
+
+    gate, opened = os.pipe()
+    monkeypatch.setattr(program, "enter", enter_late)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        output = os.open(os.devnull, os.O_WRONLY)
+        pid = program.start_by_exec(program.Program(argv=("sleep", "30"), folder="/", environment=dict(os.environ)), output)
+        os.kill(pid, signal.SIGTERM)
+        os.write(opened, b"!")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for descriptor in (gate, opened, output):
+            os.close(descriptor)

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -80,11 +80,25 @@ def start_by_exec(program: Program, output: int) -> int:
 
     The caller must have a single thread.
     """
-    pid = os.fork()
-    if pid == 0:
-        _become(program, output)
+    with holding_signals():
+        pid = os.fork()
+        if pid == 0:
+            _become(program, output)
     _lead_group(pid)
     return pid
+
+
+@contextlib.contextmanager
+def holding_signals() -> Iterator[None]:
+    """Around a fork: a request to stop that reaches the child before it is the program waits until it is, and ends it then.
+
+    Without, our own handler, which the child has until `enter`, would swallow it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _become(program: Program, output: int) -> NoReturn:

@@ -28,7 +28,7 @@ from typing import NoReturn
 
 from narf.backends.local import forked, pages, shipping, supervisor
 from narf.backends.local.faithful import why_not_fork
-from narf.backends.local.program import Program, close_descriptors, start_by_exec
+from narf.backends.local.program import Program, close_descriptors, holding_signals, start_by_exec
 from narf.backends.local.rehearsal import rehearse
 from narf.training import hooks, shipper
 from narf.training.hooks import facts
@@ -182,9 +182,10 @@ class Zygote:
     def _start(self, program: Program, output: int) -> tuple[int, str]:
         if (why := why_not_fork(program, started_with=self._baseline.started_with, loaded=self._loaded)) is not None:
             return start_by_exec(program, output), f"exec: {why}"
-        pid = os.fork()
-        if pid == 0:
-            forked.become_script(program, output, self._baseline)
+        with holding_signals():
+            pid = os.fork()
+            if pid == 0:
+                forked.become_script(program, output, self._baseline)
         with contextlib.suppress(OSError):  # it has done so itself, or has ended
             os.setpgid(pid, pid)
         return pid, "fork"

@@ -61,7 +61,8 @@ def _starved(snapshot: Snapshot, policy: Policy, gpus_W: Ints, running_W: Bools,
     for the least time, and one that takes more than that part of the capacity, for as much longer as it takes more.
     """
     bound_W = np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W)
-    budget = policy.starved_share * float(snapshot.node_gpus_N[snapshot.schedulable_N].sum()) * WHOLE
+    capacity = float(snapshot.node_gpus_N[snapshot.schedulable_N].sum())
+    budget = max(policy.starved_share * capacity, policy.starved_gpus) * WHOLE
     counts_W = policy.min_run_seconds * np.maximum(1.0, gpus_W / max(budget, 1.0))
     over_W: Bools = (waited_W >= bound_W) & ~(running_W & (run_W >= counts_W))
     starved_W: Bools = np.zeros(len(over_W), dtype=np.bool_)

@@ -22,8 +22,8 @@ class Policy:
     collateral: GPUs taken back at most, as a multiple of those asked for.
     starvation_seconds: waiting this long (and `starvation_stretch` times what it has run) makes a workload starve: it goes
         first and may take from any of its priority or below.
-    starved_share: starving workloads get at least this part of the capacity, one after another; more would only turn
-        the order into first come, first served.
+    starved_share, starved_gpus: starving workloads get this part of the capacity, but no fewer GPUs than that, in the mean over
+        time, one after another; more would only turn the order into first come, first served.
     attempts: how often one plan tries to take back, in the order of who is next; the following plan goes on.
     moves: how often one plan looks whether others could go on elsewhere, so that what is free comes together for one that waits.
     move_level: the highest level that others move for. In scattered GPUs new work starts at once; those who have run long
@@ -33,14 +33,15 @@ class Policy:
 
     level_seconds: float = 900.0
     level_base: float = 4.0
-    gang_exponent: float = 0.9
+    gang_exponent: float = 0.87
     min_run_seconds: float = 1800.0
     patience_seconds: float = 1800.0
     gang_share: float = 0.5
     collateral: float = 8.0
     starvation_seconds: float = 8 * 3600.0
     starvation_stretch: float = 10.0
-    starved_share: float = 0.03
+    starved_share: float = 0.004
+    starved_gpus: float = 0.25
     attempts: int = 128
     moves: int = 16
     move_level: int = 3

@@ -166,11 +166,14 @@ def _let_go(baseline: Baseline) -> None:
 def _imported_since(baseline: Baseline) -> list[Any]:
     """What the program has imported, the newest first. Read from the end: to look at a module of the zygote's is to copy its page."""
     own: list[Any] = []
-    for name in reversed(sys.modules):
-        if name == baseline.last_module:
-            break
-        if name not in baseline.modules and name != "__main__":
-            own.append(sys.modules[name])
+    try:
+        for name in reversed(sys.modules):
+            if name == baseline.last_module:
+                break
+            if name not in baseline.modules and name != "__main__":
+                own.append(sys.modules[name])
+    except (RuntimeError, KeyError):  # a thread of the program's imports at this moment
+        return [module for name, module in reversed(list(sys.modules.items())) if name not in baseline.modules and name != "__main__"]
     return own
 
 

@@ -185,6 +185,8 @@ class Supervisor:
         self._selector.register(reading, selectors.EVENT_READ, output)
         self._running[pid] = rank
         self.state = replace(self.state, processes=(*self.state.processes, (pid, processes.start_ticks(pid))))
+        if self._stop is not None:  # asked to stop while it was being started: it could not be told then
+            processes.signal_group(pid, signal.SIGTERM)
         return how
 
     def _cancelled_early(self) -> bool:

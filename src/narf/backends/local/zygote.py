@@ -148,7 +148,8 @@ class Zygote:
         self._forget(kept)
         if kept.job:
             # Killed with a job in its hands. Had it begun, that is over; had it not, this one begins it.
-            self._fork(kept.job)
+            with contextlib.suppress(OSError):  # no memory or process is left: it begins when it is found to be late
+                self._fork(kept.job)
 
     def _let_go(self) -> None:
         """Those that have waited long enough leave when they see that we have closed."""

@@ -28,6 +28,7 @@ from narf.tuning.binding import bind, read_bindings
 from narf.tuning.decisions import longest_seconds
 from narf.tuning.ray_driver import home_of
 
+_STOP_SECONDS = 15.0  # its grace, and what it takes to be seen
 _LOOK_SECONDS = 0.01
 _TOOK: list[float] = []  # seconds of the trials of this actor that worked
 _WARM: dict[str, LocalBackend] = {}  # by folder: an actor that serves several trials keeps its zygote
@@ -53,6 +54,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             self.values = new_config
             return True
         self._leave()
+        shutil.rmtree(self.checkpoints, ignore_errors=True)  # another trial begins; one that goes on is given its own by Ray after this
         self.values, self.began = new_config, False
         return True
 
@@ -73,7 +75,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             if self._status().phase is JobPhase.ENDED and len(self._reports()) == self.given:
                 return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True} | self._end()
             if (datetime.now(UTC) - self.started_at).total_seconds() > longest_seconds(_TOOK):
-                self.backend.cancel(self.job_id, EndReason.CANCELLED)
+                self._stop_script()
                 self.began = False
                 return {metric: float("nan"), "done": True} | self._tell("hung", "", None)
             time.sleep(_LOOK_SECONDS)
@@ -166,6 +168,13 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True} | self._end()
         return {metric: own[-1][1], "done": False}
 
+    def _stop_script(self) -> None:
+        """Stop it, and wait until it has: the next trial gets its folders and its GPU."""
+        self.backend.cancel(self.job_id, EndReason.CANCELLED)
+        latest = time.monotonic() + _STOP_SECONDS
+        while self._status().phase is not JobPhase.ENDED and time.monotonic() < latest:
+            time.sleep(_LOOK_SECONDS)
+
     def _status(self) -> JobStatus:
         return self.backend.observe([self.job_id])[0]
 
@@ -198,7 +207,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             if self.reports:
                 self._tell("paused", "", None)
         else:
-            self.backend.cancel(self.job_id, EndReason.CANCELLED)
+            self._stop_script()
             self._tell("pruned", "", None)
         self.began = False
 

@@ -179,12 +179,13 @@ class Clusters(Mapping[str, Backend]):
         with self._database.write() as connection:
             store.remove_cluster(connection, name)  # first, so that nothing more is admitted there
             record(connection, at, by.user, "remove", "cluster", name, forced=force)
+        running = self._running_on(name)  # looked at while it still is in the mapping: what is not there counts as lost
         with self._lock:  # out of the mapping, but open until what runs there was told to stop
             backend = self._open.pop(name, None)
             self._rows.pop(name, None)
         self.changed()
         stopped = []
-        for workload, attempt in self._running_on(name):
+        for workload, attempt in running:
             stopped.append(f"{workload.id}.{attempt.attempt}")
             if backend is not None:
                 backend.cancel(stopped[-1], EndReason.PREEMPTED)

@@ -117,7 +117,7 @@ class _GatewayToken:
         except (FileNotFoundError, NotSignedIn):
             pass  # the first start, or it was revoked
         admin = next(user for user in self._access.users() if user.is_admin and user.disabled_at is None)
-        _, secret = self._access.create_token(admin.name, name="gateway of this machine", by="platform")
+        _, secret = self._access.create_token(admin.name, name="gateway of this machine", by="platform", expires_in=None)
         temporary = self._place.with_suffix(f".{os.getpid()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:

@@ -23,6 +23,8 @@ from narf.serving.identity import milliseconds_of
 
 _log = logging.getLogger(__name__)
 _MOST_UNPACKED = 32 << 20  # of one block
+_TIDY_EVERY = timedelta(minutes=1)
+_AT_ONCE = 1000
 
 
 def to_delete(blocks: Sequence[PayloadBlock], now: datetime, *, days: float, most_bytes: int) -> list[PayloadBlock]:
@@ -44,6 +46,7 @@ class PayloadStore:
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database, self._folder = database, folder
+        self._sizes: dict[str, tuple[datetime, int]] = {}  # when each endpoint's was last counted, and what it is by now
 
     def receive(self, endpoint: Endpoint, packed: str, now: datetime) -> None:
         """One block from a gateway.
@@ -68,7 +71,13 @@ class PayloadStore:
         os.replace(temporary, place / name)
         with self._database.write() as connection:
             store.add_payload_block(connection, endpoint.id, min(times), max(times), len(ids), len(blob), name)
-        self.tidy(endpoint, now)
+        looked_at, size = self._sizes.get(endpoint.id, (now - _TIDY_EVERY, 0))
+        self._sizes[endpoint.id] = looked_at, size + len(blob)
+        if now - looked_at >= _TIDY_EVERY:
+            self._sizes.pop(endpoint.id)
+            self.tidy(endpoint, now)
+        elif size + len(blob) > endpoint.keep.get("most_bytes", 0):
+            self.tidy(endpoint, now)
 
     def find(self, endpoint_id: str, prediction: str) -> dict[str, Any] | None:
         """What was asked and answered, as it was: bytes in base64. None: it was not kept."""
@@ -96,10 +105,21 @@ class PayloadStore:
             return sorted({block.endpoint_id for block in store.payload_blocks(connection, None, around_ms=milliseconds)})
 
     def tidy(self, endpoint: Endpoint, now: datetime) -> None:
-        with self._database.read() as connection:
-            blocks = store.payload_blocks(connection, endpoint.id)
         policy: Mapping[str, Any] = endpoint.keep
-        self._delete(to_delete(blocks, now, days=policy.get("days", 0.0), most_bytes=policy.get("most_bytes", 0)))
+        with self._database.read() as connection:
+            counted = self._sizes.get(endpoint.id) or (now, store.payload_bytes(connection, endpoint.id))
+        looked_at, size = counted
+        while True:
+            with self._database.read() as connection:
+                oldest = store.payload_blocks(connection, endpoint.id, limit=_AT_ONCE)
+            younger_bytes = size - sum(block.size_bytes for block in oldest)
+            most_bytes = max(0, policy.get("most_bytes", 0) - younger_bytes)
+            gone = to_delete(oldest, now, days=policy.get("days", 0.0), most_bytes=most_bytes)
+            self._delete(gone)
+            size -= sum(block.size_bytes for block in gone)
+            if len(gone) < _AT_ONCE:
+                break
+        self._sizes[endpoint.id] = looked_at, size
 
     def forget(self, endpoint_id: str) -> None:
         """All of an endpoint, which is deleted."""
@@ -112,8 +132,9 @@ class PayloadStore:
         """All endpoints, and what those left that were deleted."""
         with self._database.read() as connection:
             endpoints = store.list_endpoints(connection)
-            orphans = {block.endpoint_id for block in store.payload_blocks(connection, None)} - {endpoint.id for endpoint in endpoints}
+            orphans = store.payload_owners(connection) - {endpoint.id for endpoint in endpoints}
         for endpoint in endpoints:
+            self._sizes.pop(endpoint.id, None)
             self.tidy(endpoint, now)
         for endpoint_id in orphans:
             self.forget(endpoint_id)

@@ -22,7 +22,7 @@ from narf.control.models.service import ModelService
 from narf.control.models.store import Package, PackageState
 from narf.control.workloads.service import Submission, WorkloadService
 from narf.domain.errors import NarfError, NotFound
-from narf.domain.workload import Resources, WorkloadKind
+from narf.domain.workload import EndReason, Resources, WorkloadKind
 from narf.scheduling.decisions import Reason, Waiting
 from narf.serving.gateway.table import LATENCY_BOUNDS
 
@@ -34,6 +34,8 @@ _PRIORITY = 50  # people wait for an answer
 _ROOM = (Reason.NO_CAPACITY, Reason.FRAGMENTED, Reason.RESERVED, Reason.LIMIT, Reason.OVER_QUOTA)
 _LIMITS = (Reason.LIMIT, Reason.OVER_QUOTA)
 _ROOM_SECONDS = plan.DRAIN + timedelta(seconds=2)  # until what was put to sleep has gone
+# What a model does to its process; a reboot or a cancel says nothing of it.
+_OWN_FAULT = (EndReason.USER_ERROR, EndReason.KILLED_BY_SIGNAL, EndReason.OUT_OF_MEMORY)
 _LOSS_QUIET = timedelta(minutes=10)  # between two alerts of one endpoint's lost replicas
 _Of = TypeVar("_Of", Revision, Replica)
 
@@ -260,7 +262,8 @@ class EndpointReconciler:
                 revision = store.find_revision(connection, replica.revision_id)
                 if replica.state is ReplicaState.STARTING and revision is not None:
                     store.change_revision(connection, revision.id, failures=revision.failures + 1, last_failure=now)
-                if replica.state is not ReplicaState.DRAINING and endpoint.shared and revision is not None:
+                blamed = workload is not None and workload.end_reason in _OWN_FAULT
+                if replica.state is not ReplicaState.DRAINING and endpoint.shared and revision is not None and blamed:
                     until = sharing.apart_until(revision.apart_until, now, was_shared=replica.shared)
                     store.change_revision(connection, revision.id, apart_until=until)
                 if replica.state is not ReplicaState.DRAINING:

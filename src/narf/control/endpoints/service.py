@@ -244,7 +244,8 @@ class EndpointService:
                     if at_once:
                         for other in revisions:
                             if other.role is Role.ACTIVE:
-                                store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0, retired_at=None)
+                                retired_at = now if target.number > other.number else None  # forward again: the way back stays warm
+                                store.change_revision(connection, other.id, role=Role.RETIRED.value, weight=0.0, retired_at=retired_at)
                     role, weight = (Role.ACTIVE, 100.0) if at_once else (Role.NEW, 0.0)
                     store.change_revision(
                         connection, target.id, role=role.value, weight=weight, failures=0, last_failure=None, reason=because

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -383,6 +383,12 @@ def events_of(connection: Connection, endpoint_id: str, limit: int = 100) -> lis
     return [Event(**{name: row[name] for name in Event.__slots__}) for row in connection.execute(query).mappings()]
 
 
+def lock_revisions(connection: Connection, revision_ids: Collection[str]) -> None:
+    """Until the transaction ends nobody else adds to what is known of these: several gateways and replicas report at once."""
+    c = revisions.c
+    connection.execute(select(c.id).where(c.id.in_(sorted(revision_ids))).order_by(c.id).with_for_update())
+
+
 def add_minute(connection: Connection, endpoint_id: str, value: Minute) -> None:
     """Add to what is known of this minute."""
     c = minutes.c
@@ -437,14 +443,29 @@ def add_payload_block(
     connection.execute(insert(payloads).values(**values))
 
 
-def payload_blocks(connection: Connection, endpoint_id: str | None, *, around_ms: int | None = None) -> list[PayloadBlock]:
-    """endpoint_id: None for all. around_ms: those that may hold a prediction named at this time."""
-    query = select(payloads).order_by(payloads.c.id)
+def payload_blocks(
+    connection: Connection, endpoint_id: str | None, *, around_ms: int | None = None, limit: int | None = None
+) -> list[PayloadBlock]:
+    """The oldest first. endpoint_id: None for all. around_ms: those that may hold a prediction named at this time."""
+    query = select(payloads).order_by(payloads.c.id).limit(limit)
     if endpoint_id is not None:
         query = query.where(payloads.c.endpoint_id == endpoint_id)
     if around_ms is not None:
         query = query.where(payloads.c.first_ms <= around_ms, payloads.c.last_ms >= around_ms)
     return [PayloadBlock(**row) for row in connection.execute(query).mappings()]
+
+
+def payload_bytes(connection: Connection, endpoint_id: str) -> int:
+    return int(
+        connection.execute(
+            select(func.coalesce(func.sum(payloads.c.size_bytes), 0)).where(payloads.c.endpoint_id == endpoint_id)
+        ).scalar_one()
+    )
+
+
+def payload_owners(connection: Connection) -> set[str]:
+    """The endpoints of which something is kept."""
+    return set(connection.execute(select(payloads.c.endpoint_id).distinct()).scalars())
 
 
 def remove_payload_blocks(connection: Connection, block_ids: Sequence[int]) -> None:

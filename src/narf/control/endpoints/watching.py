@@ -85,6 +85,7 @@ class Watching:
         with_answers = {name: value["revisions"] for name, value in reports.items() if value["revisions"]}
         if with_answers:
             with self._database.write() as connection:
+                store.lock_revisions(connection, [revision_id for revisions in with_answers.values() for revision_id in revisions])
                 for endpoint_id, revisions in with_answers.items():
                     for revision_id, answers in revisions.items():
                         store.add_minute(connection, endpoint_id, Minute(revision_id=revision_id, minute=minute, **answers))
@@ -137,6 +138,7 @@ class Watching:
         times = [time for time in map(milliseconds_of, ids) if time is not None] or [round(now.timestamp() * 1e3)]
         hour = now.replace(minute=0, second=0, microsecond=0)
         with self._database.write() as connection:
+            store.lock_revisions(connection, [revision.id])
             store.add_chunk(connection, revision.id, min(times), max(times), len(ids), records)
             known = store.find_observation(connection, revision.id, hour)
             inputs = merge(known["inputs"] if known else {}, value["inputs"])

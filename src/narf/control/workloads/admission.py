@@ -214,6 +214,12 @@ class AdmissionReconciler:
                             holds[decision.workload] = tuple(_held(placed) for placed in decision.moves_to)
                 case Hold():
                     holds[decision.workload] = tuple(_held(placed) for placed in decision.placed)
+        # First, so that nobody who is asked to move loses the place that it was promised, should this process end in between.
+        with self._database.read() as connection:  # nobody else writes them, and most plans keep what there was
+            kept = store.holds_now(connection)
+        if kept != holds:
+            with self._database.write() as connection:
+                store.replace_holds(connection, holds)
         changed: list[Workload] = []
         for first in range(0, len(changes), _AT_ONCE):  # so that nobody else waits long to write
             some = changes[first : first + _AT_ONCE]
@@ -222,11 +228,6 @@ class AdmissionReconciler:
                 done = {workload.id for workload in saved}
                 store.add_attempts(connection, [attempt for _, attempt in some if attempt is not None and attempt.workload_id in done])
             changed += saved
-        with self._database.read() as connection:  # nobody else writes them, and most plans keep what there was
-            kept = store.holds_now(connection)
-        if kept != holds:
-            with self._database.write() as connection:
-                store.replace_holds(connection, holds)
         for workload in changed:
             self.changed(workload)
         return changed

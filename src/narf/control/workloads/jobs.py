@@ -83,14 +83,14 @@ class JobMaker:
         return dict(workload.program.environment) | given | self.extra(workload)
 
     def _token(self, workload: Workload) -> str:
-        """One that reaches what this workload needs and ends with it (a month at most)."""
+        """One that reaches what this workload needs and ends with it: after a month at the latest, but for a replica, which may serve for years."""
         _, secret = self._access.create_token(
             workload.owner,
             name=f"workload {workload.id}",
             by="platform",
             role_limit=Role.DEVELOPER,
             projects_limit=(workload.project,),
-            expires_in=timedelta(days=30),
+            expires_in=None if workload.kind is WorkloadKind.REPLICA else timedelta(days=30),
             run_id=workload.run_id,
             workload_id=workload.id,
         )

@@ -86,12 +86,9 @@ class _Pass:
         holds = [Hold(workload=self.snapshot.ids[w], placed=self.later.placed(w, laid)) for w, laid in kept.items()]
         waiting = [w for w in self.order.pending.tolist() if w not in self.done]
         self._say_what_is_free(waiting)
-        table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts, self._ranked())
+        table = WaitingTable(self.snapshot, self.shares, waiting, self.verdicts)
         never = tuple(self.snapshot.ids[w] for w in waiting if w in self._impossible) if self._impossible else ()
         return Plan(decisions=(*self.decisions, *holds), waiting=table, never_fit=never)
-
-    def _ranked(self) -> dict[int, tuple[float, ...]]:
-        return {q: self.shares.rank(q, [0] * len(self.shares.resources)) for q in self.alike.queues}
 
     def _visit_all(self) -> None:
         """Every waiting workload once, the next queue by share each time, in each queue in its order."""

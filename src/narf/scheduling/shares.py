@@ -128,10 +128,12 @@ class Shares:
     def rank(self, queue: int, amounts: list[int]) -> tuple[float, ...]:
         """Which queue is next: in quota before over quota, then the least allocation over share; from the root down."""
         key: list[float] = []
+        known = self._ratio
         for q in self._above_of[queue]:
             if self.has_gpu_quota[q]:
                 key.append(1.0 if self.held[q][0] + amounts[0] > self.quota[q][0] else 0.0)
-            key.append(self.ratio(q))
+            ratio = known[q]
+            key.append(self.ratio(q) if ratio is None else ratio)
         return (*key, 1.0 if self.over_quota(queue, amounts) else 0.0, self.ratio(queue))
 
     def _totals(self, which_W: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Ints:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass
+from operator import add
 
 import numpy as np
 
@@ -170,7 +171,7 @@ class Victims:
     def _highest_ratio(self) -> float:
         """The most that any queue, of a project or above, holds over its share."""
         if self._top_ratio is None:
-            self._top_ratio = max((self.shares.ratio(q) for q in range(len(self.shares.chains))), default=0.0)
+            self._top_ratio = max(map(self.shares.ratio, range(len(self.shares.chains))), default=0.0)
         return self._top_ratio
 
     def _reclaim(self, w: int, queue: int, same_V: Bools, reason_V: Ints) -> None:
@@ -235,7 +236,7 @@ class Victims:
             amounts = self.shares.amounts[w]
             self._borrowed[w] = is_beyond = _beyond(held, amounts, quota, any_quota)
             if not is_beyond:
-                held = [a + b for a, b in zip(held, amounts, strict=True)]
+                held = list(map(add, held, amounts))
 
     def _firmness(self, w: int) -> tuple[bool, int, float, int]:
         snapshot = self.snapshot

@@ -24,11 +24,8 @@ class Verdict:
 class WaitingTable(Mapping[str, Waiting]):
     """From workload to the reason of its wait, the next to start first."""
 
-    def __init__(
-        self, snapshot: Snapshot, shares: Shares, waiting: list[int], verdicts: dict[int, Verdict], ranks: dict[int, tuple[float, ...]]
-    ) -> None:
-        self._snapshot, self._shares, self._verdicts = snapshot, shares, verdicts
-        self._waiting, self._ranks = waiting, ranks
+    def __init__(self, snapshot: Snapshot, shares: Shares, waiting: list[int], verdicts: dict[int, Verdict]) -> None:
+        self._snapshot, self._shares, self._verdicts, self._waiting = snapshot, shares, verdicts, waiting
         self._position: dict[str, tuple[int, int]] | None = None
 
     def __len__(self) -> int:
@@ -68,7 +65,10 @@ class WaitingTable(Mapping[str, Waiting]):
         if self._position is None:
             queue_W, ids = self._snapshot.queue_W, self._snapshot.ids
             # Stable: inside a queue in its order, between queues as their shares rank them.
-            ranked = sorted(self._waiting, key=lambda w: self._ranks[int(queue_W[w])])
+            queue_of = {w: int(queue_W[w]) for w in self._waiting}
+            nothing = [0] * len(self._shares.resources)
+            ranks = {queue: self._shares.rank(queue, nothing) for queue in set(queue_of.values())}
+            ranked = sorted(self._waiting, key=lambda w: ranks[queue_of[w]])
             self._position = {ids[w]: (w, position) for position, w in enumerate(ranked, start=1)}
         return self._position
 

@@ -6,6 +6,7 @@ a lock on a file. Both end with the process, so a killed leader is followed by a
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -47,6 +48,9 @@ class Leadership:
                 os.close(self._descriptor)
                 self._descriptor = None
             if self._connection is not None:
+                # Said, because the server takes a moment to notice that a connection is gone.
+                with contextlib.suppress(SQLAlchemyError):
+                    self._connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": _LOCK_NUMBER})
                 self._connection.invalidate()  # the lock is the session's: back in the pool, the connection would go on holding it
                 self._connection.close()
                 self._connection = None

@@ -64,7 +64,9 @@ def eventually(check, seconds=20):
 def is_there(pid: int) -> bool:
     """Not ended, or not yet to the point that its sockets are closed."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            return True
+        return len(os.listdir(f"/proc/{pid}/task")) > 1  # its other threads still hold the sockets
     except OSError:
         return False
 

@@ -41,7 +41,9 @@ def supervisor(backend: LocalBackend, job_id: str) -> int:
 
 
 def waits_for_the_next(pid: int) -> bool:
-    """Whether the supervisor reads from its channel, or has left."""
+    """Whether the supervisor reads from its channel, or has left (a zombie is in no call at all)."""
+    if not is_running(pid):
+        return True
     try:
         return Path(f"/proc/{pid}/syscall").read_text().startswith("0 0x3 ")
     except (FileNotFoundError, ProcessLookupError):

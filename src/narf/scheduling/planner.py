@@ -168,9 +168,7 @@ class _Pass:
     def _admit(self, w: int, laid: Laid, *, borrowed: bool) -> None:
         self.decisions.append(Admit(workload=self.snapshot.ids[w], placed=self.room.placed(w, laid), borrowed=borrowed))
         self.reservations.started(w, laid)
-        self.room.take(w, laid)
-        if self.later is not self.room:
-            self.later.take(w, laid)
+        self._take(w, laid)
         self.shares.add(int(self.snapshot.queue_W[w]), self._amounts_at(w, laid))
         self.done.add(w)
         if self.victims is not None:
@@ -187,11 +185,15 @@ class _Pass:
                     amounts[3 + flavor] += len(gpus) * min(int(self.snapshot.gpu_W[w]), WHOLE)
         return amounts
 
-    def _hold(self, w: int, laid: Laid) -> None:
-        self.holding[w] = laid
+    def _take(self, w: int, laid: Laid) -> None:
+        """Out of what is free now, and of what will be."""
         self.room.take(w, laid)
         if self.later is not self.room:
             self.later.take(w, laid)
+
+    def _hold(self, w: int, laid: Laid) -> None:
+        self.holding[w] = laid
+        self._take(w, laid)
         self.shares.add(int(self.snapshot.queue_W[w]), self._amounts_at(w, laid))
         self.verdicts[w] = Verdict(Reason.STOPPING)
 
@@ -279,8 +281,7 @@ class _Pass:
             return False
         for v, to in found.goes:
             self._stop(v, w, PreemptReason.ROOM, self.room.placed(v, to))
-            self.room.take(v, to)
-            self.later.take(v, to)
+            self._take(v, to)
         self._hold(w, found.laid)
         self._no_room.clear()
         self._full_later.clear()
@@ -310,9 +311,7 @@ class _Pass:
             if not self._is_free(self.later, w, laid):
                 continue
             self.moving[w] = laid
-            self.room.take(w, laid)
-            if self.later is not self.room:
-                self.later.take(w, laid)
+            self._take(w, laid)
             self.shares.leaves(int(snapshot.queue_W[w]), self.amounts[w], -1)
 
     def _places(self, w: int, queue: int) -> list[tuple[int, Bools]]:

@@ -20,7 +20,7 @@ import numpy as np
 from narf.domain.workload import Resources
 from narf.scheduling.fragmentation import mix_of
 from narf.scheduling.requests import Node, Queue, Request
-from narf.scheduling.room import Laid, Room
+from narf.scheduling.room import Laid, Room, whole_cluster
 from narf.scheduling.simulator.outcome import JobOutcome, Outcome
 from narf.scheduling.simulator.traces import Trace, TraceJob, shape_of
 from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot, snapshot_of
@@ -128,7 +128,7 @@ class _PackingReplay:
             cpu_W=np.array(cpu, dtype=np.int64),
             memory_W=np.array(memory, dtype=np.int64),
         )
-        self.room = _empty(self.snapshot, measure)
+        self.room, self.whole = _empty(self.snapshot, measure), whole_cluster(self.snapshot)
         self.capacity = float(self.snapshot.node_gpus_N.sum())
         flavors = np.array([node.flavor for node in nodes])
         self._allowed: dict[tuple[str, ...], Bools] = {(): self.snapshot.schedulable_N}
@@ -200,9 +200,8 @@ class _PackingReplay:
                 heapq.heappop(heap)
 
     def _fits_empty(self, j: int) -> bool:
-        empty = Room.of(self.snapshot, None, np.zeros(len(self.snapshot.ids), dtype=np.bool_))
         replicas = int(self.snapshot.replicas_W[j])
-        return int(np.minimum(empty.fits(j, self._allowed[self.jobs[j].flavors]), replicas).sum()) >= replicas
+        return int(np.minimum(self.whole.fits(j, self._allowed[self.jobs[j].flavors]), replicas).sum()) >= replicas
 
 
 def _empty(snapshot: Snapshot, measure: Measure) -> Room:

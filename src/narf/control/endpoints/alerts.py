@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 
 from narf.control.endpoints.store import Endpoint
@@ -13,11 +14,13 @@ from narf.domain.errors import BadInput
 
 _log = logging.getLogger(__name__)
 _TRIES = 3
+_SELDOM = timedelta(minutes=10)
 
 
 class Alerts:
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
+        self._told: dict[tuple[str, str], datetime] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="alerts")
 
     def send(self, endpoint: Endpoint, kind: str, sentence: str, **details: Any) -> None:
@@ -25,6 +28,13 @@ class Alerts:
         if endpoint.webhook:
             body = {"kind": kind, "endpoint": endpoint.name, "project": endpoint.project, "sentence": sentence, **details}
             self._executor.submit(self._post, endpoint.webhook, body)
+
+    def send_seldom(self, endpoint: Endpoint, kind: str, sentence: str, now: datetime, **details: Any) -> None:
+        """The same, at most once in ten minutes for one endpoint and kind: what goes wrong once often does so again at once."""
+        told = self._told.get((endpoint.id, kind))
+        if told is None or now - told >= _SELDOM:
+            self._told[endpoint.id, kind] = now
+            self.send(endpoint, kind, f"{endpoint.name}: {sentence}", **details)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

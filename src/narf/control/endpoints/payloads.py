@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -21,7 +20,6 @@ from narf.control.endpoints.store import Endpoint, PayloadBlock
 from narf.domain.errors import BadInput
 from narf.serving.identity import milliseconds_of
 
-_log = logging.getLogger(__name__)
 _MOST_UNPACKED = 32 << 20  # of one block
 _TIDY_EVERY = timedelta(minutes=1)
 _AT_ONCE = 1000
@@ -71,13 +69,12 @@ class PayloadStore:
         os.replace(temporary, place / name)
         with self._database.write() as connection:
             store.add_payload_block(connection, endpoint.id, min(times), max(times), len(ids), len(blob), name)
-        looked_at, size = self._sizes.get(endpoint.id, (now - _TIDY_EVERY, 0))
-        self._sizes[endpoint.id] = looked_at, size + len(blob)
-        if now - looked_at >= _TIDY_EVERY:
-            self._sizes.pop(endpoint.id)
-            self.tidy(endpoint, now)
-        elif size + len(blob) > endpoint.keep.get("most_bytes", 0):
-            self.tidy(endpoint, now)
+        counted_at, size = self._sizes.pop(endpoint.id, (now - _TIDY_EVERY, 0))
+        if now - counted_at < _TIDY_EVERY:
+            self._sizes[endpoint.id] = counted_at, size + len(blob)
+            if size + len(blob) <= endpoint.keep.get("most_bytes", 0):
+                return
+        self.tidy(endpoint, now)
 
     def find(self, endpoint_id: str, prediction: str) -> dict[str, Any] | None:
         """What was asked and answered, as it was: bytes in base64. None: it was not kept."""
@@ -107,8 +104,7 @@ class PayloadStore:
     def tidy(self, endpoint: Endpoint, now: datetime) -> None:
         policy: Mapping[str, Any] = endpoint.keep
         with self._database.read() as connection:
-            counted = self._sizes.get(endpoint.id) or (now, store.payload_bytes(connection, endpoint.id))
-        looked_at, size = counted
+            counted_at, size = self._sizes.get(endpoint.id) or (now, store.payload_bytes(connection, endpoint.id))
         while True:
             with self._database.read() as connection:
                 oldest = store.payload_blocks(connection, endpoint.id, limit=_AT_ONCE)
@@ -119,7 +115,7 @@ class PayloadStore:
             size -= sum(block.size_bytes for block in gone)
             if len(gone) < _AT_ONCE:
                 break
-        self._sizes[endpoint.id] = looked_at, size
+        self._sizes[endpoint.id] = counted_at, size
 
     def forget(self, endpoint_id: str) -> None:
         """All of an endpoint, which is deleted."""

@@ -36,7 +36,6 @@ _LIMITS = (Reason.LIMIT, Reason.OVER_QUOTA)
 _ROOM_SECONDS = plan.DRAIN + timedelta(seconds=2)  # until what was put to sleep has gone
 # What a model does to its process; a reboot or a cancel says nothing of it.
 _OWN_FAULT = (EndReason.USER_ERROR, EndReason.KILLED_BY_SIGNAL, EndReason.OUT_OF_MEMORY)
-_LOSS_QUIET = timedelta(minutes=10)  # between two alerts of one endpoint's lost replicas
 _Of = TypeVar("_Of", Revision, Replica)
 
 
@@ -65,7 +64,6 @@ class EndpointReconciler:
         self._crowded: bool | None = None
         self._cooled_at: datetime | None = None
         self._made_room: dict[str, datetime] = {}  # for which workload, and when
-        self._told_of_loss: dict[str, datetime] = {}
         self._is_moving = False
 
     def next_look_seconds(self) -> float:
@@ -270,7 +268,7 @@ class EndpointReconciler:
                     why = workload.sentence() if workload else "Its workload is gone."
                     sentence = f"Replica {replica.workload_id} ended: {why}"
                     store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
-                    self._tell_of_loss(endpoint, replica, sentence, now)
+                    self._alerts.send_seldom(endpoint, "replica_lost", sentence, now, workload=replica.workload_id)
         return left, did
 
     def _without_unreachable(self, endpoint: Endpoint, replicas: list[Replica], now: datetime) -> tuple[list[Replica], bool]:
@@ -285,16 +283,10 @@ class EndpointReconciler:
             with self._database.write() as connection:
                 store.change_replica(connection, replica, ReplicaState.DRAINING, now, only=(ReplicaState.READY,))
                 store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
-            self._tell_of_loss(endpoint, replica, sentence, now)
+            self._alerts.send_seldom(endpoint, "replica_lost", sentence, now, workload=replica.workload_id)
             kept.append(replace(replica, state=ReplicaState.DRAINING, since=now))
             did = True
         return kept, did
-
-    def _tell_of_loss(self, endpoint: Endpoint, replica: Replica, sentence: str, now: datetime) -> None:
-        told = self._told_of_loss.get(endpoint.id)
-        if told is None or now - told >= _LOSS_QUIET:
-            self._told_of_loss[endpoint.id] = now
-            self._alerts.send(endpoint, "replica_lost", f"{endpoint.name}: {sentence}", workload=replica.workload_id)
 
     def _follow(self, endpoint: Endpoint) -> bool:
         """A new revision when the alias points elsewhere than the newest one."""

@@ -44,7 +44,6 @@ from narf.serving.identity import milliseconds_of
 KEEP = timedelta(days=7)
 _LEAST_ROWS = 200  # below this a shift may be chance
 _QUIET = timedelta(hours=6)  # between two alerts of drift
-_LEAVING_QUIET = timedelta(minutes=10)  # between two alerts of replicas that leave
 OBJECTIVE = 0.995  # of the requests are to be answered without an error of ours or the model's
 _BUDGET_MINUTES = 60
 _LEAST_ERRORS = 10  # fewer use up the budget of an endpoint that is hardly called
@@ -69,7 +68,6 @@ class Watching:
         self._alerted: dict[str, datetime] = {}
         self._budget_looked: dict[str, datetime] = {}
         self._budget_alerted: dict[str, datetime] = {}
-        self._told_of_leaving: dict[str, datetime] = {}
         self._tidied = datetime.min.replace(tzinfo=UTC)
         self._pruned = datetime.min.replace(tzinfo=UTC)
 
@@ -191,11 +189,8 @@ class Watching:
         if left:
             self._endpoints.changed()
         for replica in left:
-            told = self._told_of_leaving.get(replica.endpoint_id)
-            if told is None or now - told >= _LEAVING_QUIET:
-                self._told_of_leaving[replica.endpoint_id] = now
-                named = self._endpoints.endpoint(replica.endpoint_id)
-                self._alerts.send(named, "replica_leaves", f"{named.name}: {sentence}", workload=workload_id)
+            named = self._endpoints.endpoint(replica.endpoint_id)
+            self._alerts.send_seldom(named, "replica_leaves", sentence, now, workload=workload_id)
 
     def _look_for_drift(self, revision: Revision, inputs: Mapping[str, Any], now: datetime) -> None:
         if now - self._alerted.get(revision.endpoint_id, datetime.min.replace(tzinfo=UTC)) < _QUIET:

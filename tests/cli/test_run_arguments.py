@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from narf.cli.run import _program, _with_defaults, parse_size, parse_time
+from narf.cli.run import _program, _with_defaults
+from narf.client.amounts import parse_size, parse_time
 from narf.domain.errors import BadInput
 
 

@@ -114,7 +114,7 @@ def _resources(cpu: float | None, memory: str, gpu: float | None) -> dict[str, A
     """What was given; the platform knows the rest. None: nothing was, it stays as it is."""
     asked: dict[str, Any] = {"cpu": cpu, "gpu": gpu}
     if memory:
-        from narf.cli.run import parse_size
+        from narf.client.amounts import parse_size
 
         asked["memory_bytes"] = parse_size(memory)
     return {name: value for name, value in asked.items() if value is not None} or None

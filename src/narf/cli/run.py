@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import uuid
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +10,10 @@ import typer
 
 from narf.cli import output
 from narf.cli.workloads import follow_logs
-from narf.client.amounts import parse_size as parse_size  # where other commands look for it
-from narf.client.amounts import parse_time as parse_time
+from narf.client.amounts import parse_size, parse_time
 from narf.client.code import describe_code, send_folder
 from narf.client.connection import Connection, connect, default_project, find_server
+from narf.client.project_file import read_requirements, read_table
 from narf.domain.errors import BadInput
 
 run = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
@@ -72,7 +71,7 @@ def run_(
         "data": data or [],
         "secrets": dict(_pair(text, same=True) for text in secret or []),
         "environment": dict(_variable(text) for text in env or []),
-        "requirements": _read_requirements(requirements),
+        "requirements": read_requirements(requirements) if requirements is not None else "",
         "max_retries": retries,
         "webhook": notify,
     }
@@ -171,19 +170,11 @@ def _program(words: list[str]) -> tuple[dict[str, Any], Path]:
 
 def _defaults(folder: Path) -> dict[str, Any]:
     """[run] of the narf.toml beside the code."""
-    try:
-        with (folder / "narf.toml").open("rb") as file:
-            table: dict[str, Any] = tomllib.load(file).get("run", {})
-    except FileNotFoundError:
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"narf.toml cannot be read: {error}.", remedy="Correct it.", field="narf.toml") from error
     known = {"project", "experiment", "name", "gpu", "gpu_memory", "cpu", "memory", "flavor", "labels", "nodes", "priority", "preemptible"}
     known |= {"time_limit", "data", "requirements"}
-    if unknown := sorted(set(table) - known):
-        raise BadInput(f"narf.toml has unknown settings under [run]: {', '.join(unknown)}.", remedy=f"Known: {', '.join(sorted(known))}.")
+    table = read_table(folder, "run", known)
     if "requirements" in table:
-        table["requirements"] = _read_requirements(folder / table["requirements"])
+        table["requirements"] = read_requirements(folder / table["requirements"])
     return table
 
 
@@ -232,12 +223,3 @@ def _variable(text: str) -> tuple[str, str]:
     if text not in os.environ:
         raise BadInput(f"There is no variable {text[:60]!r} to pass on.", remedy="Give it a value: --env NAME=VALUE", field="env")
     return text, os.environ[text]
-
-
-def _read_requirements(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise BadInput(f"The requirements file {path} cannot be read: {error.strerror}.", field="requirements") from error

@@ -185,7 +185,7 @@ def workload_of(text: str, project: str) -> dict[str, Any]:
     body: dict[str, Any] = {"project": project, "gpu": float(found[2]), "replicas": int(found[1] or 1)}
     for part in rest:
         if re.fullmatch(r"\d.*[smhd]?", part):
-            from narf.cli.run import parse_time
+            from narf.client.amounts import parse_time
 
             body["duration_seconds"] = parse_time(part)
         else:

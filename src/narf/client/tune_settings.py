@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from narf.client.amounts import parse_size, parse_time
+from narf.client.project_file import read_requirements, read_table
 from narf.domain.errors import BadInput
 
 _LISTS = ("skip", "initial", "warm_from", "data", "arguments")
@@ -29,23 +29,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     Raises:
         BadInput: it is not TOML, names something unknown, or a setting is of another kind.
     """
-    try:
-        with (folder / "narf.toml").open("rb") as file:
-            table = tomllib.load(file).get("tune", {})
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"narf.toml cannot be read: {error}.", remedy="Correct it.", field="narf.toml") from error
-    except OSError as error:
-        raise BadInput(f"narf.toml cannot be read: {error.strerror}.", field="narf.toml") from error
-    if not isinstance(table, dict):
-        raise BadInput("narf.toml has a value named tune where a table is meant.", remedy="Write [tune] on a line.", field="narf.toml")
-    if unknown := sorted(set(table) - set(SETTINGS)):
-        raise BadInput(
-            f"narf.toml has unknown settings under [tune]: {', '.join(unknown)}.",
-            remedy=f"Known: {', '.join(sorted(SETTINGS))}.",
-            field="narf.toml",
-        )
+    table = read_table(folder, "tune", SETTINGS)
     for name, value in table.items():
         _check_kind(name, value)
     return table
@@ -111,7 +95,7 @@ def study_body(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "budget": budget,
         "resources": resources,
         "trial_time_limit_seconds": _seconds(settings.get("trial_time_limit"), "trial_time_limit"),
-        "requirements": _read(folder / settings["requirements"]) if settings.get("requirements") else "",
+        "requirements": read_requirements(folder / settings["requirements"]) if settings.get("requirements") else "",
     }
     same = ("name", "metric", "direction", "value_from", "parallel", "sampler", "sampler_options", "pruner", "pruner_options", "seed")
     more = ("engine", "skip", "initial", "warm_from", "experiment", "data", "priority", "arguments")
@@ -129,11 +113,3 @@ def budget_of(**limits: float | None) -> dict[str, Any] | None:
 
 def _seconds(given: Any, field: str) -> float | None:
     return parse_time(str(given), field) if given else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise BadInput(f"The requirements file {path} cannot be read: {reason}.", field="requirements") from error

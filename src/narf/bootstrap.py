@@ -160,7 +160,6 @@ def build(settings: Settings, url: str) -> Platform:
     backends.lose = lambda workload, detail: progress.lose(workload, detail, now())
 
     def study_changed(project: str | None, study: str) -> None:
-        loops.wake(("studies",))
         live.publish(f"studies/{study}", {"id": study})
         if project is not None:
             tell(live, project, "study", study)
@@ -172,6 +171,7 @@ def build(settings: Settings, url: str) -> Platform:
         tracking=tracked.tracking,
         may_run=settings.single_user,
         changed=study_changed,
+        wake=partial(loops.wake, ("studies",)),
         now=now,
     )
     served = inference(

@@ -21,7 +21,7 @@ class Reconciler(Protocol):
     name: str
 
     def pass_once(self, now: datetime) -> bool:
-        """Look at everything once. True if something changed and another pass should follow at once."""
+        """Look at everything once. True: something is left that another pass should do at once, and nobody will wake us for it."""
         ...
 
     def next_look_seconds(self) -> float:

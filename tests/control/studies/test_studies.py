@@ -14,8 +14,10 @@ from narf.control.database import Database
 from narf.control.projects.service import ProjectService
 from narf.control.schema import upgrade
 from narf.control.snapshots.service import SnapshotFile, SnapshotService
+from narf.control.studies import store
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import Asked, StudyService
+from narf.control.workloads import store as workload_store
 from narf.control.workloads.admission import AdmissionReconciler, Cluster
 from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import WorkloadService
@@ -131,11 +133,18 @@ class Platform:
     def settle(self) -> None:
         quiet = 0
         for _ in range(100):
-            moved = self.admission.pass_once(self.clock()) | self.progress.pass_once(self.clock())
-            quiet = 0 if moved | self.reconciler.pass_once(self.clock()) else quiet + 1
+            before = self.versions()
+            again = self.admission.pass_once(self.clock()) | self.progress.pass_once(self.clock())
+            again |= self.reconciler.pass_once(self.clock())
+            quiet = 0 if again or self.versions() != before else quiet + 1
             if quiet == 2:  # a job that was told to stop is seen to have stopped by the pass after that
                 return
         pytest.fail("the reconcilers do not come to rest")
+
+    def versions(self) -> object:
+        with self.database.read() as connection:
+            workloads = [tuple(row) for row in workload_store.versions(connection, list(WorkloadState))]
+            return workloads, [study.version for study in store.active(connection)], len(self.backend.submitted)
 
     def play(self, script: Callable[[dict], object], most: int = 1000) -> None:
         """Run everything that is admitted, until nothing is left to run. `script` gets the arguments and gives the metric's values
@@ -253,24 +262,47 @@ def tmp_path_of(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def test_a_trial_that_was_written_down_but_not_submitted_is_submitted_once(platform, monkeypatch):
+def test_a_death_while_a_trial_is_submitted_leaves_nothing_of_it_and_the_same_trial_is_submitted_once(platform, monkeypatch):
     study = platform.begin(parallel=1)
-    original = platform.workloads.submit
+    original, died = store.add_trial, []
 
     class Died(Exception):
         pass
 
-    def die(_submission):
+    def die(_connection, trial, *_):
+        died.append(trial)
         raise Died
 
-    monkeypatch.setattr(platform.workloads, "submit", die)
+    monkeypatch.setattr(store, "add_trial", die)
     with pytest.raises(Died):
         platform.reconciler.pass_once(platform.clock())
-    monkeypatch.setattr(platform.workloads, "submit", original)
-    assert [trial.workload_id for trial in platform.trials(study)] == [None]
+    monkeypatch.setattr(store, "add_trial", original)
+    assert (platform.trials(study), platform.workloads.counts()) == ([], {})
+    assert platform.runs.finished[died[0].run_id] is WorkloadState.CANCELLED
     platform.reconciler = platform.new_reconciler()
     platform.play(good)
-    assert len(platform.trials(study)) == len(platform.backend.submitted) == 6
+    trials = platform.trials(study)
+    assert len(trials) == len(platform.backend.submitted) == 6
+    assert trials[0].values == died[0].values
+
+
+def test_who_is_overtaken_while_submitting_begins_nothing_and_looks_again(platform, monkeypatch):
+    study = platform.begin(parallel=1)
+    original = platform.runs.create_run
+
+    def meanwhile(**fields):
+        monkeypatch.setattr(platform.runs, "create_run", original)
+        platform.studies.pause(study.id, by="ada")
+        return original(**fields)
+
+    monkeypatch.setattr(platform.runs, "create_run", meanwhile)
+    assert platform.reconciler.pass_once(platform.clock())
+    assert (platform.trials(study), platform.workloads.counts()) == ([], {})
+    assert not platform.reconciler.pass_once(platform.clock())  # it is paused
+    platform.studies.resume(study.id, by="ada")
+    platform.play(good)
+    assert [trial.number for trial in platform.trials(study)] == list(range(6))
+    assert platform.studies.study(study.id).state is StudyState.SUCCEEDED
 
 
 def test_a_lost_node_does_not_repeat_what_has_ended(platform):

@@ -11,6 +11,7 @@ from narf.backends.protocol import Job, Node
 from narf.control.access.service import AccessService
 from narf.control.database import Database
 from narf.control.projects.service import ProjectService
+from narf.control.workloads import store
 from narf.control.workloads.admission import AdmissionReconciler, Cluster
 from narf.control.workloads.progress import ProgressReconciler
 from narf.control.workloads.service import Submission, WorkloadService
@@ -77,9 +78,15 @@ class Control:
 
     def settle(self) -> None:
         for _ in range(20):
-            if not (self.admission.pass_once(self.clock()) | self.progress.pass_once(self.clock())):
+            before = self.versions()
+            again = self.admission.pass_once(self.clock()) | self.progress.pass_once(self.clock())
+            if not again and self.versions() == before:
                 return
         pytest.fail("the reconcilers do not come to rest")
+
+    def versions(self) -> object:
+        with self.database.read() as connection:
+            return [tuple(row) for row in store.versions(connection, list(WorkloadState))], len(self.backend.submitted)
 
     def state(self, workload: Workload) -> WorkloadState:
         return self.service.workload(workload.id).state

@@ -34,14 +34,22 @@ def tuning(
     tracking: Tracking,
     may_run: bool,
     changed: Callable[[str | None, str], None],
+    wake: Callable[[], None],
     now: Callable[[], datetime],
 ) -> Tuning:
-    """may_run: scripts may be run here for a dry run. changed: hears the project, if there still is one, and the id of a study that changed."""
+    """may_run: scripts may be run here for a dry run. changed: hears the project, if there still is one, and the id of a study that changed.
+    wake: the reconciler has something to do."""
     runs, registered = RunRecords(tracking), RegisteredModels()
     service = StudyService(database, snapshots, workloads, runs, registered, now, may_run=may_run)
     reconciler = StudyReconciler(database, workloads, TrackedMetrics(tracking), runs, TrackedParents(tracking))
     driven = DrivenStudies(database, runs, now)
-    service.changed = reconciler.changed = driven.changed = lambda study: changed(service.project_of(study), study)
+
+    def changed_by_others(study: str) -> None:
+        wake()
+        changed(service.project_of(study), study)
+
+    service.changed = driven.changed = changed_by_others
+    reconciler.changed = lambda study: changed(study.project, study.id)
     return Tuning(
         registered=registered,
         reconciler=reconciler,

@@ -18,7 +18,7 @@ RESUME_LABEL = "narf.resume_from"
 
 
 def submission_of(study: Study, trial: Trial, source: Trial | None = None) -> Submission:
-    """What to submit for `trial`. The same trial always gives the same idempotency key, so it runs once."""
+    """What to submit for `trial`."""
     arguments, injected = bind(dict(study.bindings), trial.values)
     environment = dict(study.program.environment)
     if injected:
@@ -49,7 +49,6 @@ def submission_of(study: Study, trial: Trial, source: Trial | None = None) -> Su
         tags=tuple(sorted(tags.items())),
         params=tuple((name, text(value)) for name, value in trial.values.items()),
         labels=tuple(labels.items()),
-        idempotency_key=f"trial:{study.id}:{trial.number}",
     )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from narf.control.database import Database
 from narf.control.studies import store
 from narf.control.studies.driver import driver_of
@@ -57,6 +59,10 @@ class ParentRun(Protocol):
     def note(self, run_id: str, *, tags: dict[str, str], metrics: dict[str, float]) -> None: ...
 
 
+class _Overtaken(Exception):
+    """Somebody has changed the study since it was loaded: what we hold of it is forgotten, and loaded again."""
+
+
 @dataclass
 class _Held:
     """What is kept of one study between passes."""
@@ -81,12 +87,13 @@ class StudyReconciler:
         metrics: TrialMetrics,
         runs: RunRecorder,
         parents: ParentRun,
-        changed: Callable[[str], None] = lambda _study: None,
+        changed: Callable[[Study], None] = lambda _study: None,
     ) -> None:
         self._database, self._workloads, self._metrics, self._runs = database, workloads, metrics, runs
         self._parents, self.changed = parents, changed
         self._held: dict[str, _Held] = {}
         self._alive = 0
+        self._looks_again = False
 
     def next_look_seconds(self) -> float:
         """Live trials are looked at for new values twice a second; the end of one wakes us."""
@@ -97,17 +104,23 @@ class StudyReconciler:
             active = store.active(connection)
         for gone in self._held.keys() - {study.id for study in active}:
             del self._held[gone]
-        changed, self._alive = False, 0
+        self._alive, self._looks_again = 0, False
         for study in active:
             try:
-                moved = self._move(self._hold(study), now)
-            except NarfError as error:
-                _log.warning("study %s cannot go on now: %s", study.name, error)
-                continue
-            if moved:
-                self.changed(study.id)
-            changed |= moved
-        return changed
+                held = self._hold(study)
+                self._move(held, now)
+            except Exception as error:
+                self._held.pop(study.id, None)  # it may have been ahead of the tables
+                if isinstance(error, _Overtaken):
+                    self._looks_again = True
+                elif isinstance(error, NarfError):
+                    _log.warning("study %s cannot go on now: %s", study.name, error)
+                else:
+                    raise
+            else:
+                if held.study.version != study.version:
+                    self.changed(held.study)
+        return self._looks_again
 
     def _hold(self, study: Study) -> _Held:
         held = self._held.get(study.id)
@@ -126,10 +139,7 @@ class StudyReconciler:
         self._held[study.id] = _Held(study, trials, proposer, set(trials))
         return self._held[study.id]
 
-    def _earlier(self, connection: object, study: Study) -> list[Earlier]:
-        from sqlalchemy import Connection
-
-        assert isinstance(connection, Connection)
+    def _earlier(self, connection: Connection, study: Study) -> list[Earlier]:
         found = []
         for other in study.warm_from:
             for trial in store.trials_of(connection, other):
@@ -137,27 +147,26 @@ class StudyReconciler:
                     found.append(Earlier(trial.values, trial.value))
         return found
 
-    def _move(self, held: _Held, now: datetime) -> bool:
+    def _move(self, held: _Held, now: datetime) -> None:
         if held.study.engine is not Engine.EMBEDDED:
-            return self._watch_driver(held, now)
+            self._watch_driver(held, now)
+            return
         waiting = self._take_in(held, now)
         assert held.proposer is not None
         trials = [held.trials[number] for number in sorted(held.trials)]
         held.proposer.know(trials)
         step = decide(held.study, trials, now, waiting=waiting, exhausted=held.proposer.is_exhausted, ready=held.proposer.ready)
         self._stop(held, step)
-        self._ask(held, step.ask, now)
+        for _ in range(step.ask):
+            if held.proposer.is_exhausted:
+                self._looks_again = True
+                break
+            self._begin(held, now)
         self._alive += sum(trial.state is TrialState.RUNNING for trial in held.trials.values())
         if step.end is not None:
-            return self._finish(held, step.end, step.detail, now)
-        if not held.fresh:
-            return False
-        began = [trial for trial in held.fresh.values() if trial.state is TrialState.RUNNING and trial.workload_id is None]
-        if not self._write(held):
-            return True
-        for trial in began:
-            self._launch(held, trial)
-        return True
+            self._finish(held, step.end, step.detail, now)
+        elif held.fresh:
+            self._write(held)
 
     # -- results
 
@@ -170,10 +179,7 @@ class StudyReconciler:
         workloads = self._workloads.of_ids([trial.workload_id for trial in running if trial.workload_id is not None])
         counts = self._metrics.counts([trial.run_id for trial in running if trial.run_id is not None], held.study.metric)
         for trial in running:
-            if trial.workload_id is None:
-                self._launch(held, trial)  # we ended between writing it down and submitting it
-                continue
-            workload = workloads.get(trial.workload_id)
+            workload = workloads.get(trial.workload_id or "")
             if workload is None:
                 self._end(held, trial, Outcome(TrialState.CANCELLED, detail="Its workload was deleted."), now)
                 continue
@@ -267,76 +273,70 @@ class StudyReconciler:
             self._workloads.cancel(trial.workload_id, by="platform")
         return replace(trial, stopping=becomes, fault=fault)
 
-    def _ask(self, held: _Held, count: int, now: datetime) -> None:
+    def _begin(self, held: _Held, now: datetime) -> None:
+        """Ask for the next trial and submit it. It is written down with its workload, and so is what else is new."""
         assert held.proposer is not None
-        for _ in range(count):
-            if held.proposer.is_exhausted:
-                return
-            number = len(held.trials)
-            proposal = held.proposer.propose(number)
-            held.put(
-                Trial(
-                    study_id=held.study.id,
-                    number=number,
-                    values=proposal.values,
-                    created_at=now,
-                    asked_at=held.study.events,
-                    member=proposal.member,
-                    generation=proposal.generation,
-                    source=proposal.source,
-                )
-            )
-            held.proposer.know(held.trials.values())
-            held.study = replace(held.study, events=held.study.events + 1)
-
-    def _launch(self, held: _Held, trial: Trial) -> None:
-        """Submit a trial that is on record. Safe to repeat: the same trial is submitted once."""
+        number = len(held.trials)
+        proposal = held.proposer.propose(number)
+        trial = Trial(
+            study_id=held.study.id,
+            number=number,
+            values=proposal.values,
+            created_at=now,
+            asked_at=held.study.events,
+            member=proposal.member,
+            generation=proposal.generation,
+            source=proposal.source,
+        )
+        held.put(trial)
+        held.proposer.know(held.trials.values())
+        held.study = replace(held.study, events=held.study.events + 1)
         source = held.trials[trial.source] if trial.source is not None else None
-        try:
-            workload = self._workloads.submit(submission_of(held.study, trial, source))
-        except BadInput as error:
-            workload_id, run_id = None, None
-            failed = Outcome(TrialState.FAILED, fault=Fault.NOT_STARTED, detail=str(error))
-            self._end(held, trial, failed, trial.created_at)
-        else:
-            workload_id, run_id = workload.id, workload.run_id
-            held.put(replace(trial, workload_id=workload_id, run_id=run_id))
-        self._write(held)
 
-    def _write(self, held: _Held) -> bool:
-        """Write what changed, guarded by the study's version. A lost guard: forget what we hold and load it again."""
-        fresh, held.fresh = list(held.fresh.values()), {}
+        def together(connection: Connection, workload: Workload) -> None:
+            held.put(replace(trial, workload_id=workload.id, run_id=workload.run_id))
+            self._save(connection, held)
+
+        try:
+            self._workloads.submit(submission_of(held.study, trial, source), together)
+        except BadInput as error:
+            self._end(held, trial, Outcome(TrialState.FAILED, fault=Fault.NOT_STARTED, detail=str(error)), now)
+            self._looks_again = True
+
+    def _write(self, held: _Held) -> None:
         with self._database.write() as connection:
-            saved = store.save(connection, held.study)
-            if saved is None:
-                connection.rollback()
-            else:
-                for trial in fresh:
-                    if trial.number not in held.stored:
-                        store.add_trial(connection, trial)
-                store.save_trials(connection, [trial for trial in fresh if trial.number in held.stored])
+            self._save(connection, held)
+
+    def _save(self, connection: Connection, held: _Held) -> None:
+        """Write what changed, guarded by the study's version.
+
+        Raises:
+            _Overtaken: somebody has changed the study since it was loaded.
+        """
+        fresh, held.fresh = list(held.fresh.values()), {}
+        saved = store.save(connection, held.study)
         if saved is None:
-            del self._held[held.study.id]
-            return False
+            raise _Overtaken
+        for trial in fresh:
+            if trial.number not in held.stored:
+                store.add_trial(connection, trial)
+        store.save_trials(connection, [trial for trial in fresh if trial.number in held.stored])
         held.study = saved
         held.stored.update(trial.number for trial in fresh)
-        return True
 
     # -- the end
 
-    def _finish(self, held: _Held, end: StudyEnd, detail: str, now: datetime) -> bool:
+    def _finish(self, held: _Held, end: StudyEnd, detail: str, now: datetime) -> None:
         failed = end in (StudyEnd.ALL_FAIL, StudyEnd.NOTHING_WORKED, StudyEnd.DRIVER_FAILED)
         state = StudyState.FAILED if failed else StudyState.SUCCEEDED
         study = held.study
         held.study = replace(
             study.to(state), ended_at=now, end=end, detail=detail, active_seconds=study.spent_seconds(now), active_since=None
         )
-        if not self._write(held):
-            return True
+        self._write(held)
         if study.run_id:
             self._note_best(held)
             self._runs.finish_run(study.run_id, WorkloadState.FAILED if failed else WorkloadState.SUCCEEDED)
-        return True
 
     def _note_best(self, held: _Held) -> None:
         from narf.tuning.study import best_of
@@ -349,7 +349,7 @@ class StudyReconciler:
 
     # -- engines with a driver of their own
 
-    def _watch_driver(self, held: _Held, now: datetime) -> bool:
+    def _watch_driver(self, held: _Held, now: datetime) -> None:
         """Submit the driver once; stop it when the study is to stop; end the study when it has ended."""
         study = held.study
         if study.state.is_finished or study.state is StudyState.PAUSED:
@@ -357,22 +357,27 @@ class StudyReconciler:
                 stopped = self._workloads.cancel(study.workload_id, by="platform").state.is_finished
                 if stopped and study.state is StudyState.PAUSED:
                     held.study = replace(study, workload_id=None)  # to go on takes another driver
-                    return self._write(held)
-            return self._drop_running(held, now) if study.state.is_finished else False
+                    self._write(held)
+                    return
+            if study.state.is_finished:
+                self._drop_running(held, now)
+            return
         if study.workload_id is None:
             workload = self._workloads.submit(driver_of(study, len(held.trials)))
             held.study = replace(study, workload_id=workload.id)
-            return self._write(held)
+            self._write(held)
+            return
         self._alive += 1
         workload = self._workloads.workload(study.workload_id)
         if not workload.state.is_finished:
-            return False
+            return
         self._settle_paused(held)
         trials = list(held.trials.values())
         if workload.state is WorkloadState.SUCCEEDED:
             step = decide(study, [replace(t, state=TrialState.CANCELLED) if t.state is TrialState.RUNNING else t for t in trials], now)
-            return self._finish(held, step.end or StudyEnd.TRIALS, step.detail, now)
-        return self._finish(held, StudyEnd.DRIVER_FAILED, f"{workload.sentence()} {self._output(workload)[-300:]}".strip(), now)
+            self._finish(held, step.end or StudyEnd.TRIALS, step.detail, now)
+        else:
+            self._finish(held, StudyEnd.DRIVER_FAILED, f"{workload.sentence()} {self._output(workload)[-300:]}".strip(), now)
 
     def _settle_paused(self, held: _Held) -> None:
         """Nobody is left to go on with the members of a population that were put aside: what they reached counts."""
@@ -381,9 +386,10 @@ class StudyReconciler:
             if trial.run_id:
                 self._runs.finish_run(trial.run_id, WorkloadState.SUCCEEDED)
 
-    def _drop_running(self, held: _Held, now: datetime) -> bool:
+    def _drop_running(self, held: _Held, now: datetime) -> None:
         self._settle_paused(held)
         running = [trial for trial in held.trials.values() if trial.state is TrialState.RUNNING]
         for trial in running:
             held.put(replace(trial, state=TrialState.CANCELLED, ended_at=now, told_at=held.study.events))
-        return self._write(held) if held.fresh else False
+        if held.fresh:
+            self._write(held)

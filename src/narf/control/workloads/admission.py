@@ -133,9 +133,9 @@ class AdmissionReconciler:
         found, snapshot = waiting
         decided = plan(snapshot, self._policy, now.timestamp())
         self.latest = (snapshot, decided)
-        changed = self._apply(found, decided, now)
+        wanted, changed = self._apply(found, decided, now)
         self.decided(snapshot, decided, frozenset(workload.id for workload in changed), now)
-        return bool(changed)
+        return len(changed) < wanted  # on what was applied, a second plan would decide nothing
 
     def waiting(self, workload_id: str) -> Waiting | None:
         """Why it waited when the last plan was made; None: it did not."""
@@ -199,8 +199,8 @@ class AdmissionReconciler:
         largest = max(sizes, key=lambda cluster: (sizes[cluster], cluster), default="")
         return snapshot_of([*there, *(replace(node, cluster=largest) for node in nodes)], queues, requests)
 
-    def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> list[Workload]:
-        """What was admitted and preempted. A workload that somebody changed since it was loaded is left to the next pass."""
+    def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> tuple[int, list[Workload]]:
+        """How many were to be admitted and preempted, and those that were. One that somebody changed since it was loaded is left to the next pass."""
         changes: list[tuple[Workload, Attempt | None]] = []
         holds: dict[str, tuple[Replica, ...]] = {}
         for decision in decided.decisions:
@@ -230,7 +230,7 @@ class AdmissionReconciler:
             changed += saved
         for workload in changed:
             self.changed(workload)
-        return changed
+        return len(changes), changed
 
 
 def _admitted(workload: Workload, decision: Admit, now: datetime) -> tuple[Workload, Attempt]:

@@ -103,16 +103,16 @@ class ProgressReconciler:
             return False
         attempts = {workload.id: attempt for workload, attempt in alive if attempt is not None}
         pairs = [(workload, attempts[workload.id]) for workload, _ in alive if workload.id in attempts]
-        changed = False
+        is_overtaken = False
         for workload, status in self._observe(pairs, now):
             attempt = attempts[workload.id]
             if workload.state is WorkloadState.ADMITTED and status.phase is JobPhase.UNKNOWN:
-                changed |= self._start(workload, attempt, now)
+                is_overtaken |= not self._start(workload, attempt, now)
                 continue
             if status.phase in (JobPhase.STARTING, JobPhase.RUNNING):
                 self._stop_if_asked(workload, attempt)
-            changed |= self._keep(workload, status, now)
-        return changed
+            is_overtaken |= not self._keep(workload, status, now)
+        return is_overtaken
 
     def _observe(self, pairs: Sequence[tuple[Workload, Attempt]], now: datetime) -> list[tuple[Workload, JobStatus]]:
         """A backend that is not connected, or cannot be asked now, says nothing: what runs there is left as it is."""
@@ -148,7 +148,7 @@ class ProgressReconciler:
             status = JobStatus(id=workload.job_id, phase=JobPhase.ENDED, reason=EndReason.START_FAILED, ended_at=now, detail=str(error))
             return self._keep(workload, status, now)
         # Most run within milliseconds, and say so: that it starts is written down by the next look, if it takes longer.
-        return False
+        return True
 
     def lose(self, workload: Workload, detail: str, now: datetime) -> None:
         """Its cluster is gone for good: the attempt counts as lost, and the workload is tried again."""
@@ -163,13 +163,14 @@ class ProgressReconciler:
             self._backends[attempt.backend].cancel(workload.job_id, EndReason.PREEMPTED)
 
     def _keep(self, workload: Workload, status: JobStatus, now: datetime) -> bool:
+        """Write down what its status means; false when somebody changed it meanwhile: the next pass decides again."""
         following = after(workload, status, now)
         if following is None:
-            return False
+            return True
         with self._database.write() as connection:
             done = store.save_all(connection, [following.workload], now)
             if not done:
-                return True  # somebody changed it meanwhile; the next pass decides again
+                return False
             saved = done[0]
             if following.ended:
                 store.change_attempt(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
+
+from sqlalchemy import Connection
 
 from narf.backends.protocol import Backend, LogChunk
 from narf.control.audit.store import record
 from narf.control.database import Database
 from narf.control.workloads import store
 from narf.control.workloads.store import Attempt, Event
-from narf.domain.errors import BadInput, Conflict, NotFound
+from narf.domain.errors import BadInput, Conflict, NarfError, NotFound
 from narf.domain.names import new_id
 from narf.domain.workload import EndReason, Program, Resources, Workload, WorkloadKind, WorkloadState
 
@@ -91,8 +94,8 @@ class WorkloadService:
         self.check_webhook: Callable[[str], None] = lambda _url: None  # raises BadInput for an address that nothing is sent to
         self.check_fits: Callable[[str, Resources, int, bool], None] = lambda _project, _resources, _replicas, _preemptible: None
 
-    def submit(self, asked: Submission) -> Workload:
-        """Put it into the queue.
+    def submit(self, asked: Submission, together: Callable[[Connection, Workload], None] = lambda _connection, _workload: None) -> Workload:
+        """Put it into the queue. What `together` writes is written with it or not at all.
 
         Raises:
             BadInput: nothing to run, a script outside the snapshot, unknown data, more than the cluster could ever give.
@@ -107,8 +110,8 @@ class WorkloadService:
         program = replace(asked.program, data=tuple(self._data.resolve(asked.project, reference) for reference in asked.program.data))
         workload_id, now = new_id("wl"), self._now()
         name = asked.name or _name_of(program)
-        run_id = asked.run_id
-        if asked.with_run and run_id is None:
+        run_id, has_new_run = asked.run_id, asked.with_run and asked.run_id is None
+        if has_new_run:
             tags = dict(asked.tags) | {"narf.workload": workload_id, "narf.kind": asked.kind.value}
             run_id = self._runs.create_run(
                 project=asked.project, experiment=asked.experiment, name=name, user=asked.owner, params=dict(asked.params), tags=tags
@@ -133,11 +136,18 @@ class WorkloadService:
             webhook=asked.webhook,
             labels=asked.labels,
         )
-        with self._database.write() as connection:
-            store.add(connection, workload)
-            if asked.idempotency_key:
-                store.keep_key(connection, asked.owner, asked.idempotency_key, workload.id, now)
-            record(connection, now, asked.owner, "submit", "workload", workload.id, project=asked.project)
+        try:
+            with self._database.write() as connection:
+                store.add(connection, workload)
+                if asked.idempotency_key:
+                    store.keep_key(connection, asked.owner, asked.idempotency_key, workload.id, now)
+                record(connection, now, asked.owner, "submit", "workload", workload.id, project=asked.project)
+                together(connection, workload)
+        except BaseException:
+            if has_new_run and run_id is not None:
+                with suppress(NarfError):  # it is told what kept it; the run must not wait for ever
+                    self._runs.finish_run(run_id, WorkloadState.CANCELLED)
+            raise
         self.changed(workload)
         return workload
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packages import linear, with_processing
 
-from narf.serving.memory import Growth, MemoryWatch, growth, growth_allowed, proportional_bytes, resident_bytes
+from narf.serving.memory import Allowance, Growth, MemoryWatch, allowance, growth, proportional_bytes, resident_bytes
 from narf.serving.packaging.weigh import weighed
 
 MIB = 1 << 20
@@ -24,40 +24,49 @@ SIZES = st.integers(0, 1 << 40)
 
 @given(SIZES, SIZES)
 def test_a_model_may_take_three_times_its_memory_and_half_a_gibibyte(model, more):
-    assert model + growth_allowed(model) == 3 * model + 512 * MIB
-    assert growth_allowed(model + more) >= growth_allowed(model)
+    assert model + allowance(model).replace == 3 * model + 512 * MIB
+    assert allowance(model + more).replace >= allowance(model).replace
 
 
 @given(SIZES, st.integers(1, 1 << 40), SIZES)
 def test_a_limit_that_was_given_counts_and_is_reached_before_it_is_enforced(model, limit, held):
-    assert 0 <= growth_allowed(model, limit_bytes=limit, held_bytes=held) <= max(0, limit - held)
+    allowed = allowance(model, limit_bytes=limit, held_bytes=held)
+    assert 0 <= allowed.replace <= allowed.leave <= max(0, limit - held)
 
 
-@given(SIZES, SIZES, SIZES)
-def test_the_more_it_grows_the_sooner_it_goes(grown, more, allowed):
-    order = list(Growth)
+@given(SIZES, SIZES, SIZES, SIZES)
+def test_the_more_it_grows_the_sooner_it_goes(grown, more, model, limit):
+    order, allowed = list(Growth), allowance(model, limit_bytes=limit)
+    assert allowed.replace <= allowed.leave <= allowed.end
     assert order.index(growth(grown, allowed)) <= order.index(growth(grown + more, allowed))
-    assert (growth(grown, allowed) is Growth.FINE) == (grown <= allowed)
+    assert (growth(grown, allowed) is Growth.FINE) == (grown <= allowed.replace)
 
 
 def test_a_replica_that_grows_asks_until_somebody_knows_and_ends_when_it_is_too_late():
     held, asked, ended = [100 * MIB], [], threading.Event()
 
-    def replace(sentence):
-        asked.append(sentence)
-        return len(asked) == 2
+    def replace(sentence, at_once):
+        asked.append((sentence, at_once))
+        return len(asked) >= 2
 
-    watch = MemoryWatch(10 * MIB, replace, lambda _: ended.set(), resident=lambda: held[0], look_seconds=0.01)
+    watch = MemoryWatch(
+        Allowance(10 * MIB, 20 * MIB, 30 * MIB), replace, lambda _: ended.set(), resident=lambda: held[0], look_seconds=0.01
+    )
     time.sleep(0.1)
     assert not asked
-    held[0] += 15 * MIB
-    until = time.monotonic() + 10
-    while len(asked) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    for grown, times, at_once in ((15, 2, False), (25, 3, True)):
+        held[0] = (100 + grown) * MIB
+        until = time.monotonic() + 10
+        while len(asked) < times and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert len(asked) == times and asked[-1][1] is at_once
+        assert f"grown by {grown} MiB" in asked[-1][0] and "10 MiB are allowed" in asked[-1][0]
+        assert not ended.is_set()
+    watch.allow(Allowance(0, 0, 1))  # its models have gone elsewhere one after the other: that makes it end no sooner
     time.sleep(0.05)
-    assert len(asked) == 2 and "grown by 15 MiB" in asked[0] and "10 MiB are allowed" in asked[0]
     assert not ended.is_set()
-    held[0] += 15 * MIB
+    held[0] = 135 * MIB
     assert ended.wait(10)
     watch.stop()
 

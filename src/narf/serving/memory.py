@@ -1,7 +1,7 @@
 """How much a replica may grow: a model that keeps memory is replaced before its machine has none left.
 
-`growth_allowed` is the decision. A replica that has grown by more asks to be replaced, and goes on answering until it is; one that
-has grown by twice as much cannot wait for that.
+`allowance` and `growth` are the decisions. A replica that has grown by more than it may asks to be replaced, and goes on answering
+until its successor does; one that goes on growing asks to be taken out at once, and in the end cannot wait even for that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,27 +25,41 @@ class Growth(StrEnum):
     """What growing so much asks for."""
 
     FINE = "fine"
-    REPLACE = "replace"  # soon: it answers meanwhile
+    REPLACE = "replace"  # soon: it answers until another does
+    LEAVE = "leave"  # as soon as what it has begun is finished
     END = "end"  # now
 
 
-def growth_allowed(model_bytes: int, *, limit_bytes: int = 0, held_bytes: int = 0) -> int:
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """By how many bytes a replica may grow until it is to be replaced, has to leave, has to end."""
+
+    replace: int
+    leave: int
+    end: int
+
+
+def allowance(model_bytes: int, *, limit_bytes: int = 0, held_bytes: int = 0) -> Allowance:
     """By how many bytes a replica may grow after it has loaded its models, so that all in all it takes three times theirs and some slack.
 
     Args:
         model_bytes: what its models took, as it was measured when they were packaged.
-        limit_bytes: what whoever deployed it has given it, 0 nothing; then this counts, short of where it is stopped for it.
+        limit_bytes: what whoever deployed it has given it, 0 nothing; then this counts. Where somebody enforces it, it is stopped there.
         held_bytes: what it holds when they are loaded.
     """
     if limit_bytes:
-        return max(0, int(0.9 * (limit_bytes - held_bytes)))
-    return 2 * model_bytes + _SLACK_BYTES
+        room = max(0, limit_bytes - held_bytes)
+        return Allowance(int(0.8 * room), int(0.95 * room), 2 * room)
+    grows = 2 * model_bytes + _SLACK_BYTES
+    return Allowance(grows, grows * 3 // 2, 2 * grows)
 
 
-def growth(grown_bytes: int, allowed_bytes: int) -> Growth:
-    if grown_bytes <= allowed_bytes:
+def growth(grown_bytes: int, allowed: Allowance) -> Growth:
+    if grown_bytes <= allowed.replace:
         return Growth.FINE
-    return Growth.REPLACE if grown_bytes <= 2 * allowed_bytes else Growth.END
+    if grown_bytes <= allowed.leave:
+        return Growth.REPLACE
+    return Growth.LEAVE if grown_bytes <= allowed.end else Growth.END
 
 
 def resident_bytes() -> int:
@@ -69,21 +84,21 @@ class MemoryWatch:
     """Looks at this process twice a second.
 
     Args:
-        replace: called from its thread with a sentence, until it returns true: somebody knows.
+        replace: called from its thread with a sentence and whether it has to leave at once, until it returns true: somebody knows.
         end: called with a sentence when there is no time left.
         resident: what the process holds.
     """
 
     def __init__(
         self,
-        allowed_bytes: int,
-        replace: Callable[[str], bool],
+        allowed: Allowance,
+        replace: Callable[[str, bool], bool],
         end: Callable[[str], None],
         *,
         resident: Callable[[], int] = resident_bytes,
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
-        self.allowed_bytes = allowed_bytes  # may be changed at any time
+        self._allowed, self._asked = allowed, Growth.FINE
         self._replace, self._end, self._resident = replace, end, resident
         self._look_seconds, self._began_with = look_seconds, resident()
         self._stopped = threading.Event()
@@ -91,22 +106,27 @@ class MemoryWatch:
         if self._began_with:
             self._thread.start()
 
+    def allow(self, allowed: Allowance) -> None:
+        """Its models have changed. Once it has asked to be replaced, those that have gone elsewhere leave it no less than before."""
+        if self._asked is Growth.FINE or allowed.replace > self._allowed.replace:
+            self._allowed = allowed
+
     def stop(self) -> None:
         self._stopped.set()
 
     def _watch(self) -> None:
-        asked = False
         while not self._stopped.wait(self._look_seconds):
             grown = self._resident() - self._began_with
-            verdict = growth(grown, self.allowed_bytes)
+            verdict = growth(grown, self._allowed)
             if verdict is Growth.FINE:
                 continue
             sentence = (
-                f"It has grown by {grown // _MIB} MiB since it loaded its model; {self.allowed_bytes // _MIB} MiB are allowed. "
+                f"It has grown by {grown // _MIB} MiB since it loaded its model; {self._allowed.replace // _MIB} MiB are allowed. "
                 "Either the model keeps what it has answered, or it needs more: narf deploy --memory."
             )
             if verdict is Growth.END:
                 self._end(sentence)
-            elif not asked:
+            elif self._asked is Growth.FINE or (verdict is Growth.LEAVE and self._asked is Growth.REPLACE):
                 _log.error("this replica is to be replaced: %s", sentence)
-                asked = self._replace(sentence)
+                if self._replace(sentence, verdict is Growth.LEAVE):
+                    self._asked = verdict

@@ -24,7 +24,7 @@ from narf.serving.application import ReplicaApplication
 from narf.serving.batching import Policy
 from narf.serving.hosting import Hosting
 from narf.serving.http.server import HttpServer, Limits
-from narf.serving.memory import MemoryWatch, growth_allowed, proportional_bytes, resident_bytes
+from narf.serving.memory import Allowance, MemoryWatch, allowance, proportional_bytes, resident_bytes
 from narf.serving.model import HANG_SECONDS, ServedModel, Watchdog
 from narf.serving.reporter import Reporter
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     garbage.settle()
     # The loop, busy refusing, must not keep a model's thread waiting for the interpreter longer than its work takes.
     sys.setswitchinterval(0.0005)
-    run(_serve(models, options, _growth_allowed(models, loaded_bytes, options.memory_bytes)))
+    run(_serve(models, options, _allowance(models, loaded_bytes, options.memory_bytes)))
     return 0
 
 
@@ -65,11 +65,11 @@ def _policy(options: argparse.Namespace) -> Policy:
     return Policy(batch_rows=options.batch_rows, queue_requests=options.queue_requests)
 
 
-def _growth_allowed(models: Sequence[ServedModel], loaded_bytes: int, limit_bytes: int) -> int:
+def _allowance(models: Sequence[ServedModel], loaded_bytes: int, limit_bytes: int) -> Allowance:
     """What was measured when they were packaged counts; for one of which nothing is known, what loading took here."""
     measured = [model.manifest.evidence.memory_bytes if model.manifest.evidence else None for model in models]
     taken = sum(size for size in measured if size) if all(measured) else max(0, loaded_bytes)
-    return growth_allowed(taken, limit_bytes=limit_bytes, held_bytes=proportional_bytes() if limit_bytes else 0)
+    return allowance(taken, limit_bytes=limit_bytes, held_bytes=proportional_bytes() if limit_bytes else 0)
 
 
 def run(coroutine: Any) -> None:
@@ -82,13 +82,13 @@ def run(coroutine: Any) -> None:
         uvloop.run(coroutine)
 
 
-async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may_grow_bytes: int) -> None:
+async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may_grow: Allowance) -> None:
     application = ReplicaApplication(models, revision=options.revision, default_timeout_seconds=options.timeout)
     server = HttpServer(application, Limits(body_bytes=options.body_bytes))
     port = await server.listen(options.host, options.port)
     reporter = Reporter(application, revision=options.revision)
     watchdog = Watchdog(lambda: models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
-    memory = MemoryWatch(may_grow_bytes, reporter.leave, _end_of_memory)
+    memory = MemoryWatch(may_grow, reporter.leave, _end_of_memory)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,10 +108,11 @@ async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may
 
 async def _serve_hosted(options: argparse.Namespace) -> None:
     """As `_serve`, but which models there are is said by the control plane, and changes."""
-    memory = MemoryWatch(growth_allowed(0), Reporter(ReplicaApplication([]), revision="").leave, _end_of_memory)
+    memory = MemoryWatch(allowance(0), Reporter(ReplicaApplication([]), revision="").leave, _end_of_memory)
 
     def grown(taken_bytes: int) -> None:
-        memory.allowed_bytes = taken_bytes + growth_allowed(taken_bytes)
+        grows = allowance(taken_bytes)
+        memory.allow(Allowance(taken_bytes + grows.replace, taken_bytes + grows.leave, taken_bytes + grows.end))
 
     url, token, workload = (os.environ[name] for name in ("NARF_URL", "NARF_TOKEN", "NARF_WORKLOAD_ID"))
     hosting = Hosting(url, token, workload, _policy(options), options.scratch or Path.cwd(), grown)

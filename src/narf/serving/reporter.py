@@ -33,11 +33,11 @@ class Reporter:
         if self._url and self._workload:
             self._task = asyncio.create_task(self._report_for_ever())
 
-    def leave(self, sentence: str) -> bool:
+    def leave(self, sentence: str, at_once: bool) -> bool:
         """From any thread: this replica is to be replaced. True when that is known, or there is nobody to tell."""
         if not (self._url and self._workload):
             return True
-        return self._send(f"/api/v1/replicas/{self._workload}/leaving", {"sentence": sentence}) is not None
+        return self._send(f"/api/v1/replicas/{self._workload}/leaving", {"sentence": sentence, "at_once": at_once}) is not None
 
     async def stop(self) -> None:
         if self._task is not None:

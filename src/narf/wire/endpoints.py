@@ -148,9 +148,10 @@ class NotLoadedIn(BaseModel):
 
 
 class LeavingIn(BaseModel):
-    """Why a replica is to be replaced."""
+    """Why a replica is to be replaced. at_once: it cannot go on until another answers."""
 
     sentence: Annotated[str, Field(min_length=1, max_length=1000)]
+    at_once: bool = False
 
 
 class PredictionsIn(BaseModel):

@@ -367,6 +367,48 @@ def test_a_replica_that_runs_and_does_not_answer_is_replaced(served, hook):
     assert found["ready"] == 1 and replica["workload_id"] not in {r["workload_id"] for r in found["replicas"] if r["state"] == "ready"}
 
 
+def test_a_replica_that_leaves_answers_until_its_successor_does(served, hook):
+    served.register("leaky")
+    deploy(served, "leaky", least=1, webhook=hook.url)
+    (replica,) = served.settle("leaky")["replicas"]
+    path = f"/api/v1/replicas/{replica['workload_id']}/leaving"
+    for _ in range(2):  # safe to repeat
+        assert served.http.post(path, json={"sentence": "It has grown by 900 MiB."}).status_code == 204
+
+    def answering():
+        (part,) = served.table("leaky")["revisions"]
+        return [each["id"] for each in part["replicas"]]
+
+    for _ in range(3):
+        served.look(30)
+        found = served.endpoint("leaky")
+        assert answering() == [replica["workload_id"]] and found["state"] == "ready" and found["ready"] == 1
+        assert [each["state"] for each in found["replicas"]] == ["leaving", "starting"]
+    assert served.http.post(f"/api/v1/replicas/{replica['workload_id']}/address", json={"url": replica["url"]}).status_code == 204
+    assert served.endpoint("leaky")["replicas"][0]["state"] == "leaving"
+    served.become_ready("leaky")
+    assert len(answering()) == 2
+    served.look(0.1)
+    assert len(answering()) == 1 and replica["workload_id"] not in answering()
+    assert [each["state"] for each in served.endpoint("leaky")["replicas"]] == ["draining", "ready"]
+    assert "900 MiB" in hook.told("replica_leaves")["sentence"]
+    events = [event["kind"] for event in served.endpoint("leaky")["events"]]
+    assert events.count("replica_leaves") == 1
+
+
+def test_a_replica_that_cannot_wait_for_its_successor_is_out_of_the_table_at_once(served):
+    served.register("leaky")
+    deploy(served, "leaky", least=1)
+    (replica,) = served.settle("leaky")["replicas"]
+    path = f"/api/v1/replicas/{replica['workload_id']}/leaving"
+    served.http.post(path, json={"sentence": "It has grown by 900 MiB."})
+    served.look(0.1)
+    served.http.post(path, json={"sentence": "It has grown by 1,100 MiB.", "at_once": True})
+    (part,) = served.table("leaky")["revisions"]
+    assert part["replicas"] == []
+    assert [each["state"] for each in served.endpoint("leaky")["replicas"]] == ["draining", "starting"]
+
+
 def test_a_deleted_endpoint_is_out_of_the_table_and_its_replicas_are_stopped(served):
     served.register("gone")
     deploy(served, "gone", least=1)

@@ -67,6 +67,33 @@ def test_after_a_switch_the_old_replicas_stay_until_a_new_one_is_ready():
     assert replica_actions(revisions, both, 1, NOW) == [Drain("a")]
 
 
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4), st.integers(0, 4))
+def test_who_leaves_answers_until_others_do_and_is_replaced(wanted, ready, starting, leaving):
+    states = [ReplicaState.READY] * ready + [ReplicaState.STARTING] * starting + [ReplicaState.LEAVING] * leaving
+    replicas = [Replica(id=f"r{n}", revision="rev-1", state=state, since=NOW) for n, state in enumerate(states)]
+    revisions = [revision(1, Role.ACTIVE, 100.0)]
+    assert replica_actions(revisions, replicas, wanted, NOW).count(Start("rev-1")) == max(0, wanted - ready - starting)
+    now = NOW
+    for _ in range(8):
+        answered = sum(replica.state.answers for replica in replicas)
+        replicas, _ = step(revisions, replicas, wanted, now, ready=False)
+        assert sum(replica.state.answers for replica in replicas) >= min(wanted, answered)
+        starts = [replica for replica in replicas if replica.state is ReplicaState.STARTING]
+        if starts:  # one becomes ready at each look
+            replicas[replicas.index(starts[0])] = replace(starts[0], state=ReplicaState.READY)
+        now += DRAIN
+    assert [replica.state for replica in replicas] == [ReplicaState.READY] * wanted
+
+
+def test_who_leaves_and_was_rolled_back_answers_until_somebody_else_can():
+    revisions = [revision(1, Role.RETIRED), revision(2, Role.ACTIVE, 100.0)]
+    old = Replica(id="a", revision="rev-1", state=ReplicaState.LEAVING, since=NOW)
+    assert replica_actions(revisions, [old], 1, NOW) == [Start("rev-2")]
+    new = Replica(id="b", revision="rev-2", state=ReplicaState.READY, since=NOW)
+    assert replica_actions(revisions, [old, new], 1, NOW) == [Drain("a")]
+    assert replica_actions(revisions, [old, new], 1, NOW, warm={"rev-1"}) == [Drain("a")]
+
+
 def test_a_drained_replica_is_stopped_after_gateways_had_time_to_hear_of_it():
     draining = [Replica(id="a", revision="rev-1", state=ReplicaState.DRAINING, since=NOW)]
     revisions = [revision(1, Role.ACTIVE, 100.0)]

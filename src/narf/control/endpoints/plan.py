@@ -22,8 +22,14 @@ class Role(StrEnum):
 class ReplicaState(StrEnum):
     STARTING = "starting"
     READY = "ready"
+    LEAVING = "leaving"  # answers until its successor does: it cannot go on for long
     DRAINING = "draining"  # out of the table; stopped after a moment, when gateways know
     ENDED = "ended"
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is in the table."""
+        return self in (ReplicaState.READY, ReplicaState.LEAVING)
 
 
 DRAIN = timedelta(seconds=1.5)
@@ -103,25 +109,31 @@ def replica_actions(
     warm: retired revisions that keep one of their ready replicas, so that going back to them takes no start.
 
     A new revision has its share beside the old ones until it takes over; an active one keeps a ready replica in the table
-    until another has one, so that traffic always has somewhere to go. Failing revisions are tried again more and more slowly.
+    until another has one, so that traffic always has somewhere to go. One that leaves counts as gone, and goes on answering
+    until as many others are ready. Failing revisions are tried again more and more slowly.
     """
     actions: list[Action] = []
     split = dict(zip((r.id for r in revisions), _split(revisions, wanted, for_new), strict=True))
-    someone_ready = {replica.revision for replica in replicas if replica.state is ReplicaState.READY}
+    someone_ready = {replica.revision for replica in replicas if replica.state.answers}
     takes_traffic = {revision.id for revision in revisions if revision.role is Role.ACTIVE}
     for revision in revisions:
         mine = [replica for replica in replicas if replica.revision == revision.id]
         live = [replica for replica in mine if replica.state in (ReplicaState.STARTING, ReplicaState.READY)]
+        leaving = sorted(
+            (replica for replica in mine if replica.state is ReplicaState.LEAVING), key=lambda replica: replica.since, reverse=True
+        )
         want = split[revision.id]
+        still_needed = want - sum(replica.state is ReplicaState.READY for replica in mine)  # of those that leave
         if revision.role in (Role.RETIRED, Role.FAILED) and takes_traffic and not (takes_traffic & someone_ready) and wanted > 0:
-            want = len(live)  # nobody else can answer yet
+            want, still_needed = len(live), len(leaving)  # nobody else can answer yet
         elif revision.id in warm and revision.role is Role.RETIRED and wanted > 0:
-            want = min(1, sum(replica.state is ReplicaState.READY for replica in live))
+            want, still_needed = min(1, sum(replica.state is ReplicaState.READY for replica in live)), 0
         if len(live) < want and _may_start(revision, now):
             actions += [Start(revision.id)] * (want - len(live))
         elif len(live) > want:
             order = sorted(live, key=lambda replica: (replica.state is ReplicaState.READY, replica.since), reverse=False)
             actions += [Drain(replica.id) for replica in order[: len(live) - want]]
+        actions += [Drain(replica.id) for replica in leaving[max(0, still_needed) :]]
         actions += [Stop(replica.id) for replica in mine if replica.state is ReplicaState.DRAINING and now - replica.since >= DRAIN]
     return actions
 
@@ -136,11 +148,3 @@ def _may_start(revision: Revision, now: datetime) -> bool:
     if revision.failures == 0 or revision.last_failure is None:
         return True
     return now - revision.last_failure >= timedelta(seconds=min(60.0, 0.5 * 2.0**revision.failures))
-
-
-def traffic(revisions: Sequence[Revision], replicas: Sequence[Replica]) -> dict[str, list[str]]:
-    """The table: ready replicas of each revision, by id."""
-    return {
-        revision.id: [replica.id for replica in replicas if replica.revision == revision.id and replica.state is ReplicaState.READY]
-        for revision in revisions
-    }

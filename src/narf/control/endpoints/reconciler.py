@@ -276,12 +276,12 @@ class EndpointReconciler:
         unreachable = self._endpoints.demand.unreachable(endpoint.id, now)
         kept, did = [], False
         for replica in replicas:
-            if replica.state is not ReplicaState.READY or replica.id not in unreachable:
+            if not replica.state.answers or replica.id not in unreachable:
                 kept.append(replica)
                 continue
             sentence = f"Replica {replica.workload_id} runs and does not answer; it is replaced."
             with self._database.write() as connection:
-                store.change_replica(connection, replica, ReplicaState.DRAINING, now, only=(ReplicaState.READY,))
+                store.change_replica(connection, replica, ReplicaState.DRAINING, now, only=(ReplicaState.READY, ReplicaState.LEAVING))
                 store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
             self._alerts.send_seldom(endpoint, "replica_lost", sentence, now, workload=replica.workload_id)
             kept.append(replace(replica, state=ReplicaState.DRAINING, since=now))
@@ -345,8 +345,8 @@ class EndpointReconciler:
                 self._trouble(endpoint, f"{reason}.", now)
             self._alerts.send(endpoint, "failed", f"Revision {new.number} of {endpoint.name} failed: {reason}.")
             return True
-        ready = sum(replica.revision_id == new.id and replica.state is ReplicaState.READY for replica in replicas)
-        old_ready = sum(replica.revision_id != new.id and replica.state is ReplicaState.READY for replica in replicas)
+        ready = sum(replica.revision_id == new.id and replica.state.answers for replica in replicas)
+        old_ready = sum(replica.revision_id != new.id and replica.state.answers for replica in replicas)
         steps = tuple(endpoint.rollout.get("steps", ()))
         with_canary = _by_canary(endpoint, revisions)
         if ready < (1 if with_canary else max(1, min(old_ready, wanted))):
@@ -413,7 +413,7 @@ class EndpointReconciler:
         replica = next(replica for replica in replicas if replica.id == action.replica)
         if isinstance(action, Drain):
             with self._database.write() as connection:
-                here = (ReplicaState.STARTING, ReplicaState.READY)
+                here = (ReplicaState.STARTING, ReplicaState.READY, ReplicaState.LEAVING)
                 return store.change_replica(connection, replica, ReplicaState.DRAINING, now, only=here)
         assert isinstance(action, Stop)
         if replica.shared:
@@ -495,12 +495,13 @@ class EndpointReconciler:
         for replica in shared:
             held[replica.workload_id].append(replica)
         going_on = self._workloads.unfinished(list(held))
+        stays, leaves = (ReplicaState.STARTING, ReplicaState.READY), ReplicaState.LEAVING
         return [
             sharing.Host(
                 workload_id=workload_id,
                 project=next((projects[replica.endpoint_id] for replica in inside if replica.endpoint_id in projects), ""),
                 revisions=tuple(replica.revision_id for replica in inside),
-                takes_more=workload_id in going_on and any(replica.state is not ReplicaState.DRAINING for replica in inside),
+                takes_more=workload_id in going_on and any(r.state in stays for r in inside) and not any(r.state is leaves for r in inside),
             )
             for workload_id, inside in held.items()
         ]

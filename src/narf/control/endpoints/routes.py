@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from narf.control.access.caller import caller
 from narf.control.access.rules import ADMIN, Rule, Rules, Scope, in_project, of
-from narf.control.endpoints.plan import ReplicaState, Role
+from narf.control.endpoints.plan import Role
 from narf.control.endpoints.routing import Routing
 from narf.control.endpoints.service import Deployment, Detail, EndpointService
 from narf.control.endpoints.watching import OBJECTIVE, Watching
@@ -207,8 +207,8 @@ def router(
 
     @routes.post("/replicas/{workload}/leaving", status_code=204)
     def replica_leaves(workload: str, body: LeavingIn, principal: Principal = Depends(caller)) -> None:
-        """A replica is to be replaced: it says why, and answers until another does."""
-        watching.replica_leaves(workload, body.sentence, by=principal)
+        """A replica is to be replaced: it says why, and answers until another does, or `at_once` until what it has begun is finished."""
+        watching.replica_leaves(workload, body.sentence, at_once=body.at_once, by=principal)
 
     @routes.post("/replicas/{workload}/predictions")
     def replica_report(workload: str, body: PredictionsIn, principal: Principal = Depends(caller)) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def _deployment(body: EndpointChange, *, model: str = "", name: str = "") -> Dep
 def _out(detail: Detail, gateway: str) -> EndpointOut:
     endpoint = detail.endpoint
     serving = {revision.id for revision in detail.revisions if revision.role is Role.ACTIVE}
-    ready = sum(replica.state is ReplicaState.READY and replica.revision_id in serving for replica in detail.replicas)
+    ready = sum(replica.state.answers and replica.revision_id in serving for replica in detail.replicas)
     return EndpointOut(
         id=endpoint.id,
         name=endpoint.name,

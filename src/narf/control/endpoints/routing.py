@@ -12,7 +12,7 @@ from typing import Any
 
 from narf.control.database import Database
 from narf.control.endpoints import store
-from narf.control.endpoints.plan import ReplicaState, Role
+from narf.control.endpoints.plan import Role
 
 
 class Routing:
@@ -58,7 +58,7 @@ class Routing:
         return value
 
     def table(self) -> dict[str, Any]:
-        """Endpoints with the ready replicas of each revision. Its version is a digest of what it says."""
+        """Endpoints with the replicas of each revision that answer. Its version is a digest of what it says."""
         with self._database.read() as connection:
             endpoints = store.list_endpoints(connection)
             revisions = store.revisions_of(connection, [endpoint.id for endpoint in endpoints])
@@ -71,7 +71,7 @@ class Routing:
                 serving = [revision for revision in mine if revision.role is Role.RETIRED][-1:]
             parts = []
             for revision in serving:
-                ready = [r for r in replicas if r.revision_id == revision.id and r.state is ReplicaState.READY]
+                ready = [r for r in replicas if r.revision_id == revision.id and r.state.answers]
                 parts.append(
                     {
                         "id": revision.id,

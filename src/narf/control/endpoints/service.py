@@ -240,7 +240,7 @@ class EndpointService:
                     if endpoint.step_began is not None:
                         self._end_canary(connection, endpoint, revisions)
                     replicas = store.list_replicas(connection, endpoint_id)
-                    at_once = any(r.revision_id == target.id and r.state is ReplicaState.READY for r in replicas)
+                    at_once = any(r.revision_id == target.id and r.state.answers for r in replicas)
                     if at_once:
                         for other in revisions:
                             if other.role is Role.ACTIVE:

@@ -164,8 +164,11 @@ class Watching:
         store.put_baseline(connection, baseline)
         return baseline
 
-    def replica_leaves(self, workload_id: str, sentence: str, *, by: Principal) -> None:
-        """A replica cannot go on for long: it is out of the table now, another is started, and it is stopped. Safe to repeat."""
+    def replica_leaves(self, workload_id: str, sentence: str, *, at_once: bool = False, by: Principal) -> None:
+        """A replica cannot go on for long: another is started, and it is stopped when that one answers. Safe to repeat.
+
+        at_once: it cannot wait for that. It is out of the table now, and requests wait for the other.
+        """
         if not speaks_for(by, workload_id):
             raise NotAllowed("A replica speaks for itself only.")
         now = self._now()
@@ -175,9 +178,10 @@ class Watching:
             if not inside:
                 raise NotFound("replica", workload_id)
             for replica in inside:
-                if not store.change_replica(
-                    connection, replica, ReplicaState.DRAINING, now, only=(ReplicaState.STARTING, ReplicaState.READY)
-                ):
+                waits = replica.state.answers and not at_once
+                to = ReplicaState.LEAVING if waits else ReplicaState.DRAINING
+                before = {ReplicaState.STARTING, ReplicaState.READY, ReplicaState.LEAVING} - {to}
+                if not store.change_replica(connection, replica, to, now, only=before):
                     continue
                 left.append(replica)
                 store.add_event(connection, replica.endpoint_id, now, "replica_leaves", f"Replica {workload_id}: {sentence}", "platform")

@@ -16,7 +16,7 @@ from narf.control.models.service import ModelService, Options
 from narf.control.models.store import Package
 from narf.domain.access import Principal, Role
 from narf.domain.errors import BadInput
-from narf.serving.memory import growth_allowed
+from narf.serving.memory import allowance
 from narf.wire.models import (
     AliasIn,
     ModelChange,
@@ -215,7 +215,7 @@ def _package(package: Package) -> PackageOut:
         signature = {"inputs": manifest["public_inputs"], "outputs": manifest["public_outputs"] or manifest["outputs"], "columns": []}
     evidence = manifest.get("evidence")
     if evidence and evidence.get("memory_bytes"):
-        evidence = evidence | {"growth_allowed_bytes": growth_allowed(evidence["memory_bytes"])}
+        evidence = evidence | {"growth_allowed_bytes": allowance(evidence["memory_bytes"]).replace}
     return PackageOut(
         id=package.id,
         state=package.state,

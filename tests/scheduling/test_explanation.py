@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -81,7 +82,14 @@ def test_a_recorded_snapshot_gives_the_same_decisions_again() -> None:
     assert dict(again.waiting) == dict(answer.waiting)
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04nothing", b"{}"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"PK\x03\x04nothing", b"{}", zlib.compress(b"{}"), zlib.compress(b"no JSON"), zlib.compress(b'{"plain": {}, "format": 3}')),
+        record(snapshot_of([NODE], [], []), DEFAULT_POLICY, NOW, ())[:-20],
+        zlib.compress(zlib.decompress(record(snapshot_of([NODE], [], []), DEFAULT_POLICY, NOW, ()))[:-8]),
+    ],
+)
 def test_what_is_no_recording_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
         load(data)

@@ -326,7 +326,7 @@ def test_recordings_of_production_replay_to_the_same_decisions(client: TestClien
     for gpu in (1, 0.5, 0.5, 1):
         submit(client, gpu)
         step(small)
-    recordings = sorted((home / "plans").glob("*.npz"))
+    recordings = sorted((home / "plans").glob("*.plan"))
     assert len(recordings) == 3
     for path in recordings:
         recording = load(path.read_bytes())

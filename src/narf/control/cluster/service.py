@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,7 @@ class ClusterService:
     ) -> None:
         self._database, self._admission, self._now, self._recordings = database, admission, now, recordings
         self._recorded = 0
+        self._kept: deque[Path] | None = None  # recordings, the oldest first; None: not looked yet
         self._lock = threading.Lock()
         with database.read() as connection:
             self._waits = store.open_waits(connection)
@@ -463,12 +465,14 @@ class ClusterService:
     def _record(self, snapshot: Snapshot, answer: Plan, now: datetime) -> None:
         assert self._recordings is not None
         self._recordings.mkdir(parents=True, exist_ok=True)
+        if self._kept is None:
+            self._kept = deque(sorted(self._recordings.glob("*.plan")))
         self._recorded += 1  # two plans may be of one moment
-        path = self._recordings / f"{now:%Y%m%dT%H%M%S.%f}-{self._recorded % 10_000:04}.npz"
+        path = self._recordings / f"{now:%Y%m%dT%H%M%S.%f}-{self._recorded % 10_000:04}.plan"
         path.write_bytes(record(snapshot, self._admission.policy, now.timestamp(), answer.decisions))
-        kept = sorted(self._recordings.glob("*.npz"))
-        for old in kept[:-MOST_RECORDINGS]:
-            old.unlink(missing_ok=True)
+        self._kept.append(path)
+        while len(self._kept) > MOST_RECORDINGS:
+            self._kept.popleft().unlink(missing_ok=True)
 
     def _snapshot(self) -> tuple[dict[str, Workload], Snapshot]:
         loaded = self._admission.load(idle=True)

@@ -10,10 +10,10 @@ import asyncio
 import json
 import logging
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Hosting:
                 value = await asyncio.to_thread(self._ask, version)
                 version = str(value["version"])
                 self._bring_to({str(each["revision"]): each for each in value["models"]})
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
                 _log.warning("the control plane does not say what to hold: %s", error)
                 await asyncio.sleep(0.5)
                 continue
@@ -114,6 +114,9 @@ class Hosting:
     def _bring_to(self, wanted: dict[str, dict[str, Any]]) -> None:
         for revision in wanted.keys() - self._held.keys() - self._changing:
             self._change(revision, self._take_in(wanted[revision]))
+        for revision in wanted.keys() & self._held.keys() - self._changing:
+            if wanted[revision]["state"] == "starting":  # given up and asked for again before we heard of the first
+                self._held[revision].reporter.tell_again()
         for revision in self._held.keys() - wanted.keys() - self._changing:
             self._change(revision, self._let_go(revision))
 
@@ -181,5 +184,5 @@ class Hosting:
         try:
             with urllib.request.urlopen(request, timeout=10):
                 return
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, HTTPException) as error:
             _log.warning("the control plane was not told that a model cannot be loaded: %s", error)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import os
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 import orjson
@@ -27,11 +28,17 @@ class Reporter:
         self._workload = os.environ.get("NARF_WORKLOAD_ID", "")
         self._task: asyncio.Task[None] | None = None
         self._address = ""
+        self._untold = asyncio.Event()  # the control plane does not know the address, or no longer
 
     async def start(self, address: str) -> None:
         self._address = address
+        self._untold.set()
         if self._url and self._workload:
             self._task = asyncio.create_task(self._report_for_ever())
+
+    def tell_again(self) -> None:
+        """The control plane asks anew for what this replica serves already."""
+        self._untold.set()
 
     def leave(self, sentence: str, at_once: bool) -> bool:
         """From any thread: this replica is to be replaced. True when that is known, or there is nobody to tell."""
@@ -45,16 +52,21 @@ class Reporter:
             await asyncio.to_thread(self._report)
 
     async def _report_for_ever(self) -> None:
-        registered = False
         pause = 0.1
         while True:
-            if not registered:
+            if self._untold.is_set():
+                self._untold.clear()
                 body = {"url": self._address, "revision": self._revision}
-                registered = await asyncio.to_thread(self._send, f"/api/v1/replicas/{self._workload}/address", body) is not None
-                pause = _REPORT_SECONDS if registered else min(pause * 2, 5.0)
+                if await asyncio.to_thread(self._send, f"/api/v1/replicas/{self._workload}/address", body) is None:
+                    self._untold.set()
+                    pause = min(pause * 2, 5.0)
+                    await asyncio.sleep(pause)
+                    continue
+                pause = 0.1
             elif any(served.recorder.has_news for served in self._application.models.values()):
                 await asyncio.to_thread(self._report)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._untold.wait(), _REPORT_SECONDS)
 
     def _report(self) -> None:
         for name, served in self._application.models.items():
@@ -77,6 +89,6 @@ class Reporter:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 said: dict[str, Any] = orjson.loads(answer.read() or b"{}")
                 return said
-        except (urllib.error.URLError, OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             _log.warning("the control plane did not take %s: %s", path, error)
             return None

@@ -153,6 +153,32 @@ def test_a_shared_process_that_leaves_for_its_memory_lets_all_of_its_models_be_s
     assert len(fresh) == 2 and not any(replica["shared"] for replica in fresh)
 
 
+def test_a_model_that_goes_back_to_a_process_that_has_not_let_go_of_it_yet_is_waited_for_there(served):
+    served.register("small")
+    deploy(served, "stays")
+    deploy(served, "flees", least=0)
+    hold(served, "stays", "flees")
+    (process, _, _) = replicas(served, "flees")[0]
+
+    def asked():
+        answer = served.http.get(f"/api/v1/replicas/{process}/models").json()
+        return answer["version"], {model["name"]: model["state"] for model in answer["models"]}
+
+    before, states = asked()
+    assert states == {"stays": "ready", "flees": "ready"}
+    served.now += timedelta(minutes=10)
+    for _ in range(3):
+        served.look(2)
+    assert replicas(served, "flees") == []
+    served.report("flees", concurrency=1, waiting=1)
+    served.look(0.1)
+    assert replicas(served, "flees") == [(process, 1, "starting")]
+    after, states = asked()  # the first question since
+    assert states == {"stays": "ready", "flees": "starting"} and after != before
+    hold(served, "flees")
+    assert asked() == (before, {"stays": "ready", "flees": "ready"})
+
+
 def test_the_process_ends_with_its_last_model(served):
     served.register("small")
     for name in ("a", "b"):

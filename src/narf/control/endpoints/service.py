@@ -403,23 +403,31 @@ class EndpointService:
     # -- replicas
 
     def hosted(self, workload_id: str, *, by: Principal) -> list[dict[str, Any]]:
-        """What a shared process is to hold: `{"revision", "name", "version", "folder", "fallback", "timeout_seconds"}` of each."""
+        """What a shared process is to hold: `{"revision", "state", "name", "version", "folder", "fallback", "timeout_seconds"}` of each.
+
+        One that is "starting" is waited for, also where the process has held it all the time.
+        """
         if not speaks_for(by, workload_id):
             raise NotAllowed("A replica speaks for itself only.")
         found = []
         with self._database.read() as connection:
             inside = [replica for replica in store.replicas_in(connection, workload_id) if replica.shared]
-            pairs = [
-                (store.find_revision(connection, replica.revision_id), store.find_endpoint(connection, endpoint_id=replica.endpoint_id))
+            asked = [
+                (
+                    replica,
+                    store.find_revision(connection, replica.revision_id),
+                    store.find_endpoint(connection, endpoint_id=replica.endpoint_id),
+                )
                 for replica in inside
             ]
-        for revision, endpoint in pairs:
+        for replica, revision, endpoint in asked:
             if revision is None or endpoint is None:
                 continue
             package = self._models.package(endpoint.project, revision.model, revision.version)
             found.append(
                 {
                     "revision": revision.id,
+                    "state": replica.state.value,
                     "name": endpoint.name,
                     "version": str(revision.version),
                     "folder": str(self._models.folder_of(package)),

@@ -22,8 +22,8 @@ def keeper(tmp_path):
     """`keeper(count)` keeps so many in the same folder; the one before lets go without ending any."""
     kept = []
 
-    def start(count: int, port: int = 0, folder: Path = tmp_path) -> GatewayKeeper:
-        made = GatewayKeeper(folder, folder / "gateway.log", "127.0.0.1", port, NOBODY, lambda: "token", count=count)
+    def start(count: int, port: int = 0, folder: Path = tmp_path, control: str = NOBODY) -> GatewayKeeper:
+        made = GatewayKeeper(folder, folder / "gateway.log", "127.0.0.1", port, control, lambda: "token", count=count, end_seconds=2)
         kept.append(made)
         made.start()
         eventually(lambda: len(announced(folder)) == count)
@@ -96,6 +96,32 @@ def test_a_keeper_that_comes_back_finds_its_gateways_and_ends_those_that_are_too
     second = keeper(1)
     eventually(lambda: not is_there(before["gateway-2.json"]))
     assert announced(tmp_path) == {"gateway.json": before["gateway.json"]} and lives(second.address)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_the_keeper_before_has_left_is_ended_and_its_port_taken_over(keeper, tmp_path, hangs):
+    """One of a control plane at another address goes as soon as it can; one that hangs is killed."""
+    first = keeper(1)
+    address, old = first.address, announced(tmp_path)["gateway.json"]
+    first._stopping.set()
+    first._thread.join(5)
+    if hangs:
+        os.kill(old, signal.SIGSTOP)
+    second = keeper(1, control=NOBODY if hangs else "http://127.0.0.1:10")
+    eventually(lambda: announced(tmp_path).get("gateway.json", old) != old)
+    assert not is_there(old) and second.address == address and lives(address)
+
+
+def test_a_keeper_that_stops_waits_for_the_gateways_that_it_found(keeper, tmp_path):
+    first = keeper(1)
+    first._stopping.set()
+    first._thread.join(5)
+    second = keeper(1)
+    eventually(lambda: second._slots[0].adopted is not None)
+    (pid,) = announced(tmp_path).values()
+    os.kill(pid, signal.SIGSTOP)
+    second.stop()
+    assert not is_there(pid) and not announced(tmp_path)
 
 
 def test_gateways_do_not_share_the_port_of_another_platform(keeper, tmp_path):

@@ -23,14 +23,30 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
+_END_SECONDS = 12.0  # a gateway that was told to end has given up by then on what it still answers
+_FREE_SECONDS = 2.0  # what a process that was killed had open is closed by then
 
 
 class GatewayKeeper:
-    """token: makes, or finds again, the gateways' own token. `folder` has a gateway.json (where it is) of each; `log` is of all."""
+    """token: makes, or finds again, the gateways' own token. `folder` has a gateway.json (where it is) of each; `log` is of all.
 
-    def __init__(self, folder: Path, log: Path, host: str, port: int, url: str, token: Callable[[], str], *, count: int = 1) -> None:
+    end_seconds: what was told to end and is still there after so long is killed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: Path,
+        host: str,
+        port: int,
+        url: str,
+        token: Callable[[], str],
+        *,
+        count: int = 1,
+        end_seconds: float = _END_SECONDS,
+    ) -> None:
         self._folder, self._log, self._host, self._port = folder, log, host, port
-        self._url, self._token = url, token
+        self._url, self._token, self._end_seconds = url, token, end_seconds
         self._slots = [
             _Slot(number, folder / ("gateway.json" if number == 1 else f"gateway-{number}.json")) for number in range(1, count + 1)
         ]
@@ -52,8 +68,9 @@ class GatewayKeeper:
             self._thread.join(5)
         for slot in self._slots:
             slot.terminate()
+        until = time.monotonic() + self._end_seconds
         for slot in self._slots:
-            slot.wait(12)
+            slot.end(until)
 
     def _keep(self) -> None:
         self._adopt()
@@ -69,8 +86,12 @@ class GatewayKeeper:
                 return
 
     def _adopt(self) -> None:
-        """Those that outlived a control plane at this same address go on; one of another, or one too many, is ended."""
+        """Those that outlived a control plane at this same address go on; one of another, one too many, or one that hangs is ended.
+
+        That is waited for: until it has, it holds the port that callers know.
+        """
         ours = {slot.announcement: slot for slot in self._slots}
+        ended = []
         for place in self._folder.glob("gateway*.json"):
             known = _read(place)
             pid = int(known.get("pid", 0))
@@ -78,10 +99,13 @@ class GatewayKeeper:
                 if place in ours and known.get("control") == self._url and _answers(str(known.get("url"))):
                     ours[place].adopted = pid
                     continue
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+                _tell(pid, signal.SIGTERM)
+                ended.append(pid)
             if place not in ours:
                 place.unlink(missing_ok=True)
+        until = time.monotonic() + self._end_seconds
+        for pid in ended:
+            _end(pid, until)
 
     def _replace(self, slot: _Slot) -> None:
         slot.adopted = None
@@ -99,6 +123,8 @@ class GatewayKeeper:
         shared = next((port for port in known if port), 0)
         own = _port(slot.announced())  # callers know that address
         slot.announcement.unlink(missing_ok=True)
+        if own and not shared:
+            _wait(lambda: _is_free(self._host, own), time.monotonic() + _FREE_SECONDS)
         # The port that the others have; else one that nobody has: ports are shared by all of one account's processes that ask for it,
         # and another platform's gateways may ask, too.
         candidates = (shared,) if shared else tuple(port for port in dict.fromkeys((own, self._port, 0)) if _is_free(self._host, port))
@@ -142,16 +168,41 @@ class _Slot:
     def terminate(self) -> None:
         pid = self.adopted if self.adopted is not None else self.process.pid if self.process is not None else None
         if pid is not None and self.is_alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            _tell(pid, signal.SIGTERM)
 
-    def wait(self, seconds: float) -> None:
-        if self.process is not None:
+    def end(self, until: float) -> None:
+        """It was told to end; after `until` it is killed."""
+        if self.adopted is not None:
+            _end(self.adopted, until)
+        elif self.process is not None:
             try:
-                self.process.wait(seconds)
+                self.process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 self.process.kill()
+                self.process.wait()
         self.announcement.unlink(missing_ok=True)
+
+
+def _tell(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _end(pid: int, until: float) -> None:
+    """Wait for a gateway that is not our child and was told to end; kill it after `until`."""
+    if not _wait(lambda: not _is_gateway(pid), until):
+        _log.warning("gateway process %d does not end; it is killed", pid)
+        _tell(pid, signal.SIGKILL)
+        _wait(lambda: not _is_gateway(pid), time.monotonic() + _FREE_SECONDS)
+
+
+def _wait(is_so: Callable[[], bool], until: float) -> bool:
+    """Whether it is so, by `until` at the latest (a monotonic time)."""
+    while not is_so():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _read(announcement: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -125,6 +126,24 @@ def test_payloads_go_with_their_time_their_size_and_their_endpoint(served):
     send(served, endpoint, (200, b"one", b"1"))
     served.http.delete(f"/api/v1/endpoints/{endpoint['id']}")
     assert not files(served)
+
+
+def test_files_that_nothing_leads_to_are_deleted_when_they_are_an_hour_old(served):
+    """A kill came between the file and its row, or before the file had its name."""
+    endpoint = deploy(served, keep=KEEP)
+    (prediction,) = send(served, endpoint, (200, b"one", b"1"))
+    (kept,) = files(served)
+    left = [kept.parent / "0000000000001-aa.z", kept.parent / ".0000000000002-bb.z", kept.parent.parent / "ep-gone" / "0000000000003-cc.z"]
+    left[2].parent.mkdir()
+    for place, minutes in zip(left, (30, 90, 30), strict=True):
+        place.write_bytes(b"x")
+        os.utime(place, ((served.now - timedelta(minutes=minutes)).timestamp(),) * 2)
+    served.reconciler.tidy(served.now - timedelta(days=1))  # the next look tidies
+    served.look(1)
+    assert not left[1].exists() and left[0].exists() and left[2].exists()
+    served.look(3_700)
+    assert files(served) == [kept] and not left[2].parent.exists()
+    assert served.http.get(f"/api/v1/predictions/{prediction}/payload").status_code == 200
 
 
 def with_role(served, role):

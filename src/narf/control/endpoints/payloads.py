@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import secrets
@@ -23,6 +24,7 @@ from narf.serving.identity import milliseconds_of
 _MOST_UNPACKED = 32 << 20  # of one block
 _TIDY_EVERY = timedelta(minutes=1)
 _AT_ONCE = 1000
+_UNFINISHED = timedelta(hours=1)  # no block takes so long from its file to its row
 
 
 def to_delete(blocks: Sequence[PayloadBlock], now: datetime, *, days: float, most_bytes: int) -> list[PayloadBlock]:
@@ -125,7 +127,7 @@ class PayloadStore:
         shutil.rmtree(self._folder / endpoint_id, ignore_errors=True)
 
     def tidy_all(self, now: datetime) -> None:
-        """All endpoints, and what those left that were deleted."""
+        """All endpoints, what those left that were deleted, and files that nothing leads to: a kill came before their rows."""
         with self._database.read() as connection:
             endpoints = store.list_endpoints(connection)
             orphans = store.payload_owners(connection) - {endpoint.id for endpoint in endpoints}
@@ -134,6 +136,28 @@ class PayloadStore:
             self.tidy(endpoint, now)
         for endpoint_id in orphans:
             self.forget(endpoint_id)
+        known = {endpoint.id for endpoint in endpoints}
+        for folder in filter(Path.is_dir, self._folder.glob("*")):
+            self._delete_unknown(folder, now)
+            if folder.name not in known:
+                with contextlib.suppress(OSError):  # something in it is young
+                    folder.rmdir()
+
+    def _delete_unknown(self, folder: Path, now: datetime) -> None:
+        """What has no row and is too old to get one."""
+        before = (now - _UNFINISHED).timestamp()
+        old = []
+        with os.scandir(folder) as files:
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):  # it has its name by now, or is deleted
+                    if file.stat().st_mtime < before:
+                        old.append(file.name)
+        for start in range(0, len(old), _AT_ONCE):
+            names = old[start : start + _AT_ONCE]
+            with self._database.read() as connection:
+                known = store.known_payload_names(connection, folder.name, names)
+            for name in set(names) - known:
+                (folder / name).unlink(missing_ok=True)
 
     def _delete(self, blocks: Sequence[PayloadBlock]) -> None:
         if not blocks:

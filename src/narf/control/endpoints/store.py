@@ -468,6 +468,12 @@ def payload_owners(connection: Connection) -> set[str]:
     return set(connection.execute(select(payloads.c.endpoint_id).distinct()).scalars())
 
 
+def known_payload_names(connection: Connection, endpoint_id: str, names: Sequence[str]) -> set[str]:
+    """Those of `names` that are files of blocks."""
+    c = payloads.c
+    return set(connection.execute(select(c.name).where(c.endpoint_id == endpoint_id, c.name.in_(names))).scalars())
+
+
 def remove_payload_blocks(connection: Connection, block_ids: Sequence[int]) -> None:
     for start in range(0, len(block_ids), 500):
         connection.execute(delete(payloads).where(payloads.c.id.in_(block_ids[start : start + 500])))

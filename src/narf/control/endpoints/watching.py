@@ -315,7 +315,7 @@ class Watching:
 
     def tidy(self, now: datetime) -> None:
         """What no policy keeps any more is deleted. May be called all the time, does it every hour."""
-        if now - self._tidied >= timedelta(hours=1):
+        if not timedelta() <= now - self._tidied < timedelta(hours=1):  # nor when the clock was set back
             self._tidied = now
             self._payloads.tidy_all(now)
 

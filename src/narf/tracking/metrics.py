@@ -24,6 +24,15 @@ TARGET = 65_536
 _KEYS_AT_ONCE = 500
 
 
+# Made once: to put a statement together anew costs as much as to execute it.
+_s = tables.series.c
+_ADD_SERIES = insert(tables.series).returning(_s.id, sort_by_parameter_order=True)
+_ADD_CHUNKS = insert(tables.chunks)
+_KNOWN = select(_s.id, _s.count, _s.first_step, _s.last_step).where(_s.run_uuid == bindparam("run"), _s.key == bindparam("of"))
+_SERIES = select(_s.key, _s.id, _s.next_seq).where(_s.run_uuid == bindparam("run"))
+_SOME_SERIES = _SERIES.where(_s.key.in_(bindparam("keys", expanding=True)))
+
+
 class Known(NamedTuple):
     """What a series row says of the whole series."""
 
@@ -59,8 +68,7 @@ def append(connection: Connection, run_id: str, groups: Sequence[tuple[str, Poin
         if key not in known
     ]
     if fresh:
-        statement = insert(tables.series).returning(tables.series.c.id, sort_by_parameter_order=True)
-        for row, (series_id,) in zip(fresh, connection.execute(statement, fresh), strict=True):
+        for row, (series_id,) in zip(fresh, connection.execute(_ADD_SERIES, fresh), strict=True):
             known[str(row["key"])] = (series_id, 0)
     rows, changes, latest = [], [], []
     for key, points in groups:
@@ -76,7 +84,7 @@ def append(connection: Connection, run_id: str, groups: Sequence[tuple[str, Poin
             | {"new_" + name: value for name, value in extent(points).items()}
         )
         latest.append({"run_uuid": run_id, "key": key} | _latest(points))
-    connection.execute(insert(tables.chunks), rows)
+    connection.execute(_ADD_CHUNKS, rows)
     connection.execute(_GROW[connection.dialect.name], changes)
     connection.execute(_KEEP_LATEST.on(connection), latest)
 
@@ -117,8 +125,7 @@ def summaries(connection: Connection, run_id: str) -> list[Summary]:
 
 def find_series(connection: Connection, run_id: str, key: str) -> Known | None:
     """id, count, first_step, last_step of a metric; None if the run has none of that name."""
-    s = tables.series.c
-    row = connection.execute(select(s.id, s.count, s.first_step, s.last_step).where(s.run_uuid == run_id, s.key == key)).first()
+    row = connection.execute(_KNOWN, {"run": run_id, "of": key}).first()
     return Known(*row) if row else None
 
 
@@ -149,11 +156,10 @@ def read(
 
 
 def _series_of(connection: Connection, run_id: str, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
-    s = tables.series.c
-    query = select(s.key, s.id, s.next_seq).where(s.run_uuid == run_id)
-    if len(keys) <= _KEYS_AT_ONCE:
-        query = query.where(s.key.in_(keys))
-    return {row.key: (row.id, row.next_seq) for row in connection.execute(query)}
+    of = {"run": run_id}
+    some = len(keys) <= _KEYS_AT_ONCE
+    rows = connection.execute(_SOME_SERIES, of | {"keys": list(keys)}) if some else connection.execute(_SERIES, of)
+    return {row.key: (row.id, row.next_seq) for row in rows}
 
 
 def extent(points: Points) -> dict[str, int]:

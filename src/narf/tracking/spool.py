@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from narf.domain.errors import BadInput, Conflict
 from narf.tracking import metrics, tables
@@ -33,6 +33,12 @@ _SET_TAGS = replacing(tables.tags, ("run_uuid", "key", "value"), by=("key", "run
 _KEEP_OFFSET = replacing(
     tables.spools, ("run_uuid", "spool_id", "stream", "offset"), by=("run_uuid", "spool_id", "stream"), values=("offset",)
 )
+_ADD_EVENTS = insert(tables.run_events)
+_r, _s, _k = tables.runs.c, tables.spools.c, tables.spool_keys.c
+_BEGIN_RUN = update(tables.runs).where(_r.run_uuid == bindparam("run"), _r.status == "SCHEDULED").values(status="RUNNING")
+_OFFSET = select(_s.offset).where(_s.run_uuid == bindparam("run"), _s.spool_id == bindparam("spool"), _s.stream == bindparam("kind"))
+_NAMES = select(_k.key_id, _k.name).where(_k.run_uuid == bindparam("run"), _k.spool_id == bindparam("spool"))
+_SOME_NAMES = _NAMES.where(_k.key_id.in_(bindparam("keys", expanding=True)))
 
 
 class OffsetMismatch(Conflict):
@@ -74,8 +80,7 @@ def ingest(connection: Connection, run_id: str, spool_id: str, stream: Stream, o
     if not len(fresh):
         return stored, Events()
     if stored == 0:  # the program lives: the run that was scheduled is running
-        r = tables.runs.c
-        connection.execute(update(tables.runs).where(r.run_uuid == run_id, r.status == "SCHEDULED").values(status="RUNNING"))
+        connection.execute(_BEGIN_RUN, {"run": run_id})
     events = Events()
     if stream == "points":
         taken = _take_points(connection, run_id, spool_id, fresh, stored)
@@ -146,7 +151,7 @@ def _take_events(connection: Connection, run_id: str, spool_id: str, data: bytes
         connection.execute(_ADD_PARAMS.on(connection), rows)
     set_tags(connection, run_id, events.tags)
     if events.others:
-        connection.execute(insert(tables.run_events), [{"run_uuid": run_id, **row} for row in events.others])
+        connection.execute(_ADD_EVENTS, [{"run_uuid": run_id, **row} for row in events.others])
     return taken, events
 
 
@@ -201,8 +206,7 @@ def _time(value: Any) -> int:
 
 
 def _offset(connection: Connection, run_id: str, spool_id: str, stream: str) -> int:
-    s = tables.spools.c
-    return connection.execute(select(s.offset).where(s.run_uuid == run_id, s.spool_id == spool_id, s.stream == stream)).scalar() or 0
+    return connection.execute(_OFFSET, {"run": run_id, "spool": spool_id, "kind": stream}).scalar() or 0
 
 
 def _keep_offset(connection: Connection, run_id: str, spool_id: str, stream: str, offset: int) -> None:
@@ -211,9 +215,6 @@ def _keep_offset(connection: Connection, run_id: str, spool_id: str, stream: str
 
 
 def _names(connection: Connection, run_id: str, spool_id: str, keys: Iterable[int]) -> dict[int, str]:
-    k = tables.spool_keys.c
-    wanted = list(keys)
-    query = select(k.key_id, k.name).where(k.run_uuid == run_id, k.spool_id == spool_id)
-    if len(wanted) <= 500:
-        query = query.where(k.key_id.in_(wanted))
-    return {row.key_id: row.name for row in connection.execute(query)}
+    wanted, place = list(keys), {"run": run_id, "spool": spool_id}
+    rows = connection.execute(_SOME_NAMES, place | {"keys": wanted}) if len(wanted) <= 500 else connection.execute(_NAMES, place)
+    return {row.key_id: row.name for row in rows}

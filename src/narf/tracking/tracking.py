@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.name_utils import _generate_random_name as generate_random_name
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _validate_batch_log_data as validate_batch_log_data
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from narf.domain.errors import BadInput, Conflict, NarfError, NotFound, Unavailable
 from narf.tracking import compaction, metrics, spool, tables
@@ -33,6 +33,18 @@ from narf.tracking.workspaces import in_project
 DEFAULT_EXPERIMENT = "Default"
 CHECKPOINTED_TAG = "narf.checkpointed_at"  # written by `narf.training.recorder`
 _MOST_FOUND = 50_000
+
+
+# Made once: a run is begun, looked up and ended so often that to put these together anew would cost as much as to execute them.
+_r, _e, _t = tables.runs.c, tables.experiments.c, tables.tags.c
+_ADD_RUN, _ADD_TAGS, _ADD_PARAMS = insert(tables.runs), insert(tables.tags), insert(tables.params)
+_SET_STATUS = update(tables.runs).where(_r.run_uuid == bindparam("run"))
+_EXPERIMENT = select(_e.experiment_id, _e.artifact_location).where(
+    _e.workspace == bindparam("project"), _e.name == bindparam("named"), _e.lifecycle_stage == "active"
+)
+_PROJECT = select(_e.workspace).where(_r.run_uuid == bindparam("run"), _e.experiment_id == _r.experiment_id)
+_PLACE = select(_r.experiment_id, _r.artifact_uri).where(_r.run_uuid == bindparam("run"))
+_CHECKPOINTED = select(_t.run_uuid, _t.value).where(_t.key == CHECKPOINTED_TAG, _t.run_uuid.in_(bindparam("runs", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +71,8 @@ class Tracking:
     # -- who owns what
 
     def project_of_run(self, run_id: str) -> str | None:
-        r, e = tables.runs.c, tables.experiments.c
-        query = select(e.workspace).where(r.run_uuid == run_id, e.experiment_id == r.experiment_id)
         with self.store.engine.connect() as connection:
-            return _text(connection.execute(query).scalar())
+            return _text(connection.execute(_PROJECT, {"run": run_id}).scalar())
 
     def project_of_experiment(self, experiment_id: str) -> str | None:
         if not experiment_id.isdigit() or len(experiment_id) > 18:
@@ -82,21 +92,18 @@ class Tracking:
         Raises:
             NotFound: there is no such run.
         """
-        r = tables.runs.c
         with self.store.engine.connect() as connection:
-            row = connection.execute(select(r.experiment_id, r.artifact_uri).where(r.run_uuid == run_id)).first()
+            row = connection.execute(_PLACE, {"run": run_id}).first()
         if row is None:
             raise NotFound("run", run_id)
         return str(row.experiment_id), str(row.artifact_uri)
 
     def checkpointed(self, run_ids: Sequence[str]) -> dict[str, float]:
         """When (seconds since 1970) each of the runs last wrote a checkpoint to go on from; those that have not are left out."""
-        t = tables.tags.c
         found: dict[str, float] = {}
         with self.store.engine.connect() as connection:
             for at in range(0, len(run_ids), 500):
-                query = select(t.run_uuid, t.value).where(t.key == CHECKPOINTED_TAG, t.run_uuid.in_(run_ids[at : at + 500]))
-                for run_id, value in connection.execute(query):
+                for run_id, value in connection.execute(_CHECKPOINTED, {"runs": run_ids[at : at + 500]}):
                     with contextlib.suppress(ValueError):  # the program's own words: it may have written anything there
                         found[run_id] = float(value)
         return found
@@ -155,18 +162,16 @@ class Tracking:
             }
             # What MLflow's own calls would write in five transactions and twenty queries: a study makes a run for each trial.
             with self.store.writing() as connection:
-                connection.execute(insert(tables.runs), row)
-                for table, pairs in ((tables.tags, checked), (tables.params, many)):
+                connection.execute(_ADD_RUN, row)
+                for add, pairs in ((_ADD_TAGS, checked), (_ADD_PARAMS, many)):
                     if pairs:
-                        connection.execute(insert(table), [{"run_uuid": run_id, "key": one.key, "value": one.value} for one in pairs])
+                        connection.execute(add, [{"run_uuid": run_id, "key": one.key, "value": one.value} for one in pairs])
         return run_id
 
     def _open_experiment(self, project: str, name: str) -> tuple[str, str]:
         """The id of an active experiment, as `experiment` finds or makes it, and where the artifacts of its runs lie."""
-        e = tables.experiments.c
-        named = (e.workspace == project, e.name == (name or DEFAULT_EXPERIMENT), e.lifecycle_stage == "active")
         with self.store.engine.connect() as connection:
-            row = connection.execute(select(e.experiment_id, e.artifact_location).where(*named)).first()
+            row = connection.execute(_EXPERIMENT, {"project": project, "named": name or DEFAULT_EXPERIMENT}).first()
         if row is not None and row.artifact_location:
             return str(row.experiment_id), str(row.artifact_location)
         experiment_id = self.experiment(project, name)
@@ -347,9 +352,8 @@ class Tracking:
         return project
 
     def _set_status(self, run_id: str, status: str, ended: int | None) -> None:
-        r = tables.runs.c
         with self.store.writing() as connection:
-            connection.execute(update(tables.runs).where(r.run_uuid == run_id).values(status=status, end_time=ended))
+            connection.execute(_SET_STATUS, {"run": run_id, "status": status, "end_time": ended})
 
 
 class _narf_errors:

@@ -143,21 +143,23 @@ def remove_sessions(connection: Connection, *, id_hash: str | None = None, user:
     connection.execute(delete(sessions).where(condition))
 
 
+_ADD_TOKEN = insert(tokens)  # made once: every attempt of a workload has one
+
+
 def add_token(connection: Connection, token: Token, secret_hash: str) -> None:
-    connection.execute(
-        insert(tokens).values(
-            id=token.id,
-            secret_hash=secret_hash,
-            user=token.user,
-            name=token.name,
-            role_limit=token.role_limit.value,
-            projects=None if token.projects is None else ",".join(token.projects),
-            run_id=token.run_id,
-            workload_id=token.workload_id,
-            created_at=token.created_at,
-            expires_at=token.expires_at,
-        )
-    )
+    row = {
+        "id": token.id,
+        "secret_hash": secret_hash,
+        "user": token.user,
+        "name": token.name,
+        "role_limit": token.role_limit.value,
+        "projects": None if token.projects is None else ",".join(token.projects),
+        "run_id": token.run_id,
+        "workload_id": token.workload_id,
+        "created_at": token.created_at,
+        "expires_at": token.expires_at,
+    }
+    connection.execute(_ADD_TOKEN, row)
 
 
 def find_token(connection: Connection, *, secret_hash: str | None = None, token_id: str | None = None) -> Token | None:

@@ -26,6 +26,9 @@ audit = Table(
 )
 
 
+_ADD = insert(audit)  # made once: it is part of every change
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     at: datetime
@@ -44,11 +47,9 @@ def record(
     """Write one entry, in the transaction of the change itself: neither exists without the other."""
     if project is not None:
         connection.info.setdefault(CHANGES, []).append((project, kind, name))
-    connection.execute(
-        insert(audit).values(
-            at=at, who=who, action=action, kind=kind, name=name, project=project, detail=json.dumps(detail, default=str, sort_keys=True)
-        )
-    )
+    said = json.dumps(detail, default=str, sort_keys=True)
+    row = {"at": at, "who": who, "action": action, "kind": kind, "name": name, "project": project, "detail": said}
+    connection.execute(_ADD, row)
 
 
 def list_entries(connection: Connection, *, project: str | None, before: int | None, limit: int) -> list[Entry]:

@@ -169,11 +169,18 @@ def set_usage(connection: Connection, gpu_seconds: Mapping[str, float], at: date
 _SET_USAGE = update(queue_usage).where(queue_usage.c.queue == bindparam("of"))
 
 
+_ADD_DECIDED = insert(scheduling_decisions)
+_END_WAITS = (
+    update(scheduling_decisions)
+    .where(scheduling_decisions.c.workload_id.in_(bindparam("ids", expanding=True)), scheduling_decisions.c.until_at.is_(None))
+    .values(until_at=bindparam("at"))
+)
+
+
 def end_waits(connection: Connection, workloads: Sequence[str], at: datetime) -> None:
     """Ends the wait that each of these is in, if it is in one."""
     for first in range(0, len(workloads), _AT_ONCE):
-        waits = scheduling_decisions.c.workload_id.in_(workloads[first : first + _AT_ONCE])
-        connection.execute(update(scheduling_decisions).where(waits & scheduling_decisions.c.until_at.is_(None)).values(until_at=at))
+        connection.execute(_END_WAITS, {"ids": workloads[first : first + _AT_ONCE], "at": at})
 
 
 def add_decided(connection: Connection, rows: Sequence[Decided]) -> None:
@@ -186,7 +193,7 @@ def add_decided(connection: Connection, rows: Sequence[Decided]) -> None:
         }
         for row in rows
     ]  # fmt: skip
-    connection.execute(insert(scheduling_decisions), values)
+    connection.execute(_ADD_DECIDED, values)
 
 
 def decided_of(connection: Connection, workload: str, *, after: datetime | None = None, before: datetime | None = None) -> list[Decided]:

@@ -94,6 +94,12 @@ trials = Table(
 _SAVE = update(studies).where(studies.c.id == bindparam("of"), studies.c.version == bindparam("loaded"))
 _ADD_TRIAL = insert(trials)
 _SAVE_TRIAL = update(trials).where(trials.c.study_id == bindparam("of"), trials.c.number == bindparam("numbered"))
+_UNFINISHED = select(trials.c.study_id).where(trials.c.state.in_([TrialState.RUNNING, TrialState.PAUSED])).distinct()
+_ACTIVE = (
+    select(studies)
+    .where(or_(studies.c.state.in_([StudyState.RUNNING, StudyState.PAUSED]), studies.c.id.in_(_UNFINISHED)))
+    .order_by(studies.c.created_at)
+)
 
 
 def add(connection: Connection, study: Study) -> None:
@@ -123,9 +129,7 @@ def project_of(connection: Connection, study_id: str) -> str | None:
 
 def active(connection: Connection) -> list[Study]:
     """Those that run or are paused, and finished ones whose trials still stop."""
-    unfinished = select(trials.c.study_id).where(trials.c.state.in_([TrialState.RUNNING, TrialState.PAUSED])).distinct()
-    wanted = or_(studies.c.state.in_([StudyState.RUNNING, StudyState.PAUSED]), studies.c.id.in_(unfinished))
-    return [_study(dict(row)) for row in connection.execute(select(studies).where(wanted).order_by(studies.c.created_at)).mappings()]
+    return [_study(dict(row)) for row in connection.execute(_ACTIVE).mappings()]
 
 
 def page(

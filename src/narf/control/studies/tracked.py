@@ -5,11 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from narf.control.models.service import ModelService
 from narf.tracking import metrics, tables
 from narf.tracking.tracking import Tracking
+
+# Made once: they are asked at every end of a trial.
+_COUNTS = select(tables.series.c.run_uuid, tables.series.c.count).where(
+    tables.series.c.run_uuid.in_(bindparam("runs", expanding=True)), tables.series.c.key == bindparam("of")
+)
+_END = select(tables.run_events.c.id).where(tables.run_events.c.run_uuid == bindparam("run"), tables.run_events.c.type == "end").limit(1)
 
 
 class TrackedMetrics:
@@ -19,11 +25,11 @@ class TrackedMetrics:
         self._tracking = tracking
 
     def counts(self, run_ids: Sequence[str], key: str) -> dict[str, int]:
-        s, found = tables.series.c, {}
+        found: dict[str, int] = {}
         with self._tracking.store.engine.connect() as connection:
             for at in range(0, len(run_ids), 500):
-                query = select(s.run_uuid, s.count).where(s.run_uuid.in_(run_ids[at : at + 500]), s.key == key)
-                found.update({row.run_uuid: int(row.count) for row in connection.execute(query)})
+                rows = connection.execute(_COUNTS, {"runs": run_ids[at : at + 500], "of": key})
+                found.update({row.run_uuid: int(row.count) for row in rows})
         return found
 
     def points(self, run_id: str, key: str, after: int) -> Sequence[tuple[int, float]]:
@@ -39,9 +45,8 @@ class TrackedMetrics:
 
     def is_complete(self, run_id: str) -> bool:
         """The program has said that it ends, which it does after all it reported."""
-        e = tables.run_events.c
         with self._tracking.store.engine.connect() as connection:
-            return connection.execute(select(e.id).where(e.run_uuid == run_id, e.type == "end").limit(1)).first() is not None
+            return connection.execute(_END, {"run": run_id}).first() is not None
 
 
 class TrackedParents:

@@ -173,20 +173,20 @@ class ProgressReconciler:
                 return False
             saved = done[0]
             if following.ended:
-                store.change_attempt(
+                store.end_attempt(
                     connection,
                     workload.id,
                     workload.attempt,
                     started_at=status.started_at,
                     ended_at=status.ended_at or now,
-                    reason=(saved.end_reason or EndReason.NODE_LOST).value,
+                    reason=saved.end_reason or EndReason.NODE_LOST,
                     exit_code=status.exit_code,
                     detail=status.detail,
                     cpu_seconds=status.cpu_seconds,
                     peak_memory_bytes=status.peak_memory_bytes,
                 )
             elif status.started_at is not None:
-                store.change_attempt(connection, workload.id, workload.attempt, started_at=status.started_at)
+                store.start_attempt(connection, workload.id, workload.attempt, status.started_at)
         self.changed(saved)
         if saved.state.is_finished:
             if saved.run_id:

@@ -167,7 +167,7 @@ def save(connection: Connection, workload: Workload, at: datetime) -> Workload |
 
 
 def find(connection: Connection, workload_id: str) -> Workload | None:
-    row = connection.execute(select(workloads).where(workloads.c.id == workload_id)).mappings().first()
+    row = connection.execute(_OF_IDS, {"ids": [workload_id]}).mappings().first()
     return _workload(dict(row)) if row else None
 
 
@@ -197,15 +197,14 @@ def submitted_since(connection: Connection, at: datetime, limit: int) -> list[Wo
 
 def versions(connection: Connection, states: Sequence[WorkloadState]) -> Sequence[Row[tuple[str, int]]]:
     """(id, version) of all in one of `states`, oldest first."""
-    query = select(workloads.c.id, workloads.c.version).where(workloads.c.state.in_([s.value for s in states]))
-    return connection.execute(query.order_by(workloads.c.created_at, workloads.c.id)).all()
+    return connection.execute(_VERSIONS, {"states": [s.value for s in states]}).all()
 
 
 def of_ids(connection: Connection, workload_ids: Sequence[str]) -> list[Workload]:
     found = []
     for first in range(0, len(workload_ids), _AT_ONCE):
-        query = select(workloads).where(workloads.c.id.in_(workload_ids[first : first + _AT_ONCE]))
-        found += [_workload(dict(row)) for row in connection.execute(query).mappings()]
+        rows = connection.execute(_OF_IDS, {"ids": workload_ids[first : first + _AT_ONCE]})
+        found += [_workload(dict(row)) for row in rows.mappings()]
     return found
 
 
@@ -285,21 +284,38 @@ def add_attempts(connection: Connection, made: Sequence[Attempt]) -> None:
         for attempt in made
     ]
     if rows:
-        connection.execute(insert(attempts), rows)
+        connection.execute(_ADD_ATTEMPT, rows)
 
 
-def change_attempt(connection: Connection, workload_id: str, attempt: int, **values: Any) -> None:
-    condition = and_(attempts.c.workload_id == workload_id, attempts.c.attempt == attempt)
-    connection.execute(update(attempts).where(condition).values(**values))
+def start_attempt(connection: Connection, workload_id: str, attempt: int, started_at: datetime) -> None:
+    connection.execute(_SAVE_ATTEMPT, {"of": workload_id, "numbered": attempt, "started_at": started_at})
+
+
+def end_attempt(
+    connection: Connection,
+    workload_id: str,
+    attempt: int,
+    *,
+    started_at: datetime | None,
+    ended_at: datetime,
+    reason: EndReason,
+    exit_code: int | None,
+    detail: str,
+    cpu_seconds: float,
+    peak_memory_bytes: int,
+) -> None:
+    values = {
+        "of": workload_id, "numbered": attempt, "started_at": started_at, "ended_at": ended_at, "reason": reason.value, "exit_code": exit_code,
+        "detail": detail, "cpu_seconds": cpu_seconds, "peak_memory_bytes": peak_memory_bytes,
+    }  # fmt: skip
+    connection.execute(_SAVE_ATTEMPT, values)
 
 
 def attempts_of(connection: Connection, workload_ids: Sequence[str]) -> dict[str, list[Attempt]]:
     """The attempts of each, first to last."""
     found: dict[str, list[Attempt]] = {workload_id: [] for workload_id in workload_ids}
     for first in range(0, len(workload_ids), _AT_ONCE):
-        some = workload_ids[first : first + _AT_ONCE]
-        query = select(attempts).where(attempts.c.workload_id.in_(some)).order_by(attempts.c.attempt)
-        for row in connection.execute(query).mappings():
+        for row in connection.execute(_ATTEMPTS, {"ids": workload_ids[first : first + _AT_ONCE]}).mappings():
             found[row["workload_id"]].append(_attempt(dict(row)))
     return found
 
@@ -311,7 +327,7 @@ def events_of(connection: Connection, workload_id: str) -> list[Event]:
 
 def holds_now(connection: Connection) -> dict[str, tuple[Replica, ...]]:
     """What is kept for each waiting workload."""
-    return {row.workload_id: _placement(row.placement) for row in connection.execute(select(holds))}
+    return {row.workload_id: _placement(row.placement) for row in connection.execute(_HOLDS)}
 
 
 def replace_holds(connection: Connection, wanted: Mapping[str, Sequence[Replica]]) -> None:
@@ -343,6 +359,15 @@ def _event_row(workload: Workload, at: datetime) -> dict[str, Any]:
 
 # Made once: to put a statement of 25 columns together anew costs as much as to execute it.
 _ADD, _ADD_EVENT = insert(workloads), insert(workload_events)
+_ADD_ATTEMPT, _HOLDS = insert(attempts), select(holds)
+_VERSIONS = (
+    select(workloads.c.id, workloads.c.version)
+    .where(workloads.c.state.in_(bindparam("states", expanding=True)))
+    .order_by(workloads.c.created_at, workloads.c.id)
+)
+_OF_IDS = select(workloads).where(workloads.c.id.in_(bindparam("ids", expanding=True)))
+_ATTEMPTS = select(attempts).where(attempts.c.workload_id.in_(bindparam("ids", expanding=True))).order_by(attempts.c.attempt)
+_SAVE_ATTEMPT = update(attempts).where(attempts.c.workload_id == bindparam("of"), attempts.c.attempt == bindparam("numbered"))
 _BEFORE = select(workloads.c.state, workloads.c.attempt).where(workloads.c.id == bindparam("of"))
 _SAVE = update(workloads).where(workloads.c.id == bindparam("of"), workloads.c.version == bindparam("loaded"))
 _PLAIN = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from narf.client.tune_settings import FIELDS, SETTINGS, check_words, over, read_settings, study_body
-from narf.client.tuning import space_form
+from narf.client.tuning import rest_between_looks, space_form
 from narf.domain.errors import BadInput
 
 
@@ -77,3 +77,13 @@ def test_every_field_of_a_study_has_a_word_and_others_are_refused():
     with pytest.raises(BadInput) as refused:
         check_words(["trails"])
     assert refused.value.sentence == "A study has no 'trails'." and refused.value.remedy == "Did you mean 'trials'?"
+
+
+def test_looks_at_a_study_come_closer_together_as_its_end_comes_nearer() -> None:
+    assert rest_between_looks(0.0, 0, 16) == 0.1
+    assert rest_between_looks(1.0, 5, 15) == 1.0  # two seconds are left: half of that
+    assert rest_between_looks(1.0, 12, 15) == pytest.approx(0.125)
+    assert rest_between_looks(600.0, 999, 1000) == pytest.approx(0.3003, abs=1e-3)
+    assert rest_between_looks(1.2, 7, None) == pytest.approx(0.3)  # how long it goes on is not known
+    assert rest_between_looks(3600.0, 0, None) == 1.0
+    assert rest_between_looks(3.0, 15, 15) == 0.1

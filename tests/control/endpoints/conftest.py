@@ -80,7 +80,7 @@ class Served:
                 answer = self.http.post(f"/api/v1/replicas/{replica['workload_id']}/address", json={"url": "http://127.0.0.1:9"})
                 assert answer.status_code == 204, answer.text
 
-    def fail(self, workload_id: str) -> None:
+    def fail(self, workload_id: str, reason: EndReason = EndReason.USER_ERROR) -> None:
         """The workload of a replica or packaging ends in failure."""
         from dataclasses import replace
 
@@ -88,7 +88,7 @@ class Served:
         if workload.state is WorkloadState.QUEUED:
             workload = workload.to(WorkloadState.FAILED)
         with self.platform.workloads._database.write() as connection:
-            workloads_store.save(connection, replace(workload, ended_at=self.now, end_reason=EndReason.USER_ERROR, exit_code=1), self.now)
+            workloads_store.save(connection, replace(workload, ended_at=self.now, end_reason=reason, exit_code=1), self.now)
 
     def settle(self, name: str, looks: int = 6) -> dict[str, Any]:
         for _ in range(looks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 import queue
 import threading
@@ -18,6 +19,7 @@ from sqlalchemy import event
 
 from narf.client import endpoints as client_endpoints
 from narf.client.connection import Connection
+from narf.control.endpoints import store
 from narf.control.endpoints.routing import Routing
 from narf.domain.errors import NarfError
 from narf.scheduling.decisions import Reason, Waiting
@@ -257,6 +259,34 @@ def test_the_revision_before_keeps_a_replica_for_a_while_so_that_a_rollback_is_i
     assert part["number"] == 1 and len(part["replicas"]) == 1
     found = served.settle("safe")
     assert [r["revision"] for r in found["replicas"] if r["state"] == "ready"] == [1, 1]  # what was rolled back keeps none
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_after_going_back_and_forward_again_the_way_back_is_kept_warm(served, at_once):
+    served.register("swing")
+    deploy(served, "swing", least=1)
+    served.settle("swing")
+    deploy(served, f"swing/{served.register('swing')}")
+    served.settle("swing")
+    served.http.post("/api/v1/endpoints/swing/rollback", json={})
+    served.settle("swing")
+    # Forward: by a replica that is started for it, or by one that is there already.
+    if at_once:
+        with served.platform.workloads._database.write() as connection:
+            (replica,) = store.list_replicas(connection, served.endpoint("swing")["id"])
+            second = served.endpoint("swing")["revisions"][1]["id"]
+            store.add_replica(connection, dataclasses.replace(replica, workload_id="wl-second", revision_id=second))
+    served.http.post("/api/v1/endpoints/swing/rollback", json={"to": 2})
+    assert (roles(served.endpoint("swing"))[2] == ("active", 100.0)) is at_once
+    served.look(0.1)
+    served.become_ready("swing")
+    served.look(0.1)
+    served.look(30)
+    found = served.endpoint("swing")
+    assert roles(found) == {1: ("retired", 0.0), 2: ("active", 100.0)}
+    assert 1 in {r["revision"] for r in found["replicas"] if r["state"] == "ready"}
+    served.http.post("/api/v1/endpoints/swing/rollback", json={})
+    assert roles(served.endpoint("swing")) == {1: ("active", 100.0), 2: ("retired", 0.0)}  # before anybody looks
 
 
 def test_the_kept_replica_goes_after_a_while_or_when_somebody_needs_the_room(served):

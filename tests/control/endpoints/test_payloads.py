@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from narf.control.endpoints import store
 from narf.control.endpoints.payloads import to_delete
 from narf.control.endpoints.store import PayloadBlock
 from narf.domain.access import Role
@@ -126,6 +128,32 @@ def test_payloads_go_with_their_time_their_size_and_their_endpoint(served):
     send(served, endpoint, (200, b"one", b"1"))
     served.http.delete(f"/api/v1/endpoints/{endpoint['id']}")
     assert not files(served)
+
+
+def test_a_block_that_comes_costs_the_same_however_many_are_kept(served):
+    """They are counted once a minute, and read when there are too many."""
+    endpoint = deploy(served, keep=KEEP | {"most_bytes": 8_000_000})
+    noise = random.Random(0).randbytes(200_000)
+    database, seen = served.platform.workloads._database, []
+
+    def hear(_connection, _cursor, statement, *_):
+        if "endpoint_payloads" in statement and statement.lstrip().startswith("SELECT"):
+            seen.append(statement)
+
+    send(served, endpoint, (200, b"first", b"1"))
+    event.listen(database.engine, "before_cursor_execute", hear)
+    try:
+        for _ in range(20):
+            send(served, endpoint, (200, noise, b"1"))
+        assert len(files(served)) == 21 and seen == []
+        for _ in range(40):
+            send(served, endpoint, (200, noise, b"1"))
+    finally:
+        event.remove(database.engine, "before_cursor_execute", hear)
+    size = sum(place.stat().st_size for place in files(served))
+    assert 7_000_000 < size <= 8_000_000 and 0 < len(seen) < 60
+    with database.read() as connection:
+        assert store.payload_bytes(connection, endpoint["id"]) == size
 
 
 def test_files_that_nothing_leads_to_are_deleted_when_they_are_an_hour_old(served):

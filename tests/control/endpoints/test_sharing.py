@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from narf.control.endpoints.sharing import MOST_MODELS, PROVEN, SUSPECTED, Host, apart_until, choose_host, must_be_apart
+from narf.domain.workload import EndReason
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 HOSTS = st.lists(
@@ -122,6 +124,41 @@ def test_when_a_shared_process_ends_each_of_its_models_gets_its_own_for_a_while(
     assert process not in after.values() and after["a"] != after["b"]
     assert not any(replica["shared"] for name in after for replica in served.endpoint(name)["replicas"])
     assert any("ended" in event["sentence"] for event in served.endpoint("b")["events"])
+
+
+@pytest.mark.parametrize("reason", [EndReason.NODE_LOST, EndReason.PREEMPTED, EndReason.CANCELLED, EndReason.START_FAILED])
+def test_when_a_shared_process_ends_by_what_no_model_does_they_go_on_sharing(served, reason):
+    served.register("small")
+    for name in ("a", "b"):
+        deploy(served, name)
+    hold(served, "a", "b")
+    (process, _, _) = replicas(served, "a")[0]
+    served.fail(process, reason)
+    served.look()
+    (after,) = {replicas(served, name)[0][0] for name in ("a", "b")}
+    assert after != process and held(served, after) == {("a", "1"), ("b", "1")}
+
+
+def test_the_model_that_ends_its_own_process_stays_apart_and_its_neighbour_shares_again(served):
+    """Which of the two ended the shared process is not known; each gets its own, and one does it again there."""
+    served.register("small")
+    for name in ("bad", "good", "third"):
+        deploy(served, name)
+    hold(served, "bad", "good", "third")
+    served.fail(replicas(served, "bad")[0][0])
+    served.look()
+    for _ in range(3):
+        for name in ("bad", "good", "third"):
+            served.become_ready(name)
+        served.look(2)
+    served.fail(replicas(served, "bad")[0][0])
+    served.look(601)  # those who were only suspected share again, from their next start on
+    for name in ("good", "third"):
+        served.fail(replicas(served, name)[0][0], EndReason.NODE_LOST)
+    served.look(601)
+    alone, *shared = (served.endpoint(name)["replicas"][0] for name in ("bad", "good", "third"))
+    assert not alone["shared"] and all(each["shared"] for each in shared)
+    assert len({each["workload_id"] for each in shared}) == 1
 
 
 def test_a_model_that_cannot_be_loaded_fails_alone(served):

@@ -126,6 +126,22 @@ def test_a_job_that_takes_a_while_to_start_is_seen_to_start_also_after_the_contr
     assert control.state(workload) is S.RUNNING
 
 
+def test_a_short_trial_is_written_down_when_it_ends_and_a_long_one_also_when_it_runs(control: Control, clock):
+    short, long = control.submit(kind=WorkloadKind.TRIAL), control.submit(kind=WorkloadKind.TRIAL)
+    control.settle()
+    assert [control.state(workload) for workload in (short, long)] == [S.ADMITTED, S.ADMITTED]
+    began = clock()
+    control.backend.finish(short.job_id)
+    control.settle()
+    ended = control.service.workload(short.id)
+    assert (ended.state, ended.started_at) == (S.SUCCEEDED, began)
+    assert [event.state for event in control.service.events(short.id)] == [S.QUEUED, S.ADMITTED, S.SUCCEEDED]
+    assert control.state(long) is S.ADMITTED
+    clock.forward(seconds=1)
+    control.settle()
+    assert (control.state(long), control.service.workload(long.id).started_at) == (S.RUNNING, began)
+
+
 def test_what_does_not_fit_waits_until_there_is_room(control: Control):
     first = control.submit(resources=Resources(gpu=2))
     control.settle()

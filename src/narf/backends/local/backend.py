@@ -186,6 +186,7 @@ class LocalBackend:
             grace_seconds=job.grace_seconds,
             hooks=job.hooks,
             notify=str(self._run) if self._events is not None else "",
+            tells_end_only=bool(job.series),
             keeper=self._keeper,
         )
 

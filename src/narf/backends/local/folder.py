@@ -64,6 +64,7 @@ class JobSpec:
     log_tail_bytes: int = 48 << 20
     keeper: tuple[int, int] | None = None  # (pid, start time) of a process that the job must not outlive
     notify: str = ""  # a folder with the socket `events`, told of each change of state
+    tells_end_only: bool = False  # it is one of many short ones: that it runs is seen when somebody looks
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

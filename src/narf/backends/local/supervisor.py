@@ -361,7 +361,7 @@ class Supervisor:
     def _write(self, state: JobState) -> None:
         self.folder.write_state(state)
         self.state = state
-        if self.spec.notify:
+        if self.spec.notify and (state.phase == "ended" or not self.spec.tells_end_only):
             tell(self.spec.notify, self.spec.id)
 
 

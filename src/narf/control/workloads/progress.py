@@ -14,10 +14,11 @@ from narf.control.workloads.alive import Alive
 from narf.control.workloads.service import RunRecorder
 from narf.control.workloads.store import Attempt
 from narf.domain.errors import NarfError
-from narf.domain.workload import EndReason, Workload, WorkloadState
+from narf.domain.workload import EndReason, Workload, WorkloadKind, WorkloadState
 
 _log = logging.getLogger(__name__)
 
+_SHORT_SECONDS = 0.25  # a search of short trials writes down their ends; that one runs only when it has run for so long
 _HELD = (WorkloadState.ADMITTED, WorkloadState.STARTING, WorkloadState.RUNNING, WorkloadState.PREEMPTING)
 
 
@@ -41,6 +42,8 @@ def after(workload: Workload, status: JobStatus, now: datetime) -> Next | None:
         return Next(_ended(workload, lost, now), ended=True)
     started = workload.started_at or status.started_at
     if status.phase is JobPhase.RUNNING and workload.state in (WorkloadState.ADMITTED, WorkloadState.STARTING):
+        if workload.kind is WorkloadKind.TRIAL and started is not None and (now - started).total_seconds() < _SHORT_SECONDS:
+            return None
         return Next(replace(workload.to(WorkloadState.RUNNING), started_at=started), ended=False)
     if status.phase is JobPhase.STARTING and workload.state is WorkloadState.ADMITTED:
         return Next(workload.to(WorkloadState.STARTING), ended=False)

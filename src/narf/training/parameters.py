@@ -11,7 +11,7 @@ import ast
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import CodeType
 from typing import Any
 
@@ -115,9 +115,10 @@ class _Placer(ast.NodeTransformer):
 
     def __init__(self, found: Mapping[str, Any]) -> None:
         self.found = found
-        self._class: ast.ClassDef | None = None
+        self._takes: dict[str, list[str]] = {}  # positional parameters of what the file defines
 
     def visit_Module(self, node: ast.Module) -> ast.Module:
+        self._takes = dict(_signatures(node))
         self._constants(node.body)
         for statement in node.body:
             if isinstance(statement, ast.If):  # `if __name__ == "__main__":` and its like
@@ -140,13 +141,21 @@ class _Placer(ast.NodeTransformer):
             for statement in node.body:
                 if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
                     self._constructor(statement)
+        for statement in node.body:
+            if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+                self._defaults(statement, node.name)
         self.generic_visit(node)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
-        """`Ridge.alpha` finds its place in `Ridge(alpha=0.1)`, `Config.lr` in `Config(lr=0.1)`."""
+        """`Ridge.alpha` finds its place in `Ridge(alpha=0.1)`, `Net.hidden` in `Net(64)` where the file defines Net."""
         self.generic_visit(node)
         owner = _name(node.func)
+        for index, name in enumerate(self._takes.get(owner, ())[: len(node.args)]):
+            if isinstance(node.args[index], ast.Starred):
+                break
+            if f"{owner}.{name}" in self.found:
+                node.args[index] = self._entry(f"{owner}.{name}", node.args[index])
         for item in node.keywords if owner else ():
             if f"{owner}.{item.arg}" in self.found:
                 item.value = self._entry(f"{owner}.{item.arg}", item.value)
@@ -209,16 +218,16 @@ class _Placer(ast.NodeTransformer):
                 if item.arg == "default":
                     item.value = self._entry(name, item.value)
 
-    def _defaults(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """`train.lr` finds its place in `def train(lr=0.1)`."""
-        arguments = function.args
+    def _defaults(self, function: ast.FunctionDef | ast.AsyncFunctionDef, owner: str = "") -> None:
+        """`train.lr` finds its place in `def train(lr=0.1)`, `Net.hidden` in `class Net: def __init__(self, hidden=64)`."""
+        arguments, owner = function.args, owner or function.name
         positional = [*getattr(arguments, "posonlyargs", []), *arguments.args]
         first = len(positional) - len(arguments.defaults)
         for index, default in enumerate(arguments.defaults):
-            arguments.defaults[index] = self._entry(f"{function.name}.{positional[first + index].arg}", default)
+            arguments.defaults[index] = self._entry(f"{owner}.{positional[first + index].arg}", default)
         for index, (item, given) in enumerate(zip(arguments.kwonlyargs, arguments.kw_defaults)):
             if given is not None:
-                arguments.kw_defaults[index] = self._entry(f"{function.name}.{item.arg}", given)
+                arguments.kw_defaults[index] = self._entry(f"{owner}.{item.arg}", given)
 
     def _attributes(self, node: ast.ClassDef) -> None:
         """`Config.lr` finds its place in `class Config: lr = 0.1`."""
@@ -262,6 +271,18 @@ class _Placer(ast.NodeTransformer):
                 inserted.append(ast.copy_location(ast.Assign(targets=[target], value=value), function.body[0]))
         start = 1 if ast.get_docstring(function) is not None else 0
         function.body[start:start] = inserted
+
+
+def _signatures(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
+    for statement in tree.body:
+        inner = [
+            item
+            for item in (statement.body if isinstance(statement, ast.ClassDef) else [statement])
+            if isinstance(item, ast.FunctionDef) and (item is statement or item.name == "__init__")
+        ]
+        for function in inner:
+            names = [item.arg for item in [*getattr(function.args, "posonlyargs", []), *function.args.args]]
+            yield statement.name, names[1:] if function is not statement else names  # type: ignore[attr-defined] # it has one
 
 
 def _name(node: ast.expr) -> str:

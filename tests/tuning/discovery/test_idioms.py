@@ -68,6 +68,6 @@ def test_of_options_that_exclude_each_other_one_is_searched():
 
 def test_what_no_search_should_touch_is_left_alone(tmp_path):
     (tmp_path / "train.py").write_text(
-        'LABELS = {"cat": 0, "dog": 1}\nVERSION = "1.0"\n\ndef load(size=3): ...\n\ndef train(lr=0.1): ...\n\ntrain(0.2)\nx = [load() for _ in range(3)]\n'
+        'LABELS = {"cat": 0, "dog": 1}\nVERSION = "1.0"\n\ndef load(size=3): ...\n\ndef train(lr=0.1): ...\n\ntrain(len(LABELS) / 10)\nx = [load() for _ in range(3)]\n'
     )
     assert discover_statically(tmp_path / "train.py").tunable == ()

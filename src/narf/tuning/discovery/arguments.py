@@ -170,7 +170,7 @@ def _type_and_passing(source: Source, module: Module, call: ast.Call, flag: str,
         None,
     ):
         return "list", option, ()
-    choices = module.literal(keyword(call, "choices"))
+    choices = module.options(keyword(call, "choices"))
     declared = keyword(call, "type")
     given = module.literal(declared)  # optparse names types by text
     declared_name = given if isinstance(given, str) else module.dotted(declared).rpartition(".")[2]

@@ -39,7 +39,7 @@ def _of_hydra(source: Source, module: Module, call: ast.Call) -> tuple[list[Foun
         schema = stored.get(name)
         if schema is None:
             return [], (f"The configuration {name!r} of @hydra.main was not found in {folder}.",)
-        return list(from_fields(source, source.classes[schema][0].file, fields_of(source, schema), Style.HYDRA, "", How.OVERRIDE)), ()
+        return list(_of_schema(source, schema, stored)), ()
     body, notes = read_yaml(file)
     found: dict[str, FoundParameter] = {}
     for key, value in _compose(folder, body, stored, source):
@@ -64,6 +64,20 @@ def _of_hydra(source: Source, module: Module, call: ast.Call) -> tuple[list[Foun
     for key in _link_keys(body):
         found.pop(key, None)
     return list(found.values()), notes
+
+
+def _of_schema(source: Source, schema: str, stored: dict[str, str]) -> Iterator[FoundParameter]:
+    """The fields of a structured configuration, and of what its defaults list chooses: `[{"optim": "adam"}, "_self_"]`."""
+    home, fields = source.classes[schema][0], list(fields_of(source, schema))
+    for item in fields:
+        chosen = home.literal(item.default_node) if item.name == "defaults" else None
+        for group, choice in (
+            [pair for each in chosen if isinstance(each, dict) for pair in each.items()] if isinstance(chosen, list) else ()
+        ):
+            if (node := stored.get(f"{group}/{choice}")) is not None:
+                place = str(group).replace("/", ".") + "."
+                yield from from_fields(source, home.file, fields_of(source, node), Style.HYDRA, place, How.OVERRIDE)
+    yield from from_fields(source, home.file, [item for item in fields if item.name != "defaults"], Style.HYDRA, "", How.OVERRIDE)
 
 
 def _compose(folder: Path, body: dict[str, Any], stored: dict[str, str], source: Source) -> Iterator[tuple[str, Any]]:

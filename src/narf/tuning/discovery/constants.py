@@ -1,16 +1,16 @@
-"""Constants at module level, the last resort: names bound once to a literal, tables of settings, and defaults of the
-function that the script calls, all of which the hooks can set."""
+"""Tables of settings, and constants at module level, which are the last resort. The hooks can set both."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from narf.training.parameters import TABLES
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
-from narf.tuning.discovery.propose import sounds_like_a_setting, words_of
+from narf.tuning.discovery.propose import core_of, sounds_like_a_setting, words_of
 from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Module, Source, Unknown, assigned
 
@@ -19,38 +19,46 @@ _CONFIG = {
 }  # fmt: skip
 
 
-def find_constants(source: Source) -> list[FoundParameter]:
-    """Names of the script bound once, at its top level, to a number, a bool or text; and what a table of settings there holds.
-
-    A module beside it whose name says that it is one of settings, `config.py`, is read as the script itself; of the others, classes
-    and tables of settings.
-    """
+def find_tables(source: Source) -> list[FoundParameter]:
+    """What tables of settings hold, at the top level of the script and of the modules beside it: `config = {"lr": 0.1}`,
+    `class Config: lr = 0.1`, a table that is handed on, `Model(**TREES)`, or looked into, `cfg["lr"]`."""
+    handed_on, written = _handed_on(source), _written(source)
     found: dict[str, FoundParameter] = {}
-    handed_on, read = _handed_on(source), _read(source)
     for module in source.modules:
-        is_settings = any(_CONFIG & set(words_of(part)) for part in PurePosixPath(module.file).with_suffix("").parts)
-        for item in (
-            *_bound(module, handed_on, read, is_main=module is source.main, is_settings=is_settings),
-            *_with_owner(source, module),
-        ):
-            found.setdefault(item.name, item)
+        changed, is_settings = _bound_more_than_once(module.tree), _is_of_settings(module)
+        for statement in _at_top(module.tree):
+            for name, node in bindings(statement):
+                if not isinstance(node, ast.Dict | ast.Call) or name.startswith("_") or name in changed:
+                    continue
+                leaves = list(_leaves(module, node, written))
+                if is_settings or name in handed_on or _CONFIG & set(words_of(name)) or _sounds_like_settings(leaves):
+                    for key, value in leaves:
+                        _add(found, module, statement.lineno, f"{name}.{key}", value, Style.TABLE)
+        for owner, name, line, node in _attributes(module.tree):
+            _add(found, module, line, f"{owner}.{name}", module.literal(node), Style.TABLE)
     return list(found.values())
 
 
-def _bound(module: Module, handed_on: set[str], read: set[str], *, is_main: bool, is_settings: bool) -> Iterator[FoundParameter]:
-    changed = _bound_more_than_once(module.tree)
-    for statement in _at_top(module.tree):
-        for name, node in bindings(statement):
-            if name.startswith("_") or name in changed:
-                continue
-            if isinstance(node, ast.Dict | ast.Call):
-                if is_settings or name in handed_on or _CONFIG & set(words_of(name)):
-                    for key, value in _leaves(module, node):
-                        yield from _constant(module, statement.lineno, f"{name}.{key}", value)
-            elif (is_main or is_settings) and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
-                if name not in read and not sounds_like_a_setting(name):
-                    continue  # nothing in the script asks for it
-                yield from _constant(module, statement.lineno, name, module.literal(node))
+def find_constants(source: Source) -> list[FoundParameter]:
+    """Names of the script, and of a module beside it whose name says that it is one of settings, bound once at the top level to a
+    number, a bool or text. What only a report asks for, `log_metric("gini", FACTOR * auc - 1)`, sets nothing."""
+    found: dict[str, FoundParameter] = {}
+    read, told = _read(source)
+    for module in source.modules:
+        if module is not source.main and not _is_of_settings(module):
+            continue
+        changed = _bound_more_than_once(module.tree)
+        for statement in _at_top(module.tree):
+            for name, node in bindings(statement):
+                if name.startswith("_") or name in changed or not isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
+                    continue
+                if name in read or (sounds_like_a_setting(name) and name not in told):
+                    _add(found, module, statement.lineno, name, module.literal(node), Style.CONSTANT)
+    return list(found.values())
+
+
+def _is_of_settings(module: Module) -> bool:
+    return any(_CONFIG & set(words_of(part)) for part in PurePosixPath(module.file).with_suffix("").parts)
 
 
 def bindings(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
@@ -78,25 +86,62 @@ def _handed_on(source: Source) -> set[str]:
     return (found | {name for name, used in keys.items() if len(used) > 1}) - {""}
 
 
-def _read(source: Source) -> set[str]:
-    """Names that some expression asks for, as they are or as attributes of a module."""
+def _read(source: Source) -> tuple[set[str], set[str]]:
+    """Names that some expression asks for, as they are or as attributes of a module, and those that only reports ask for."""
     found: set[str] = set()
+    told: set[str] = set()
     for module in source.modules:
+        reports = {
+            inner for call in module.calls() if _reports(call) for told_of in _arguments(call) for inner in _of_results(module, told_of)
+        }
         for node in module.nodes:
             if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
-                found.add(_last(node))
+                (told if node in reports else found).add(_last(node))
             elif isinstance(node, ast.ImportFrom):
                 found.update(alias.name for alias in node.names)
-    return found
+    return found, told - found
+
+
+_REPORTS = {
+    "print",
+    "pprint",
+    "echo",
+    "info",
+    "debug",
+    "warning",
+    "add_scalar",
+    "add_scalars",
+    "add_text",
+    "log",
+    "report",
+    "write",
+    "title",
+    "savefig",
+}
+
+
+def _reports(call: ast.Call) -> bool:
+    name = _last(call.func)
+    is_method = isinstance(call.func, ast.Attribute) and not (isinstance(call.func.value, ast.Name) and call.func.value.id in _NUMBERS)
+    return name == "print" or (is_method and (name in _REPORTS or name.startswith("log_")))
+
+
+_NUMBERS = {"np", "numpy", "math", "torch", "F"}  # their log is a logarithm
+
+
+def _of_results(module: Module, node: ast.expr) -> list[ast.AST]:
+    """The parts of `FACTOR * auc - 1`: arithmetic on what is there already, not what makes it."""
+    parts = list(ast.walk(node))
+    names = {part.id for part in parts if isinstance(part, ast.Name)}
+    return parts if names - set(module.constants) and not any(isinstance(part, ast.Call) for part in parts) else []
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(item.value for item in call.keywords)]
 
 
 def _last(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-def _with_owner(source: Source, module: Module) -> Iterator[FoundParameter]:
-    for owner, name, line, node in (*_attributes(module.tree), *(_defaults(source) if module is source.main else ())):
-        yield from _constant(module, line, f"{owner}.{name}", module.literal(node))
 
 
 def _attributes(tree: ast.Module) -> Iterator[tuple[str, str, int, ast.expr]]:
@@ -109,25 +154,6 @@ def _attributes(tree: ast.Module) -> Iterator[tuple[str, str, int, ast.expr]]:
                     yield node.name, name, statement.lineno, value
 
 
-def _defaults(source: Source) -> Iterator[tuple[str, str, int, ast.expr]]:
-    """(function, parameter, line, default) of `def train(lr=0.1)` that the script calls at its top level, without giving that parameter."""
-    for statement in _at_top(source.main.tree):
-        call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
-        known = source.defined.get(call.func.id) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else None
-        if not isinstance(call, ast.Call) or known is None or known[0] is not source.main:
-            continue
-        function = known[1]
-        if function.decorator_list or any(item.arg is None and not isinstance(item.value, ast.Call) for item in call.keywords):
-            continue  # what a table hands on is the table's to say; what is read from the command line, `**parse(sys.argv)`, is the user's
-        positional = [*function.args.posonlyargs, *function.args.args]
-        given = {item.arg for item in positional[: len(call.args)]} | {item.arg for item in call.keywords}
-        last = positional[len(positional) - len(function.args.defaults) :]
-        pairs = [*zip(last, function.args.defaults, strict=True), *zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)]
-        for item, default in pairs:
-            if default is not None and item.arg not in given:
-                yield function.name, item.arg, item.lineno, default
-
-
 def _at_top(tree: ast.Module) -> Iterator[ast.stmt]:
     """Statements of the top level, those under `if __name__ == "__main__":` and its like among them."""
     for statement in tree.body:
@@ -137,13 +163,38 @@ def _at_top(tree: ast.Module) -> Iterator[ast.stmt]:
             yield statement
 
 
-def _leaves(module: Module, node: ast.expr) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of each constant in `{"lr": 0.1, "model": {...}}` or `dict(lr=0.1)`."""
-    for key, value in entries(node):
+def _leaves(module: Module, node: ast.expr, written: Counter[str]) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of each constant in `{"lr": 0.1, "model": {...}}` or `dict(lr=0.1)`. Of presets, `{"small": {"lr": 0.1}, "large":
+    {"lr": 0.3}}`, those of the one that the script names."""
+    pairs = list(entries(node))
+    if _are_presets(pairs):
+        named = [key for key, _ in pairs if written[key] > 1]
+        pairs = [pair for pair in pairs if len(named) == 1 and pair[0] == named[0]]
+    for key, value in pairs:
         if isinstance(value, ast.Dict | ast.Call):
-            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(module, value))
+            yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(module, value, written))
         else:
             yield key, module.literal(value)
+
+
+def _are_presets(pairs: list[tuple[str, ast.expr]]) -> bool:
+    """Several tables of the same keys, some of which may say nothing."""
+    keys = [{key for key, _ in entries(value)} for _, value in pairs if isinstance(value, ast.Dict | ast.Call)]
+    said = [each for each in keys if each]
+    return len(keys) == len(pairs) > 1 and (len(said) < len(keys) or len(set.intersection(*said)) * 2 >= max(map(len, said)))
+
+
+def _written(source: Source) -> Counter[str]:
+    """How often each text stands in the files."""
+    return Counter(
+        node.value for module in source.modules for node in module.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+def _sounds_like_settings(leaves: list[tuple[str, Any]]) -> bool:
+    """A table of any name in which numbers are called as people call what they tune."""
+    numbers = [key for key, value in leaves if isinstance(value, int | float) and not isinstance(value, bool)]
+    return any(core_of(key) for key in numbers) and sum(sounds_like_a_setting(key) for key in numbers) > 1
 
 
 def entries(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
@@ -156,11 +207,12 @@ def entries(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
         yield from ((item.arg, item.value) for item in node.keywords if item.arg)
 
 
-def _constant(module: Module, line: int, name: str, value: Any) -> Iterator[FoundParameter]:
+def _add(found: dict[str, FoundParameter], module: Module, line: int, name: str, value: Any, style: Style) -> None:
     kind = "" if isinstance(value, Unknown) or value is None else type_of_value(value)
     if kind in ("int", "float", "bool", "str"):
-        yield FoundParameter(
-            name=name, type=kind, style=Style.CONSTANT, passing=Passing(How.INJECT, name), default=value, line=line, file=module.file
+        passing = Passing(How.INJECT, name)
+        found.setdefault(
+            name, FoundParameter(name=name, type=kind, style=style, passing=passing, default=value, line=line, file=module.file)
         )
 
 

@@ -24,8 +24,9 @@ from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
 from narf.tuning.discovery.metrics import direction_of
 from narf.tuning.discovery.propose import last_of, propose, propose_all
-from narf.tuning.discovery.source import read_source
-from narf.tuning.discovery.static import COMPOSED, from_files, is_fixed, names_of
+from narf.tuning.discovery.source import Source, read_source
+from narf.tuning.discovery.static import COMMAND_LINE, COMPOSED, beside, from_files, is_fixed, names_of
+from narf.tuning.discovery.texts import with_choices
 
 TIME_LIMIT_SECONDS = 60.0
 _LEFT_OUT = (
@@ -43,16 +44,6 @@ _LEFT_OUT = (
     ".ruff_cache",
 )
 _LARGE = 50_000_000
-_COMMAND_LINE = {
-    Style.ARGPARSE,
-    Style.CLICK,
-    Style.TYPER,
-    Style.ABSL,
-    Style.JSONARGPARSE,
-    Style.LIGHTNING_CLI,
-    Style.HYDRA,
-    Style.OMEGACONF,
-}
 _TRAINS = ("backward", "fit", "Trainer.fit", "log_metric", "end")  # where a dry run stops that came to the training
 _PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
 
@@ -75,7 +66,7 @@ def confirm(
             seen: dict[str, Any] = json.loads(result.read_text())
         except (OSError, ValueError):
             seen = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "stopped": "", "problem": ""}
-    merged = _merge(found, seen, arguments, script.parent)
+    merged = _merge(found, seen, arguments, read_source(script))
     problem = problem if not seen["stopped"] else seen["problem"]
     return merged.with_notes(_told(problem)) if problem else replace(merged, is_open=False)
 
@@ -161,7 +152,7 @@ def _told(problem: str) -> str:
     return " ".join(f"The dry run did not get to where the script trains: {problem} {remedy}".split())
 
 
-def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], folder: Path) -> Discovery:
+def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], source: Source) -> Discovery:
     declared = {item["name"]: item for item in seen["parameters"]}
     styles = {style for item in declared.values() for style in _PROBED.get(item["style"], {Style(item["style"])})}
     constructed = {name for names in seen["modules"].values() for name in names}
@@ -182,12 +173,13 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], fol
     parameters = [
         replace(p, left_alone=excluded_by(seen["excluded"][p.name]), proposal=None) if p.name in seen["excluded"] else p for p in parameters
     ]
-    parameters = _with_files(parameters, seen, folder)
-    explicit = {parameter.name for parameter in parameters if parameter.style in _COMMAND_LINE}
-    parameters = [p for p in parameters if p.style in _COMMAND_LINE or p.name not in explicit]
-    proposed = propose_all(_with_limits(parameters, seen["limits"]))
-    if any(p.style in (*_COMMAND_LINE, Style.CONFIG_FILE) and p.proposal for p in proposed):
-        proposed = tuple(p for p in proposed if p.style is not Style.CONSTANT)
+    parameters = _with_files(parameters, seen, source.folder)
+    explicit = {parameter.name for parameter in parameters if parameter.style in COMMAND_LINE}
+    parameters = [p for p in parameters if p.style in COMMAND_LINE or p.name not in explicit]
+    weaker = [p for p in parameters if p.style in (Style.TABLE, Style.CONSTANT)]
+    parameters = [p for p in parameters if p not in weaker]
+    parameters += beside(parameters, weaker)
+    proposed = propose_all(_with_limits(with_choices(source, parameters), seen["limits"]))
     return replace(found, parameters=proposed, metrics=_metrics(found, seen))
 
 
@@ -216,7 +208,7 @@ def _with_files(parameters: list[FoundParameter], seen: dict[str, Any], folder: 
     if not (seen["stopped"] in _TRAINS and not seen["problem"]):  # it did not come to where it would open the others
         opened += sorted({item.file for item in read} - set(opened))
     parameters = [item for item in parameters if item.style is not Style.CONFIG_FILE]
-    outweighed = _COMMAND_LINE
+    outweighed = COMMAND_LINE
     known = names_of([item for item in parameters if item.style in outweighed])
     added = [replace(item, confirmed=item.file in seen["files"]) for item in from_files(folder, opened, known)]
     names = {name for item in added for name in (item.name, item.name.rpartition(".")[2])}
@@ -252,13 +244,15 @@ def _read(item: dict[str, Any], found: Discovery) -> FoundParameter:
 
 
 def _with_facts(parameter: FoundParameter, item: dict[str, Any]) -> FoundParameter:
-    """What the text left open is filled in from the run; where both speak, the text's reading of values stays."""
+    """What the text left open is filled in from the run; where both speak, the text's reading of values stays but for numbers, which
+    configuration files and code may have changed."""
     passing = read_passing(item["passing"])
     if passing.how is How.OPTION and parameter.passing.how is not How.OPTION:
         passing = parameter.passing  # jsonargparse and typer say `option` for what the text knows better
+    is_number = isinstance(item["default"], int | float) and type(item["default"]) is type(parameter.default)
     changed = replace(
         parameter,
-        default=parameter.default if parameter.default is not None else item["default"],
+        default=item["default"] if parameter.default is None or is_number else parameter.default,
         type=parameter.type if parameter.type not in ("str", "") else item["type"],
         choices=parameter.choices or tuple(item["choices"]),
         help=parameter.help or item["help"],

@@ -25,6 +25,7 @@ class Style(StrEnum):
     ENVIRONMENT = "environment"
     DATACLASS = "dataclass"
     LIGHTNING_MODULE = "lightning_module"
+    TABLE = "table"  # a dict, a namespace or a class of settings
     CONSTANT = "constant"
 
 

@@ -17,6 +17,22 @@ from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Module, Source
 
 _LIBRARIES = ("sklearn", "xgboost", "lightgbm", "catboost", "imblearn", "torch.optim", "torch.nn", "torch.utils.data")
+_OF_THE_SHAPE = (
+    "padding",
+    "stride",
+    "dilation",
+    "groups",
+    "bias",
+    "batch_first",
+    "dim",
+    "eps",
+    "probability",
+    "copy",
+    "inplace",
+    "affine",
+    "total_iters",
+    "enable_nested_tensor",
+)
 _NOT_MODELS = ("sklearn.model_selection", "sklearn.datasets", "sklearn.metrics", "sklearn.utils")
 
 
@@ -48,7 +64,7 @@ def _of_calls(source: Source, module: Module) -> Iterator[tuple[str, Any, int]]:
         for item in call.keywords:
             if item.arg is not None and isinstance(item.value, ast.Constant | ast.UnaryOp | ast.BinOp):
                 value = module.literal(item.value)
-                if last != "DataLoader" or item.arg == "batch_size":
+                if item.arg not in _OF_THE_SHAPE and (last != "DataLoader" or item.arg == "batch_size"):
                     yield f"{last}.{item.arg}", value, call.lineno
 
 

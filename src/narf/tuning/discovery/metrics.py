@@ -89,7 +89,12 @@ def _logged(source: Source) -> Iterator[tuple[str, int]]:
             )
         else:
             yield from ((name, call.lineno) for name in _texts(source, module, first, call))
-    for module, call, _ in source.calls(".log_dict", ".log_metrics", ".report", ".add_scalars"):
+    for module, call, _ in source.calls(".add_scalars"):  # each below the tag
+        for tag in _texts(source, module, argument(call, 0, "main_tag"), call):
+            inner = argument(call, 1, "tag_scalar_dict")
+            names = _dict_names(source, module, inner, call) if isinstance(inner, ast.Dict) else ()
+            yield from ((f"{tag}/{name}", call.lineno) for name in names)
+    for module, call, _ in source.calls(".log_dict", ".log_metrics", ".report"):
         for node in [*call.args[:2], *(item.value for item in call.keywords if item.arg in ("metrics", "dictionary", "_metric"))]:
             if isinstance(node, ast.Dict):
                 yield from ((name, call.lineno) for name in _dict_names(source, module, node, call))

@@ -377,8 +377,8 @@ def take_command(command, words, style):
             continue
         long = next((flag for flag in item.opts if flag.startswith("--")), item.opts[0])
         declared = getattr(item, "type", None)
-        type_name, choices = click_type(declared) if declared is not None else type_of(getattr(item, "bare_type", None), item.default)
-        bare = getattr(item, "bare_type", None)
+        bare = getattr(item, "bare_type", None) or getattr(getattr(item, "type_descriptor", None), "annotation", None)
+        type_name, choices = click_type(declared) if declared is not None else type_of(bare, item.default)
         if isinstance(bare, type) and issubclass(bare, enum.Enum):
             choices = [member.value for member in bare]
         how = "option"
@@ -391,7 +391,7 @@ def take_command(command, words, style):
         type_name = "list" if item.multiple or item.nargs != 1 else "choice" if choices else "bool" if item.is_flag else type_name
         add(
             item.name, type_name, default, choices, getattr(item, "help", ""), style, how, long, (item.secondary_opts or [""])[0], True, bool(item.required),
-            getattr(declared, "min", None), getattr(declared, "max", None),
+            getattr(declared or item, "min", None), getattr(declared or item, "max", None),
         )  # fmt: skip
 
 

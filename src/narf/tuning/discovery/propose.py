@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from narf.domain.errors import BadInput
-from narf.tuning.discovery.found import FoundParameter
+from narf.tuning.discovery.found import FoundParameter, Style
 from narf.tuning.space import Kind, Parameter, Scale
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -37,14 +37,38 @@ _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
     "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
     "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
-    "foreach", "fused", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n",
+    "foreach", "fused", "decoupled_weight_decay", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n",
 }  # fmt: skip
 _KEPT = {"dropout", "momentum", "lr", "decay", "leaf"}  # words that outweigh those above: `out_dropout` is a rate
-_KEPT_NAMES = {"min_samples_split", "max_samples", "min_child_samples"}  # of trees, not of data
+_KEPT_NAMES = {
+    "min_samples_split",
+    "max_samples",
+    "min_child_samples",
+    "log1p",
+    "log_transform",
+    "log_target",
+}  # of trees, not of data; logarithms
 _RATES = {"rate", "alpha", "beta", "gamma", "lambda", "eta", "tau", "rho", "penalty", "reg", "l1", "l2", "ratio", "weight", "temperature", "margin", "clip", "warmup", "smoothing",
           "noise", "eps", "epsilon", "tol", "c", "threshold", "wd", "neighbors", "neighbours", "clusters", "components", "window", "lags", "degree", "scale", "level", "strength", "factor", "delta"}  # fmt: skip
 _PREPARES = {"preprocess", "preprocessing", "prep", "features", "feature", "transform", "transforms"}
 _TREES = {"leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
+_ABOUT_THE_RUN = {
+    "checkpoint",
+    "checkpointing",
+    "checkpoints",
+    "callback",
+    "callbacks",
+    "logger",
+    "logging",
+    "wandb",
+    "mlflow",
+    "tracking",
+    "paths",
+    "io",
+    "profiler",
+}
+_CALENDAR = {7, 12, 24, 30, 52, 60, 250, 252, 260, 365, 3600, 86400}
+_TIMES = {"trading", "business", "per", "year", "annual", "annualisation", "annualization"}
 _SETS_LENGTH = "It sets how long a trial trains; give it after --."
 _SIZES = {
     "hidden",
@@ -151,10 +175,34 @@ def sounds_like_a_setting(name: str) -> bool:
     return bool(set(words_of(name)) & (_KEPT | _SIZES | _COUNTS | _TREES | _RATES))
 
 
+def core_of(name: str) -> str:
+    """Which of the few settings that every training has a name stands for; "" for others."""
+    words, last = words_of(name), last_of(name).lower()
+    joined = set(words)
+    if "lr" in joined or {"learning", "rate"} <= joined or last in ("eta", "eta0", "step_size"):
+        return "" if joined & {"min", "end", "final", "decay", "gamma", "scheduler", "factor", "warmup"} else "learning rate"
+    if ("batch" in joined and not joined & {"norm", "val", "test", "eval", "batches"}) or last in ("bs", "bsz"):
+        return "batch size"
+    if last in ("wd", "l2") or {"weight", "decay"} <= joined:
+        return "weight decay"
+    if "dropout" in joined or last in ("p_drop", "drop", "drop_rate"):
+        return "dropout"
+    return "momentum" if last == "momentum" else ""
+
+
 def _reason_to_leave(parameter: FoundParameter) -> str:
     words, last = set(words_of(parameter.name)), last_of(parameter.name).lower().replace("-", "_")
     if parameter.name.startswith(("trainer.", "hydra.")):
         return "It sets how the script runs, not the model."
+    if set(_WORDS.findall(parameter.name.rpartition(".")[0].lower())) & _ABOUT_THE_RUN:
+        return "It sets where or how the script runs, not the model."
+    if (
+        isinstance(parameter.default, int)
+        and parameter.default in _CALENDAR
+        and words & _TIMES
+        and parameter.style in (Style.CONSTANT, Style.TABLE)
+    ):
+        return "It is a number of the calendar."
     if words & _LENGTH or last in _LENGTH_NAMES:
         return _SETS_LENGTH
     if "per" in words:
@@ -169,7 +217,7 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
     ):
         words -= {"rank"}  # of a factorisation, not of a process
     is_kept = bool(words & _KEPT) or last in _KEPT_NAMES
-    if (words & _NOT_THE_MODEL or last in _NAMES_LEFT_ALONE) and not is_kept:
+    if (words & _NOT_THE_MODEL and not is_kept) or last in _NAMES_LEFT_ALONE:
         return "It sets where or how the script runs, not the model."
     if parameter.type == "list":
         return "It takes several values."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
@@ -17,10 +19,20 @@ def from_fields(
     for item in fields:
         if item.type == "class":
             if depth and is_dataclass(source, item.class_name):
-                inner = constructor_of(source, item.class_name)
+                inner = _as_made(source, item, constructor_of(source, item.class_name))
                 yield from from_fields(source, file, inner, style, f"{prefix}{item.name}.", how, depth - 1)
             continue
         yield from_field(item, file, style, prefix, how)
+
+
+def _as_made(source: Source, item: Field, fields: list[Field]) -> list[Field]:
+    """The fields of a nested dataclass with what its default gives them: `Tower(dropout=0.3)`."""
+    made = item.default_node
+    if not isinstance(made, ast.Call) or source.main.dotted(made.func).rpartition(".")[2] != item.class_name:
+        return fields
+    given = {field.name: node for field, node in zip(fields, made.args, strict=False)} | {word.arg: word.value for word in made.keywords}
+    values = {name: value for name, node in given.items() if (value := source.main.literal(node)) is not UNKNOWN}
+    return [replace(field, default=values[field.name], has_default=True) if field.name in values else field for field in fields]
 
 
 def from_field(item: Field, file: str, style: Style, prefix: str = "", how: How = How.OPTION) -> FoundParameter:

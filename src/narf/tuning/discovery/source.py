@@ -36,6 +36,7 @@ _BINARY: dict[type[ast.operator], Any] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
+_READERS = {"float": float, "int": int}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,11 @@ class Module:
                 if abs(exponent) > 64:
                     raise ValueError("too large")
                 return base**exponent
+            case ast.BinOp(left=left, op=ast.LShift(), right=right):
+                base, exponent = self._literal(left), self._literal(right)
+                if not 0 <= exponent <= 64:
+                    raise ValueError("too large")
+                return base << exponent
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 values = self._literal(left), self._literal(right)
                 if not all(isinstance(value, int | float) for value in values):
@@ -94,11 +100,43 @@ class Module:
             case ast.Call(func=ast.Name(id="range"), args=arguments):
                 found = range(*(self._literal(argument) for argument in arguments))
                 return list(found) if len(found) <= 64 else UNKNOWN
+            case ast.Call(func=ast.Name(id="float" | "int" as reader), args=[ast.Constant(value=text)], keywords=[]):
+                return _READERS[reader](text)
             case ast.Call(func=ast.Name(id="list" | "tuple" | "sorted"), args=[inner]):
-                return list(self._literal(inner))
+                return list(self._keys(inner))
             case ast.Call(func=ast.Attribute(value=inner, attr="keys"), args=[]):
-                return list(self._literal(inner))
+                return list(self._keys(inner))
         raise ValueError("not a literal")
+
+    def options(self, node: ast.AST | None) -> Any:
+        """What `choices=` names: a list, or a table whose keys they are."""
+        return self.tables[node.id] if isinstance(node, ast.Name) and node.id in self.tables else self.literal(node)
+
+    def _keys(self, node: ast.AST) -> Any:
+        """What a loop over a list or over a table goes through; of a table of functions or classes, its keys are known."""
+        return self.tables[node.id] if isinstance(node, ast.Name) and node.id in self.tables else self._literal(node)
+
+    @functools.cached_property
+    def tables(self) -> dict[str, list[Any]]:
+        """The keys of each table at the top level, whatever its values are."""
+        found: dict[str, list[Any]] = {}
+        for statement in self.tree.body:
+            name, value = assigned(statement)
+            if isinstance(value, ast.Dict):
+                keys = [self.literal(key) for key in value.keys]
+            elif isinstance(value, ast.DictComp) and len(value.generators) == 1 and not value.generators[0].ifs:
+                rounds = self.literal(value.generators[0].iter)
+                is_each = (
+                    ast.dump(value.key, include_attributes=False) == ast.dump(ast.Name(value.generators[0].target.id, ast.Load()))
+                    if isinstance(value.generators[0].target, ast.Name)
+                    else False
+                )
+                keys = rounds if is_each and isinstance(rounds, list) else []
+            else:
+                continue
+            if keys and not any(isinstance(key, Unknown) for key in keys):
+                found[name] = keys
+        return found
 
     @functools.cached_property
     def nodes(self) -> list[ast.AST]:

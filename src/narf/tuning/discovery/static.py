@@ -12,19 +12,22 @@ from narf.tuning.discovery.arguments import find_arguments
 from narf.tuning.discovery.commands import find_click, find_typer
 from narf.tuning.discovery.config_files import find_hydra, find_omegaconf
 from narf.tuning.discovery.configured import find_dataclasses, find_signature_cli
-from narf.tuning.discovery.constants import find_constants
+from narf.tuning.discovery.constants import find_constants, find_tables
+from narf.tuning.discovery.defaults import find_defaults
 from narf.tuning.discovery.environment import find_environment
 from narf.tuning.discovery.found import Discovery, FoundParameter, Style
 from narf.tuning.discovery.lightning import find_constructed, find_lightning_cli
 from narf.tuning.discovery.literals import find_literals
 from narf.tuning.discovery.metrics import find_metrics
-from narf.tuning.discovery.propose import propose, propose_all
+from narf.tuning.discovery.propose import core_of, last_of, propose, propose_all
 from narf.tuning.discovery.read_files import find_in_files, named_files
 from narf.tuning.discovery.source import Source, read_source
+from narf.tuning.discovery.texts import with_choices
 from narf.tuning.discovery.unroll import is_open, unrolled
 
 # These say all that a script takes: their configuration files are read by the library, and overridden on the command line.
 COMPOSED = (Style.LIGHTNING_CLI, Style.JSONARGPARSE, Style.HYDRA, Style.OMEGACONF)
+COMMAND_LINE = (*COMPOSED, Style.ARGPARSE, Style.CLICK, Style.TYPER, Style.ABSL)
 
 
 def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discovery:
@@ -37,7 +40,7 @@ def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discover
     found, prefix, notes = _parameters(source, tuple(arguments))
     return Discovery(
         script=script.name,
-        parameters=propose_all(is_fixed(parameter, arguments) for parameter in found),
+        parameters=propose_all(is_fixed(parameter, arguments) for parameter in with_choices(source, found)),
         metrics=find_metrics(source),
         prefix=prefix,
         notes=notes,
@@ -70,11 +73,28 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         found = found + find_dataclasses(source, known, from_files=any(item.style is Style.CONFIG_FILE for item in found))
         known |= {item.name for item in found}
         found = found + find_constructed(source, known)
-    if not any(propose(item).proposal for item in found):
-        found = found + [item for item in find_constants(source) if item.name not in known]
-    if not any(propose(item).proposal for item in found):
-        found = found + find_literals(source)
+        found = found + beside(found, [*find_tables(source), *find_constants(source), *find_defaults(source)])
+        found = found + beside(found, find_literals(source))
     return _once(found), prefix, notes
+
+
+def beside(found: Sequence[FoundParameter], weaker: Sequence[FoundParameter]) -> list[FoundParameter]:
+    """Those of `weaker` that are worth listing beside what was `found`, which states its settings more plainly.
+
+    Tables of settings are what they say. Constants, defaults and numbers in calls are the last resort: all of them where there is nothing
+    else, and otherwise only what every training has and `found` does not name: a learning rate, a batch size, a dropout.
+    """
+    known = {name.lower() for name in names_of(found)}
+    stated = [item for item in found if propose(item).proposal is not None]
+    cores = {core_of(item.name) for item in stated} - {""}
+    kept = []
+    for item in weaker:
+        last = last_of(item.name).lower()
+        if item.name.lower() in known or last in known:
+            continue
+        if not stated or item.style is Style.TABLE or (core_of(item.name) and core_of(item.name) not in cores):
+            kept.append(item)
+    return kept
 
 
 def names_of(found: Sequence[FoundParameter]) -> set[str]:

@@ -23,6 +23,7 @@ _MOST_ROUNDS, _DEEPEST = 200, 4
 
 def unrolled(source: Source) -> Source:
     """The same files, with such loops and calls written out. The original where there are none."""
+    source = _without_aliases(source)
     if not any(last_name(call.func) in DECLARING for module in source.modules for call in module.calls()):
         return source
     declaring = {
@@ -42,6 +43,27 @@ def unrolled(source: Source) -> Source:
     return Source(source.folder, modules[0], tuple(modules[1:]))
 
 
+def _without_aliases(source: Source) -> Source:
+    """`add = parser.add_argument` and `add("--lr")` as `parser.add_argument("--lr")`."""
+    modules = []
+    for module in source.modules:
+        aliases = {
+            target.id: node.value
+            for node in module.nodes
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute) and node.value.attr in DECLARING
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        if aliases:
+            tree = copy.deepcopy(module.tree)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in aliases:
+                    node.func = ast.copy_location(copy.deepcopy(aliases[node.func.id]), node.func)
+            module = replace(module, tree=tree)
+        modules.append(module)
+    return Source(source.folder, modules[0], tuple(modules[1:]))
+
+
 def _declares(node: ast.AST) -> bool:
     return any(isinstance(inner, ast.Call) and last_name(inner.func) in DECLARING for inner in ast.walk(node))
 
@@ -50,6 +72,8 @@ def _home(source: Source, module: Module, call: ast.Call) -> tuple[Module, ast.F
     """The function of the script's own that a call runs; of a method, the only one of its name."""
     if not isinstance(call.func, ast.Name | ast.Attribute):
         return None
+    if _is_of_a_library(source, module, call.func):
+        return None  # typer.run is no function `run` of the script's
     if known := source.defined.get(module.dotted(call.func).rpartition(".")[2]):
         return known
     if not isinstance(call.func, ast.Attribute):
@@ -59,11 +83,25 @@ def _home(source: Source, module: Module, call: ast.Call) -> tuple[Module, ast.F
     return methods[0] if len(methods) == 1 and name not in DECLARING else None
 
 
+def _is_of_a_library(source: Source, module: Module, node: ast.expr) -> bool:
+    """Whether a dotted name begins with something imported that none of these files is."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    imported = module.names.get(node.id, "") if isinstance(node, ast.Name) else ""
+    files = {part.removesuffix(".py") for other in source.modules for part in other.file.split("/")}
+    return bool(imported) and not files & set(imported.split("."))
+
+
 def is_open(source: Source) -> bool:
     """Whether an unrolled source still declares something whose name is not written out, other than in a function of its own whose
     calls are written out."""
     for module in source.modules:
         if any(last_name(call.func) in _BY_CLASS for call in module.calls()):
+            return True
+        called = {call.func for call in module.calls()}
+        if any(isinstance(node, ast.Attribute) and node.attr == "add_argument" and node not in called for node in _bound(module)):
+            return True  # handed on: `partial(parser.add_argument, type=float)`
+        if any(last_name(call.func) == "set_defaults" and _hands_on(module, call) for call in module.calls()):
             return True
         declared = [call for call in module.calls() if _of_a_parser(call) and _is_open(module, call)]
         if not declared:
@@ -81,14 +119,25 @@ def is_open(source: Source) -> bool:
     return False
 
 
+def _bound(module: Module) -> list[ast.AST]:
+    """All but what is only a name for something else, `add = parser.add_argument`, whose calls are written out."""
+    named = {node.value for node in module.nodes if isinstance(node, ast.Assign)}
+    return [node for node in module.nodes if node not in named]
+
+
+def _hands_on(module: Module, call: ast.Call) -> bool:
+    """`parser.set_defaults(**read(path))`: what it says is known when it has run."""
+    return any(item.arg is None and module.literal(item.value) is UNKNOWN for item in call.keywords)
+
+
 def _of_a_parser(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Attribute) and call.func.attr in DECLARING and bool(call.args)
 
 
 def _is_open(module: Module, node: ast.AST) -> bool:
     """A declaration whose name is not written out."""
-    if not isinstance(node, ast.Call) or last_name(node.func) not in DECLARING:
-        return False
+    if not isinstance(node, ast.Call) or last_name(node.func) not in DECLARING or module.dotted(node.func).startswith("typer."):
+        return False  # an option of Typer has the name of the parameter that it belongs to
     return not any(isinstance(module.literal(item), str) for item in node.args)
 
 

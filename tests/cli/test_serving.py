@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +37,7 @@ KEPT = []
 def preprocess(inputs):
     asked = float(inputs["x"][0, 0])
     if asked == 1001:
-        KEPT.append(np.ones(400 << 17))  # 400 MiB
+        KEPT.append(np.ones(320 << 17))  # 320 MiB
     if asked == 1002:
         time.sleep(1000)
     if asked == 1003:
@@ -121,14 +123,16 @@ def test_a_model_that_leaks_is_replaced_and_no_call_fails(served: Any, deploy: A
     before = endpoint.show()["replicas"][0]["workload_id"]
     assert endpoint.ask().json()["outputs"] == {"y": [[2.0, 0.0]]}
     assert [endpoint.ask(LEAK).status_code for _ in range(2)] == [200, 200]
-    statuses = []
+    statuses, answering = [], []
 
     def replaced() -> bool:
         statuses.append(endpoint.ask().status_code)
-        return [replica["workload_id"] for replica in endpoint.show()["replicas"] if replica["state"] == "ready"] not in ([before], [])
+        shown = endpoint.show()
+        answering.append(shown["ready"])
+        return [replica["workload_id"] for replica in shown["replicas"] if replica["state"] == "ready"] not in ([before], [])
 
     eventually(replaced)
-    assert set(statuses) == {200}
+    assert set(statuses) == {200} and min(answering) >= 1  # the successor was ready before it left
     assert any("has grown by " in sentence and before in sentence for sentence in endpoint.events()), endpoint.events()
     shown = served.json("models", "show", "odd/1")["package"]["evidence"]
     assert shown["growth_allowed_bytes"] == 2 * shown["memory_bytes"] + (512 << 20)
@@ -207,6 +211,59 @@ def test_where_no_training_data_was_given_the_first_thousand_rows_of_requests_ar
     eventually(lambda: [feature["drifted"] for feature in drift()["features"]] == [True, False])
     assert any("are not what its first requests were" in sentence for sentence in endpoint.events())
     assert "compared with its first 1,100 rows of live requests" in served("endpoints", "drift", "unknown").stdout
+
+
+@contextmanager
+def gateway_by_hand(served: Any, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """One more, as on a further machine: it knows the control plane and a token."""
+    said = json.loads((served.home / "run" / "server.json").read_text())
+    place = folder / "far.json"
+    command = [sys.executable, "-m", "narf.serving.gateway", "--host", "127.0.0.1", "--port", "0", "--announce", str(place)]
+    environment = served.environment | {"NARF_URL": said["url"], "NARF_TOKEN": said["token"]}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        eventually(place.exists)
+        yield json.loads(place.read_text())["url"], process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/readyz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_gateway_that_is_started_by_hand_serves_the_same_endpoints_and_each_goes_on_without_the_other(
+    served: Any, deploy: Any, tmp_path: Path
+) -> None:
+    near = deploy("plain/1", "--name", "both", "--replicas", "1")
+    with gateway_by_hand(served, tmp_path) as (address, process):
+        far = Endpoint(served, near.show())
+        far.url = f"{address}/endpoints/both"
+        assert [each.ask().json()["outputs"]["y"][0][0] for each in (near, far, near, far, far)] == [2.0] * 5
+        assert httpx.post(f"{far.url}/predict", json={"inputs": [[1.0, 0.0]]}).status_code == 401
+        prediction = far.ask().headers["narf-prediction"]
+        served("deploy", "plain/2", "--name", "both")
+        eventually(lambda: [each.ask().json()["outputs"]["y"][0][0] for each in (near, far)] == [3.0, 3.0])
+        eventually(lambda: served.json("trace", prediction, code=None).get("revision") == 1)
+        asleep = deploy("plain/1", "--name", "asleep", "--replicas", "0..1", "--idle", "1")
+        eventually(lambda: asleep.show()["replicas"] == [])
+        asleep.url = f"{address}/endpoints/asleep"
+        assert asleep.ask().status_code == 200  # it is woken, and the request waits here
+        before = near.show()
+        with calling(far) as statuses:
+            for place in (served.home / "run").glob("gateway*.json"):
+                os.kill(json.loads(place.read_text())["pid"], signal.SIGKILL)
+            eventually(lambda: len(statuses) > 100)
+        assert set(statuses) == {200}
+        eventually(lambda: is_ready(near.url.partition("/endpoints")[0]))
+        with calling(near) as statuses:
+            process.kill()
+            eventually(lambda: len(statuses) > 100)
+        assert set(statuses) == {200} and before["url"] == near.show()["url"]
 
 
 def test_gateways_whose_control_plane_was_killed_end_with_narf_down(fresh: Any) -> None:

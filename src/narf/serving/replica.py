@@ -1,6 +1,6 @@
 """`python -m narf.serving.replica --package FOLDER ...`: one replica, serving one model or several small ones.
 
-It listens on a port of its own choosing, writes `endpoint.json` into the job's folder and tells the control plane where it
+It listens on a port of its own choosing where gateways reach it (`reach.py`), writes `endpoint.json` into the job's folder and tells the control plane where it
 is. SIGTERM drains: ready turns false, what has begun is finished, then it ends.
 """
 
@@ -14,18 +14,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from narf.domain.errors import NarfError
 from narf.serving import garbage
 from narf.serving.application import ReplicaApplication
 from narf.serving.batching import Policy
 from narf.serving.hosting import Hosting
+from narf.serving.http.message import Request
 from narf.serving.http.server import HttpServer, Limits
 from narf.serving.memory import Allowance, MemoryWatch, allowance, proportional_bytes, resident_bytes
 from narf.serving.model import HANG_SECONDS, ServedModel, Watchdog
+from narf.serving.reach import Hidden, is_loopback, own_address, url_of
 from narf.serving.reporter import Reporter
 
 _log = logging.getLogger(__name__)
@@ -84,8 +87,7 @@ def run(coroutine: Any) -> None:
 
 async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may_grow: Allowance) -> None:
     application = ReplicaApplication(models, revision=options.revision, default_timeout_seconds=options.timeout)
-    server = HttpServer(application, Limits(body_bytes=options.body_bytes))
-    port = await server.listen(options.host, options.port)
+    server, address = await _listen(application, options)
     reporter = Reporter(application, revision=options.revision)
     watchdog = Watchdog(lambda: models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
     memory = MemoryWatch(may_grow, reporter.leave, _end_of_memory)
@@ -93,9 +95,9 @@ async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    _announce(options, port)
-    await reporter.start(f"http://{options.advertise or options.host}:{port}")
-    _log.info("serving %s at http://%s:%d", ", ".join(f"{model.name} {model.version}" for model in models), options.host, port)
+    _announce(options, address)
+    await reporter.start(address)
+    _log.info("serving %s at %s", ", ".join(f"{model.name} {model.version}" for model in models), _without_path(address))
     await stopping.wait()
     application.is_draining = True
     await server.drain(options.drain_seconds)
@@ -116,16 +118,14 @@ async def _serve_hosted(options: argparse.Namespace) -> None:
 
     url, token, workload = (os.environ[name] for name in ("NARF_URL", "NARF_TOKEN", "NARF_WORKLOAD_ID"))
     hosting = Hosting(url, token, workload, _policy(options), options.scratch or Path.cwd(), grown)
-    server = HttpServer(hosting, Limits(body_bytes=options.body_bytes))
-    port = await server.listen(options.host, options.port)
-    hosting.advertised = f"http://{options.advertise or options.host}:{port}"
+    server, hosting.advertised = await _listen(hosting, options)
     watchdog = Watchdog(lambda: hosting.models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    _announce(options, port)
-    _log.info("holding what %s says, at %s", url, hosting.advertised)
+    _announce(options, hosting.advertised)
+    _log.info("holding what %s says, at %s", url, _without_path(hosting.advertised))
     following = asyncio.create_task(hosting.follow(stopping.set))
     await stopping.wait()
     hosting.is_draining = True
@@ -136,18 +136,33 @@ async def _serve_hosted(options: argparse.Namespace) -> None:
     await hosting.stop()
 
 
+async def _listen(application: Callable[[Request], None], options: argparse.Namespace) -> tuple[HttpServer, str]:
+    """Where others reach it is part of the answer, and nobody but them is to know."""
+    host = options.host or own_address(os.environ.get("NARF_URL", ""))
+    hidden = None if is_loopback(host) else Hidden(application)
+    server = HttpServer(hidden or application, Limits(body_bytes=options.body_bytes))
+    port = await server.listen(host, options.port)
+    return server, url_of(options.advertise or host, port) + (hidden.path if hidden else "")
+
+
+def _without_path(address: str) -> str:
+    """For the log, which more people read."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def _end_of_memory(sentence: str) -> None:
     _log.critical("this replica ends: %s", sentence)
     os._exit(71)
 
 
-def _announce(options: argparse.Namespace, port: int) -> None:
+def _announce(options: argparse.Namespace, address: str) -> None:
     """Write the address for whoever started this process, whole or not at all."""
     target = options.announce or (Path(os.environ["NARF_JOB_DIR"]) / "endpoint.json" if "NARF_JOB_DIR" in os.environ else None)
     if target is None:
         return
     temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"url": f"http://{options.advertise or options.host}:{port}", "pid": os.getpid()}), encoding="utf-8")
+    temporary.write_text(json.dumps({"url": address, "pid": os.getpid()}), encoding="utf-8")
     os.replace(temporary, target)
 
 
@@ -175,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fallback", default="", help="URL of the package where its folder is not on this machine")
     parser.add_argument("--name", action="append", default=[], help="NAME or NAME@VERSION, one for each package, in order")
     parser.add_argument("--revision", default="", help="the endpoint's revision, for records")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", default="", help="where to listen; '': where the control plane is reached from here")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--advertise", default="", help="host name that others reach this replica by")
     parser.add_argument("--announce", type=Path, help="file to write the address to")

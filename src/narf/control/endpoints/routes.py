@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -109,7 +110,7 @@ def router(
                     workload_id=r.workload_id,
                     revision=numbers.get(r.revision_id),
                     state=r.state,
-                    url=r.url,
+                    url="{0.scheme}://{0.netloc}".format(urlsplit(r.url)) if r.url else "",  # its path is for gateways alone
                     shared=r.shared,
                     created_at=r.created_at,
                 )

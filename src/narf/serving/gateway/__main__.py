@@ -27,6 +27,7 @@ from narf.serving.gateway.siblings import Siblings
 from narf.serving.gateway.table import Table
 from narf.serving.http.message import Request
 from narf.serving.http.server import HttpServer, Limits
+from narf.serving.reach import url_of
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ def main() -> int:
     parser.add_argument("--slot", default="1", help="what the metrics of this one are labelled with, among those of this machine")
     options = parser.parse_args()
     logging.basicConfig(level=os.environ.get("NARF_LOG_LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if not os.environ.get("NARF_URL"):
-        parser.error("NARF_URL, the address of the control plane, is not set")
+    if not os.environ.get("NARF_URL", "").startswith("http://"):
+        parser.error("NARF_URL is to be the control plane's own address, http://HOST:PORT")
     garbage.settle()
     try:
         import uvloop
@@ -109,7 +110,7 @@ def _announce(options: argparse.Namespace, port: int, own_port: int) -> None:
         return
     temporary = options.announce.with_suffix(".tmp")
     said = {
-        "url": f"http://{options.host}:{port}",
+        "url": url_of(options.host, port),
         "pid": os.getpid(),
         "control": os.environ["NARF_URL"],
         "slot": options.slot,

@@ -200,7 +200,7 @@ def build(settings: Settings, url: str) -> Platform:
 
     # Who hears of every change of a workload, and of its end; called in the thread that made the change.
     def changed(workload: Workload) -> None:
-        loops.wake(concerned(workload))
+        loops.wake(concerned(workload, asks_on=studies.reconciler.asks_on))
         live.publish(f"projects/{workload.project}/workloads", {"id": workload.id, "state": workload.state})
         stored.datasets.workload_changed(workload)
         shared.service.workload_changed(workload)

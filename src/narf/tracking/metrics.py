@@ -26,7 +26,7 @@ _KEYS_AT_ONCE = 500
 
 # Made once: to put a statement together anew costs as much as to execute it.
 _s = tables.series.c
-_ADD_SERIES = insert(tables.series).returning(_s.id, sort_by_parameter_order=True)
+_ADD_SERIES = insert(tables.series)
 _ADD_CHUNKS = insert(tables.chunks)
 _KNOWN = select(_s.id, _s.count, _s.first_step, _s.last_step).where(_s.run_uuid == bindparam("run"), _s.key == bindparam("of"))
 _SERIES = select(_s.key, _s.id, _s.next_seq).where(_s.run_uuid == bindparam("run"))
@@ -68,8 +68,8 @@ def append(connection: Connection, run_id: str, groups: Sequence[tuple[str, Poin
         if key not in known
     ]
     if fresh:
-        for row, (series_id,) in zip(fresh, connection.execute(_ADD_SERIES, fresh), strict=True):
-            known[str(row["key"])] = (series_id, 0)
+        connection.execute(_ADD_SERIES, fresh)
+        known |= _series_of(connection, run_id, [str(row["key"]) for row in fresh])
     rows, changes, latest = [], [], []
     for key, points in groups:
         series_id, next_seq = known[key]

@@ -57,6 +57,12 @@ def decide(
     return Step(ask=room if ready is None else min(room, ready), stop=hung)
 
 
+def wants_more(study: Study, trials: Sequence[Trial]) -> bool:
+    """Whether it would begin another trial now if none waited for capacity."""
+    running = sum(trial.state is TrialState.RUNNING for trial in trials)
+    return study.state is StudyState.RUNNING and _room(study, trials, running, 0) > 0
+
+
 def _room(study: Study, trials: Sequence[Trial], running: int, waiting: int) -> int:
     room = study.parallel - running
     if study.budget.trials is not None:

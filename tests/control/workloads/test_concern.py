@@ -43,4 +43,6 @@ def test_the_end_of_a_workload_concerns_who_asked_for_it(kind: WorkloadKind) -> 
 
 
 def test_a_trial_that_got_its_room_lets_its_study_ask_for_the_next() -> None:
-    assert "studies" in concerned(workload(WorkloadKind.TRIAL, WorkloadState.ADMITTED))
+    admitted = workload(WorkloadKind.TRIAL, WorkloadState.ADMITTED)
+    assert "studies" in concerned(admitted)
+    assert concerned(admitted, asks_on=False) == {"progress"}

@@ -21,7 +21,7 @@ from narf.control.studies.launch import submission_of
 from narf.control.workloads.service import RunRecorder, WorkloadService
 from narf.domain.errors import BadInput, NarfError
 from narf.domain.workload import Workload, WorkloadState
-from narf.tuning.decisions import Step, decide
+from narf.tuning.decisions import Step, decide, wants_more
 from narf.tuning.engines import make_proposer
 from narf.tuning.outcome import Outcome, is_diverging, outcome_of
 from narf.tuning.pbt import PbtProposer
@@ -94,6 +94,7 @@ class StudyReconciler:
         self._held: dict[str, _Held] = {}
         self._alive = 0
         self._looks_again = False
+        self.asks_on = True  # a study would begin another trial if none waited
 
     def next_look_seconds(self) -> float:
         """Live trials are looked at for new values twice a second; the end of one wakes us."""
@@ -105,6 +106,7 @@ class StudyReconciler:
         for gone in self._held.keys() - {study.id for study in active}:
             del self._held[gone]
         self._alive, self._looks_again = 0, False
+        self.asks_on, asks_on = True, False  # until it is known
         for study in active:
             try:
                 held = self._hold(study)
@@ -118,8 +120,10 @@ class StudyReconciler:
                 else:
                     raise
             else:
+                asks_on |= wants_more(held.study, list(held.trials.values()))
                 if held.study.version != study.version:
                     self.changed(held.study)
+        self.asks_on = asks_on
         return self._looks_again
 
     def _hold(self, study: Study) -> _Held:

@@ -127,13 +127,13 @@ class AdmissionReconciler:
         return 2.0
 
     def pass_once(self, now: datetime) -> bool:
-        waiting = self.load()
-        if waiting is None:
+        loaded = self._load()
+        if loaded is None:
             return False
-        found, snapshot = waiting
+        found, snapshot, held = loaded
         decided = plan(snapshot, self._policy, now.timestamp())
         self.latest = (snapshot, decided)
-        wanted, changed = self._apply(found, decided, now)
+        wanted, changed = self._apply(found, held, decided, now)
         self.decided(snapshot, decided, frozenset(workload.id for workload in changed), now)
         return len(changed) < wanted  # on what was applied, a second plan would decide nothing
 
@@ -158,13 +158,18 @@ class AdmissionReconciler:
 
     def load(self, *, idle: bool = False) -> tuple[dict[str, Workload], Snapshot] | None:
         """Everything that waits or holds capacity; None when nothing waits, unless `idle`."""
+        loaded = self._load(idle=idle)
+        return None if loaded is None else loaded[:2]
+
+    def _load(self, *, idle: bool = False) -> tuple[dict[str, Workload], Snapshot, dict[str, tuple[Replica, ...]]] | None:
+        """As `load`, with what is held for whom."""
         with self._database.read() as connection:
             alive = self._alive.load(connection)
             if not idle and not any(workload.state is WorkloadState.QUEUED for workload, _ in alive):
                 return None
             held = store.holds_now(connection)
         requests = self._requests(alive, held)
-        return {workload.id: workload for workload, _ in alive}, snapshot_of(self.nodes(), self.queues(), requests)
+        return {workload.id: workload for workload, _ in alive}, snapshot_of(self.nodes(), self.queues(), requests), held
 
     def _requests(self, alive: Sequence[tuple[Workload, Attempt | None]], held: Mapping[str, Sequence[Replica]]) -> list[Request]:
         written = self.checkpointed([w.run_id for w, attempt in alive if w.run_id and attempt is not None])
@@ -199,7 +204,9 @@ class AdmissionReconciler:
         largest = max(sizes, key=lambda cluster: (sizes[cluster], cluster), default="")
         return snapshot_of([*there, *(replace(node, cluster=largest) for node in nodes)], queues, requests)
 
-    def _apply(self, found: Mapping[str, Workload], decided: Plan, now: datetime) -> tuple[int, list[Workload]]:
+    def _apply(
+        self, found: Mapping[str, Workload], held: Mapping[str, tuple[Replica, ...]], decided: Plan, now: datetime
+    ) -> tuple[int, list[Workload]]:
         """How many were to be admitted and preempted, and those that were. One that somebody changed since it was loaded is left to the next pass."""
         changes: list[tuple[Workload, Attempt | None]] = []
         holds: dict[str, tuple[Replica, ...]] = {}
@@ -215,9 +222,7 @@ class AdmissionReconciler:
                 case Hold():
                     holds[decision.workload] = tuple(_held(placed) for placed in decision.placed)
         # First, so that nobody who is asked to move loses the place that it was promised, should this process end in between.
-        with self._database.read() as connection:  # nobody else writes them, and most plans keep what there was
-            kept = store.holds_now(connection)
-        if kept != holds:
+        if held != holds:  # nobody else writes them, and most plans keep what there was
             with self._database.write() as connection:
                 store.replace_holds(connection, holds)
         changed: list[Workload] = []

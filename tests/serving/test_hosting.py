@@ -18,8 +18,8 @@ ROW = {"inputs": [[1, 2, 3, 4]]}
 SLOW = """
 import time
 def preprocess(inputs):
-    if inputs["x"][0, 0] == 100:
-        time.sleep(1)
+    if inputs["x"][0, 0] >= 100:
+        time.sleep(1 if inputs["x"][0, 0] == 100 else 1000)
     return inputs
 """
 
@@ -118,7 +118,7 @@ def process(control, tmp_path):
         "--scratch",
         tmp_path / "scratch",
     ]
-    process = subprocess.Popen([*command, "--hang-seconds", "1"], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--hang-seconds", "1", "--timeout", "1"], env=environment, stderr=subprocess.DEVNULL)
     yield process
     process.kill()
     process.wait()
@@ -166,3 +166,22 @@ def test_answers_that_break_off_leave_everything_as_it_is_and_it_asks_again(cont
     control.hold("rev-b")
     control.hears("address", "rev-b")
     assert control.cut == 0 and asks(url).status_code == 200
+
+
+def test_a_model_that_hangs_ends_its_process_which_says_whose_fault_it_was(control, process):
+    control.hold("rev-a", with_processing(control._folder / "slow", SLOW))
+    control.hold("rev-b")
+    urls = {revision: control.hears("address", revision)["url"] for revision in ("rev-a", "rev-b")}
+    answers = []
+
+    def hang():
+        answers.append(asks(urls["rev-a"], json={"inputs": [[101, 0, 0, 0]]}, headers={"narf-timeout-ms": "300"}).status_code)
+
+    hanging = threading.Thread(target=hang)
+    hanging.start()
+    neighbour = [asks(urls["rev-b"]).status_code for _ in range(20)]
+    hanging.join()
+    assert (answers, set(neighbour)) == ([504], {200})
+    said = control.hears("leaving", "rev-a")
+    assert said["at_once"] and "'rev-a' has been at the same requests for" in said["sentence"]
+    assert process.wait(10) == 70

@@ -64,10 +64,7 @@ def show(name: str, as_json: Json = False) -> None:
     if found["shared"]:
         own = any(not replica["shared"] for replica in found["replicas"])
         print("  shares a process with other small models" + (", but has its own now" if own else ""))
-    slow = traffic["percentiles"]
-    print(
-        f"  last hour: {traffic['requests']} requests, {traffic['errors']} errors, p50 {slow['p50']} ms, p99 {slow['p99']} ms, error budget used {traffic['error_budget']['used']:.0%}"
-    )
+    print(f"  last hour: {_traffic(traffic)}")
     rows = [
         [
             r["number"],
@@ -215,6 +212,16 @@ def _kept(keep: dict[str, Any]) -> str:
 def _serving(endpoint: dict[str, Any]) -> str:
     active = [r for r in endpoint["revisions"] if r["role"] == "active"]
     return ", ".join(f"{r['model']}/{r['version']}" + (f" {r['weight']:g} %" if len(active) > 1 else "") for r in active) or "nothing yet"
+
+
+def _traffic(seen: dict[str, Any]) -> str:
+    if not seen["requests"]:
+        return "no request"
+    slow = [f"{name} {'above 10 s' if ms is None else f'{ms:g} ms'}" for name, ms in seen["percentiles"].items() if name != "p95"]
+    counts = (
+        f"{seen['requests']:,} request{'s' if seen['requests'] != 1 else ''}, {seen['errors']:,} error{'s' if seen['errors'] != 1 else ''}"
+    )
+    return f"{counts}, {', '.join(slow)}, error budget used {seen['error_budget']['used']:.0%}"
 
 
 def _replicas(counts: dict[str, int]) -> str:

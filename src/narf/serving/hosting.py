@@ -60,6 +60,9 @@ class Hosting:
     def models(self) -> list[ServedModel]:
         return [held.model for held in list(self._held.values())]
 
+    def revision_of(self, model: ServedModel) -> str:
+        return next((revision for revision, held in list(self._held.items()) if held.model is model), "")
+
     def __call__(self, request: Request) -> None:
         path = request.path
         if path.startswith(_PREFIX):

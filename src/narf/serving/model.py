@@ -333,7 +333,7 @@ def _stack(batch: Sequence[Prediction]) -> Tensors:
 
 
 class Watchdog:
-    """Ends the process when a model hangs: a thread cannot be stopped, a replica can be replaced.
+    """Ends the process when a model hangs: a thread cannot be stopped, a replica can be replaced. `end` is told which and why.
 
     A run hangs when it goes on for `grace` seconds after it took `timeout`, and after the last of its requests gave up.
     """
@@ -341,7 +341,7 @@ class Watchdog:
     def __init__(
         self,
         models: Callable[[], Sequence[ServedModel]],
-        end: Callable[[ServedModel], None],
+        end: Callable[[ServedModel, str], None],
         timeout: float,
         grace: float = HANG_SECONDS,
     ) -> None:
@@ -358,5 +358,8 @@ class Watchdog:
             for model in self._models():
                 since, now = model.running_since, time.monotonic()
                 if since and now > max(since + self._timeout, model.running_deadline) + self._grace:
-                    _log.critical("model %s has not answered for %.0f seconds; this replica ends to be replaced", model.name, now - since)
-                    self._end(model)
+                    sentence = (
+                        f"Model {model.name!r} has been at the same requests for {now - since:.0f} s: it hangs, and ends its process."
+                    )
+                    _log.critical(sentence)
+                    self._end(model, sentence)

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from narf.domain.errors import NarfError
@@ -89,8 +89,8 @@ async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may
     application = ReplicaApplication(models, revision=options.revision, default_timeout_seconds=options.timeout)
     server, address = await _listen(application, options)
     reporter = Reporter(application, revision=options.revision)
-    watchdog = Watchdog(lambda: models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
-    memory = MemoryWatch(may_grow, reporter.leave, _end_of_memory)
+    watchdog = Watchdog(lambda: models, lambda _, why: _end(reporter, 70, why, options.revision), options.timeout, options.hang_seconds)
+    memory = MemoryWatch(may_grow, reporter.leave, lambda why: _end(reporter, 71, why))
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -110,7 +110,8 @@ async def _serve(models: Sequence[ServedModel], options: argparse.Namespace, may
 
 async def _serve_hosted(options: argparse.Namespace) -> None:
     """As `_serve`, but which models there are is said by the control plane, and changes."""
-    memory = MemoryWatch(allowance(0), Reporter(ReplicaApplication([]), revision="").leave, _end_of_memory)
+    reporter = Reporter(ReplicaApplication([]), revision="")  # of the process as a whole
+    memory = MemoryWatch(allowance(0), reporter.leave, lambda why: _end(reporter, 71, why))
 
     def grown(taken_bytes: int) -> None:
         grows = allowance(taken_bytes)
@@ -119,7 +120,11 @@ async def _serve_hosted(options: argparse.Namespace) -> None:
     url, token, workload = (os.environ[name] for name in ("NARF_URL", "NARF_TOKEN", "NARF_WORKLOAD_ID"))
     hosting = Hosting(url, token, workload, _policy(options), options.scratch or Path.cwd(), grown)
     server, hosting.advertised = await _listen(hosting, options)
-    watchdog = Watchdog(lambda: hosting.models, lambda model: os._exit(70), options.timeout, options.hang_seconds)
+
+    def hangs(model: ServedModel, why: str) -> None:
+        _end(reporter, 70, why, hosting.revision_of(model))
+
+    watchdog = Watchdog(lambda: hosting.models, hangs, options.timeout, options.hang_seconds)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -151,9 +156,11 @@ def _without_path(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _end_of_memory(sentence: str) -> None:
-    _log.critical("this replica ends: %s", sentence)
-    os._exit(71)
+def _end(reporter: Reporter, code: int, why: str, revision: str = "") -> NoReturn:
+    """Now: nothing here can be waited for. revision: which model made it necessary, where that is known."""
+    _log.critical("this replica ends: %s", why)
+    reporter.last_words(why, revision)
+    os._exit(code)
 
 
 def _announce(options: argparse.Namespace, address: str) -> None:

@@ -17,6 +17,7 @@ from narf.serving.application import ReplicaApplication
 
 _log = logging.getLogger(__name__)
 _REPORT_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 2.0
 
 
 class Reporter:
@@ -45,6 +46,12 @@ class Reporter:
         if not (self._url and self._workload):
             return True
         return self._send(f"/api/v1/replicas/{self._workload}/leaving", {"sentence": sentence, "at_once": at_once}) is not None
+
+    def last_words(self, sentence: str, revision: str = "") -> None:
+        """From any thread: this process ends now, and why. revision: the model that made it end, where that is known."""
+        if self._url and self._workload:
+            body = {"sentence": sentence, "at_once": True, "revision": revision}
+            self._send(f"/api/v1/replicas/{self._workload}/leaving", body, seconds=_LAST_WORDS_SECONDS)
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -77,7 +84,7 @@ class Reporter:
                 if answer and answer.get("reference"):
                     served.recorder.compare_with(answer["reference"])
 
-    def _send(self, path: str, value: dict[str, Any]) -> dict[str, Any] | None:
+    def _send(self, path: str, value: dict[str, Any], *, seconds: float = 10.0) -> dict[str, Any] | None:
         """The answer; None: the control plane did not take it."""
         request = urllib.request.Request(
             self._url + path,
@@ -86,7 +93,7 @@ class Reporter:
             method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
                 said: dict[str, Any] = orjson.loads(answer.read() or b"{}")
                 return said
         except (OSError, HTTPException, ValueError) as error:

@@ -148,10 +148,12 @@ class NotLoadedIn(BaseModel):
 
 
 class LeavingIn(BaseModel):
-    """Why a replica is to be replaced. at_once: it cannot go on until another answers."""
+    """Why a replica is to be replaced. at_once: it cannot go on until another answers. revision: the model that is the cause, where
+    several share a process and it is known."""
 
     sentence: Annotated[str, Field(min_length=1, max_length=1000)]
     at_once: bool = False
+    revision: Annotated[str, Field(max_length=40)] = ""
 
 
 class PredictionsIn(BaseModel):

@@ -190,6 +190,21 @@ def test_a_shared_process_that_leaves_for_its_memory_lets_all_of_its_models_be_s
     assert len(fresh) == 2 and not any(replica["shared"] for replica in fresh)
 
 
+def test_a_model_that_hangs_is_known_and_set_apart_alone(served):
+    served.register("small")
+    for name in ("hangs", "b", "c"):
+        deploy(served, name)
+    hold(served, "hangs", "b", "c")
+    (process, _, _) = replicas(served, "hangs")[0]
+    body = {"sentence": "Model 'hangs' hangs.", "at_once": True, "revision": served.endpoint("hangs")["revisions"][0]["id"]}
+    assert served.http.post(f"/api/v1/replicas/{process}/leaving", json=body).status_code == 204
+    served.look()
+    fresh = {name: next(r for r in served.endpoint(name)["replicas"] if r["state"] == "starting") for name in ("hangs", "b", "c")}
+    assert {name: replica["shared"] for name, replica in fresh.items()} == {"hangs": False, "b": True, "c": True}
+    assert fresh["b"]["workload_id"] == fresh["c"]["workload_id"] != process
+    assert "Model 'hangs' hangs." in served.endpoint("b")["events"][0]["sentence"]
+
+
 def test_a_model_that_goes_back_to_a_process_that_has_not_let_go_of_it_yet_is_waited_for_there(served):
     served.register("small")
     deploy(served, "stays")

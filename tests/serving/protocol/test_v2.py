@@ -233,3 +233,13 @@ def test_every_datatype_survives_the_way_through_json_and_binary(echo, data, row
             else:
                 got = np.frombuffer(raw, dtype).tolist()
         assert np.array(got, dtype).tolist() == np.array(sent[name], dtype).tolist()
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
+def test_who_sends_pythons_nan_is_told_that_json_has_none(client, literal):
+    for path, body in (
+        ("/predict", f'{{"inputs": [["é", {literal}]]}}'),
+        ("/v2/models/linear/infer", f'{{"inputs": [{{"data": [{literal}]}}]}}'),
+    ):
+        answer = client.post(path, content=body.encode())
+        assert answer.status_code == 400 and "JSON has no NaN" in answer.json()["remedy"]

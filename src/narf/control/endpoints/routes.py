@@ -209,7 +209,7 @@ def router(
     @routes.post("/replicas/{workload}/leaving", status_code=204)
     def replica_leaves(workload: str, body: LeavingIn, principal: Principal = Depends(caller)) -> None:
         """A replica is to be replaced: it says why, and answers until another does, or `at_once` until what it has begun is finished."""
-        watching.replica_leaves(workload, body.sentence, at_once=body.at_once, by=principal)
+        watching.replica_leaves(workload, body.sentence, at_once=body.at_once, cause=body.revision, by=principal)
 
     @routes.post("/replicas/{workload}/predictions")
     def replica_report(workload: str, body: PredictionsIn, principal: Principal = Depends(caller)) -> dict[str, Any]:

@@ -164,10 +164,11 @@ class Watching:
         store.put_baseline(connection, baseline)
         return baseline
 
-    def replica_leaves(self, workload_id: str, sentence: str, *, at_once: bool = False, by: Principal) -> None:
+    def replica_leaves(self, workload_id: str, sentence: str, *, at_once: bool = False, cause: str = "", by: Principal) -> None:
         """A replica cannot go on for long: another is started, and it is stopped when that one answers. Safe to repeat.
 
         at_once: it cannot wait for that. It is out of the table now, and requests wait for the other.
+        cause: the revision that it is because of, "" where that is not known: then all in a shared process are suspected.
         """
         if not speaks_for(by, workload_id):
             raise NotAllowed("A replica speaks for itself only.")
@@ -187,8 +188,8 @@ class Watching:
                 store.add_event(connection, replica.endpoint_id, now, "replica_leaves", f"Replica {workload_id}: {sentence}", "platform")
                 endpoint = store.find_endpoint(connection, endpoint_id=replica.endpoint_id)
                 revision = store.find_revision(connection, replica.revision_id)
-                if endpoint is not None and endpoint.shared and revision is not None:
-                    until = apart_until(revision.apart_until, now, was_shared=replica.shared)
+                if endpoint is not None and endpoint.shared and revision is not None and cause in ("", revision.id):
+                    until = apart_until(revision.apart_until, now, was_shared=replica.shared and not cause)
                     store.change_revision(connection, revision.id, apart_until=until)
         if left:
             self._endpoints.changed()

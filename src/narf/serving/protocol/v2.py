@@ -16,6 +16,8 @@ from narf.serving.tensors import DTYPES, Array, Tensors, TensorSpec
 HEADER_LENGTH = b"inference-header-content-length"
 _MOST_ELEMENTS = 1 << 31
 
+_NOT_IN_JSON = ("NaN", "Infinity", "-Infinity")  # what Python's own json writes all the same
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -80,7 +82,10 @@ def parse_json(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"The body is not JSON: {error}.", code="not_json") from None
+        remedy = ""
+        if error.doc[error.pos : error.pos + 9].startswith(_NOT_IN_JSON):
+            remedy = "JSON has no NaN and no infinity. A model that was trained with missing values takes null in /predict, or NaN in a binary tensor."
+        raise BadInput(f"The body is not JSON: {error}.", remedy=remedy, code="not_json") from None
     except RecursionError:
         raise BadInput("The body is nested too deeply.", code="not_json") from None
 

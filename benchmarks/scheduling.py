@@ -2,6 +2,7 @@
 
 python benchmarks/scheduling.py latency            10,000 waiting x 5,000 GPUs x 500 projects, and a reclaim storm
 python benchmarks/scheduling.py venus|muri1|muri2|philly|openb   our policy beside the baselines, in one run
+python benchmarks/scheduling.py openb 3 gpushare40               so many orders of arrival, and another list of pods
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ def philly_trace() -> Trace:
 
 def openb() -> None:
     """Pods arrive in random order, and none leaves: the share of the GPUs that is allocated when as many were asked for."""
-    pods = list(read_trace(TRACES / "openb" / "openb_pod_list_default.csv.gz").jobs)
+    which = sys.argv[3] if len(sys.argv) > 3 else "default"
+    pods = list(read_trace(TRACES / "openb" / f"openb_pod_list_{which}.csv.gz").jobs)
     nodes = read_nodes(TRACES / "openb" / "openb_node_list_gpu_node.csv.gz")
     capacity = float(sum(node.gpus for node in nodes))
     published = ROWS["fgd_atc23_default_trace_alloc_pct"]
@@ -186,10 +188,8 @@ def openb() -> None:
     }
     for name, allocated in by_name.items():
         shares = [allocated(arrivals(pods, capacity, seed)) for seed in seeds]
-        beside = published["BestFit" if name == "best fit" else "FGD"][1]
-        print(
-            f"{name}: {np.mean(shares):.2f} % allocated ({', '.join(f'{share:.2f}' for share in shares)})   published {beside}", flush=True
-        )
+        beside = f"   published {published['BestFit' if name == 'best fit' else 'FGD'][1]}" if which == "default" else ""
+        print(f"{name}: {np.mean(shares):.2f} % allocated ({', '.join(f'{share:.2f}' for share in shares)}){beside}", flush=True)
 
 
 def planned(arriving: list[TraceJob], nodes: list[Node]) -> float:

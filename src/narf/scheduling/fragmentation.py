@@ -2,6 +2,9 @@
 
 The mix of usual workloads is that of the snapshot itself: what runs and what waits.
 
+A fragment knows only the next workload: a node with one CPU more than that asks for counts as usable with all its GPUs. So what many
+of the mix would find beside it is counted too: the GPUs of a node that will be left when its CPU or memory is used up (`shortage`).
+
 Letters: N nodes, G GPUs of a node, M kinds of usual workload, C candidates (a GPU of a node).
 """
 
@@ -14,6 +17,7 @@ import numpy as np
 from narf.scheduling.snapshot import WHOLE, Floats, Ints, Snapshot
 
 MOST_KINDS = 64  # the rarest kinds change nothing that could be seen
+SPREAD, SPREAD_LEAST = 0.5, 100_000.0  # how far what comes is from the mean, as a part of the root of the GPUs it fills
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +26,8 @@ class Mix:
     cpu_M: Ints
     memory_M: Ints
     part_M: Floats
+    cpu_per_gpu: float
+    memory_per_gpu: float
 
     @property
     def has_fractions(self) -> bool:
@@ -35,7 +41,10 @@ def mix_of(snapshot: Snapshot) -> Mix:
     kinds, counts = np.unique(table, axis=0, return_counts=True)
     commonest = np.argsort(-counts, kind="stable")[:MOST_KINDS]
     part_M = counts[commonest] / max(1, counts[commonest].sum())
-    return Mix(kinds[commonest, 0], kinds[commonest, 1], kinds[commonest, 2], part_M)
+    with_gpu_W = snapshot.gpu_W > 0
+    gpus = max(1, int(snapshot.gpu_W[with_gpu_W].sum()))
+    cpu, memory = float(snapshot.cpu_W[with_gpu_W].sum()) / gpus, float(snapshot.memory_W[with_gpu_W].sum()) / gpus
+    return Mix(kinds[commonest, 0], kinds[commonest, 1], kinds[commonest, 2], part_M, cpu, memory)
 
 
 def fragment(mix: Mix, gpu_XG: Ints, cpu_X: Ints, memory_X: Ints) -> Floats:
@@ -56,11 +65,27 @@ def fragment(mix: Mix, gpu_XG: Ints, cpu_X: Ints, memory_X: Ints) -> Floats:
     return expected_X
 
 
-class Fragmentation:
-    """Answers "which GPU of which node" for one kind of replica after another, remembering what has not changed."""
+def shortage(mix: Mix, gpu_XG: Ints, cpu_X: Ints, memory_X: Ints) -> Floats:
+    """For each of X node states: the thousandths of free GPU that are expected to be left without CPU or memory, if what comes is like
+    `mix` in the mean. What comes is drawn, so a little is expected also where there is just enough."""
+    free_X = np.maximum(gpu_XG, 0).sum(axis=1).astype(np.float64)
+    fed_X = np.full(len(free_X), np.inf)
+    for left_X, per_gpu in ((cpu_X, mix.cpu_per_gpu), (memory_X, mix.memory_per_gpu)):
+        if per_gpu > 0:
+            fed_X = np.minimum(fed_X, left_X / per_gpu)
+    spread_X = SPREAD * np.sqrt(free_X * WHOLE + SPREAD_LEAST)
+    expected_X: Floats = spread_X * np.logaddexp(0.0, (free_X - fed_X) / spread_X)
+    return expected_X
 
-    def __init__(self, mix: Mix) -> None:
-        self.mix = mix
+
+class Fragmentation:
+    """Answers "which GPU of which node" for one kind of replica after another, remembering what has not changed.
+
+    short: how much `shortage` counts beside the fragment.
+    """
+
+    def __init__(self, mix: Mix, short: float) -> None:
+        self.mix, self.short = mix, short
         self._seen: dict[tuple[int, int, int], tuple[Floats, Ints]] = {}
         self._stale: dict[tuple[int, int, int], set[int]] = {}
 
@@ -69,7 +94,7 @@ class Fragmentation:
             stale.add(node)
 
     def increase(self, kind: tuple[int, int, int], gpu_NG: Ints, cpu_N: Ints, memory_N: Ints) -> tuple[Floats, Ints]:
-        """For each node the least increase of its fragment by one replica of `kind`, and the GPU that gives it (of a
+        """For each node the least increase of what it wastes by one replica of `kind`, and the GPU that gives it (of a
         fraction). Nodes where it does not fit have infinity."""
         if kind not in self._seen:
             nodes = np.arange(len(cpu_N))
@@ -86,20 +111,26 @@ class Fragmentation:
         gpu, cpu, memory = kind
         best_N, gpu_N = np.full(len(cpu_N), np.inf), np.full(len(cpu_N), -1, dtype=np.int64)
         fits_N = (cpu_N >= cpu) & (memory_N >= memory)
-        before_N = fragment(self.mix, gpu_NG, cpu_N, memory_N)
+        before_N = self._wasted(gpu_NG, cpu_N, memory_N)
         if gpu % WHOLE == 0:
             taken_NG = _without_whole(gpu_NG, gpu // WHOLE)
             fits_N &= (gpu_NG == WHOLE).sum(axis=1) * WHOLE >= gpu
-            after_N = fragment(self.mix, taken_NG, cpu_N - cpu, memory_N - memory)
+            after_N = self._wasted(taken_NG, cpu_N - cpu, memory_N - memory)
             best_N[fits_N] = (after_N - before_N)[fits_N]
             return best_N, gpu_N
         nodes_C, gpus_C = np.nonzero(_first_of_each_amount((gpu_NG >= gpu) & fits_N[:, None], gpu_NG))
         taken_CG = gpu_NG[nodes_C].copy()
         taken_CG[np.arange(len(nodes_C)), gpus_C] -= gpu
-        rise_C = fragment(self.mix, taken_CG, cpu_N[nodes_C] - cpu, memory_N[nodes_C] - memory) - before_N[nodes_C]
+        rise_C = self._wasted(taken_CG, cpu_N[nodes_C] - cpu, memory_N[nodes_C] - memory) - before_N[nodes_C]
         for c in np.lexsort((gpus_C, rise_C))[::-1]:  # the best is written last
             best_N[nodes_C[c]], gpu_N[nodes_C[c]] = rise_C[c], gpus_C[c]
         return best_N, gpu_N
+
+    def _wasted(self, gpu_XG: Ints, cpu_X: Ints, memory_X: Ints) -> Floats:
+        wasted_X = fragment(self.mix, gpu_XG, cpu_X, memory_X)
+        if self.short:
+            wasted_X += self.short * shortage(self.mix, gpu_XG, cpu_X, memory_X)
+        return wasted_X
 
 
 def _without_whole(gpu_NG: Ints, count: int) -> Ints:

@@ -15,19 +15,20 @@ from narf.scheduling.snapshot import WHOLE, Bools, Floats, Ints, Snapshot
 Laid = list[tuple[int, tuple[int, ...]]]  # for each replica: node, GPU indices
 MANY = 1 << 30
 # In thousandths of a fragmented GPU: little enough to decide only between nodes that would be fragmented about alike.
-PER_GPU_LEFT = 60.0
-PER_CPU_LEFT = 2.0
+PER_GPU_LEFT = 10.0
 
 
 class Room:
     """Free capacity, taken and given back in place. It may be below nothing where what is held is not yet free."""
+
+    SHORT = 0.6  # what a GPU counts that CPU or memory will be short for, beside one that is fragmented
 
     def __init__(self, snapshot: Snapshot, mix: Mix | None, cpu_N: Ints, memory_N: Ints, gpu_NG: Ints) -> None:
         self.snapshot = snapshot
         self.cpu_N, self.memory_N, self.gpu_NG = cpu_N, memory_N, gpu_NG
         self.whole_N: Ints = (gpu_NG == WHOLE).sum(axis=1)
         self.free_N: Ints = gpu_NG.sum(axis=1)
-        self.fragmentation = Fragmentation(mix) if mix is not None and mix.has_fractions else None
+        self.fragmentation = Fragmentation(mix, self.SHORT) if mix is not None and mix.has_fractions else None
 
     @classmethod
     def of(cls, snapshot: Snapshot, mix: Mix | None, which_W: Bools) -> Room:
@@ -122,8 +123,8 @@ class Room:
         return self._gpus_on(node, gpu, 1)
 
     def waste(self, nodes: Ints, rise: Floats) -> Floats:
-        """What it costs to use each of `nodes`: the `rise` of its fragment, and what it has left, so that what is begun is filled first."""
-        wasted: Floats = rise + PER_GPU_LEFT * self.free_N[nodes] / WHOLE + PER_CPU_LEFT * self.cpu_N[nodes] / WHOLE
+        """What it costs to use each of `nodes`: the `rise` of what it wastes, and what it has left, so that what is begun is filled first."""
+        wasted: Floats = rise + PER_GPU_LEFT * self.free_N[nodes] / WHOLE
         return wasted
 
     def tightness(self, nodes: Ints) -> Floats:

@@ -49,6 +49,8 @@ class _BestFit(Room):
 class _Fgd(Room):
     """The node whose fragment rises least, and nothing else."""
 
+    SHORT = 0.0
+
     def waste(self, nodes: Ints, rise: Floats) -> Floats:
         return rise
 

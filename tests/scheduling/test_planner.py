@@ -239,3 +239,13 @@ def test_nobody_moves_for_one_that_has_hardly_waited_or_from_what_is_not_preempt
     assert decide(nodes, [], [*costly, ask("pair", 2.0, waited=4000.0)]).is_empty
     saved = [replace(r, checkpointed_at=NOW - 60.0) for r in costly]
     assert len(decide(nodes, [], [*saved, ask("pair", 2.0, waited=4000.0)]).preempts) == 1
+
+
+def test_who_starves_keeps_its_turn_when_it_starts_even_if_anybody_may_be_stopped_at_once() -> None:
+    nodes, other = [node("a", 1), node("b", 1)], running("other", "b", (0,), ran=600.0)
+    first, second = ask("first", waited=200_001.0), ask("second", waited=200_000.0)
+    answer = decide(nodes, [], [other, first, second], EAGER)
+    assert [admit.workload for admit in answer.admits] == ["first"]
+    assert answer.preempts == []
+    started = replace(first, phase=Phase.RUNNING, placed=answer.admits[0].placed, started_at=NOW)
+    assert decide(nodes, [], [other, started, second], EAGER).is_empty

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from narf.scheduling.decisions import Admit, Hold, Plan, Preempt
+from narf.scheduling.order import starves_after
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import Policy
 from narf.scheduling.requests import Placed, Queue, Request
@@ -174,9 +175,9 @@ def _next_right(snapshot: Snapshot, policy: Policy, at: float) -> float:
     nodes_W = np.maximum(1.0, snapshot.gpu_W * snapshot.replicas_W / gpus)
     moments = np.concatenate(
         [
-            snapshot.started_W[running] + max(policy.min_run_seconds, 1.0),
+            snapshot.started_W[running] + policy.least_run_seconds,
             (snapshot.queued_W + policy.patience_seconds * nodes_W)[pending],
-            (snapshot.queued_W + np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W))[pending],
+            (snapshot.queued_W + starves_after(snapshot, policy))[pending],
         ]
     )
     later = moments[moments > at]

@@ -54,17 +54,22 @@ def _levels(snapshot: Snapshot, policy: Policy, gpus_W: Ints, attained_W: Floats
     return levels_W
 
 
+def starves_after(snapshot: Snapshot, policy: Policy) -> Floats:
+    """How long each has to wait until it starves: longer, the more it has run already."""
+    bound_W: Floats = np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W)
+    return bound_W
+
+
 def _starved(snapshot: Snapshot, policy: Policy, gpus_W: Ints, running_W: Bools, run_W: Floats, waited_W: Floats) -> Bools:
     """Those that count as starving: the longest waiting first, as many as their part of the capacity allows.
 
     Who was started goes on counting, in its turn, so that starting somebody does not change who else starves: until it has run
     for the least time, and one that takes more than that part of the capacity, for as much longer as it takes more.
     """
-    bound_W = np.maximum(policy.starvation_seconds, policy.starvation_stretch * snapshot.attained_W)
     capacity = float(snapshot.node_gpus_N[snapshot.schedulable_N].sum())
     budget = max(policy.starved_share * capacity, policy.starved_gpus) * WHOLE
-    counts_W = policy.min_run_seconds * np.maximum(1.0, gpus_W / max(budget, 1.0))
-    over_W: Bools = (waited_W >= bound_W) & ~(running_W & (run_W >= counts_W))
+    counts_W = policy.least_run_seconds * np.maximum(1.0, gpus_W / max(budget, 1.0))
+    over_W: Bools = (waited_W >= starves_after(snapshot, policy)) & ~(running_W & (run_W >= counts_W))
     starved_W: Bools = np.zeros(len(over_W), dtype=np.bool_)
     over = np.flatnonzero(over_W)
     if not len(over):
@@ -75,5 +80,5 @@ def _starved(snapshot: Snapshot, policy: Policy, gpus_W: Ints, running_W: Bools,
         if boosted > 0 and boosted + gpus > budget:
             continue
         boosted += gpus
-        starved_W[w] = not running_W[w] or run_W[w] < policy.min_run_seconds
+        starved_W[w] = not running_W[w] or run_W[w] < policy.least_run_seconds
     return starved_W

@@ -51,5 +51,10 @@ class Policy:
     pack_fragments: bool = True
     default_duration_seconds: float = 3600.0
 
+    @property
+    def least_run_seconds(self) -> float:
+        """`min_run_seconds`, but never nothing: who starts at a moment is not stopped, nor is its turn over, at that moment."""
+        return max(self.min_run_seconds, 1.0)
+
 
 DEFAULT_POLICY = Policy()

@@ -38,7 +38,7 @@ class Victims:
     def __init__(self, snapshot: Snapshot, order: Order, shares: Shares, policy: Policy, now: float) -> None:
         self.snapshot, self.order, self.shares, self.policy, self.now = snapshot, order, shares, policy, now
         running = np.flatnonzero(snapshot.phase_W == 1)
-        can = snapshot.preemptible_W[running] & (order.run_W[running] >= max(policy.min_run_seconds, 1.0))
+        can = snapshot.preemptible_W[running] & (order.run_W[running] >= policy.least_run_seconds)
         self.rows: Ints = running[can]
         since = np.fmax(snapshot.started_W, snapshot.checkpointed_W)
         self.lost_W: Floats = np.maximum(0.0, now - np.where(np.isnan(since), now, since))

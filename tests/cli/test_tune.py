@@ -156,6 +156,32 @@ def test_bad_input_is_answered_with_a_sentence_and_the_study_stops_early(narf, b
         assert studies[name]["state"] == "failed" and sum(studies[name]["trials"].values()) < 12
 
 
+def test_values_that_found_no_place_are_said_by_the_study_and_a_study_of_nothing_else_stops(narf, script):
+    narf("tune", script, "--trials", "1", "--metric", "loss", "--param", "lr=0.1..0.2", "--only", "--name", "base")
+    base = narf.json("tune", "--show", "base")
+    ghost = {"ghost": {"how": "inject", "flag": "ghost"}}
+    asked = {
+        "snapshot": base["snapshot"],
+        "script": "train.py",
+        "metric": "loss",
+        "direction": "minimize",
+        "only_space": True,
+        "parallel": 1,
+    }
+    partly = {"space": {"lr": "0.1..0.2", "ghost": "1..2"}, "bindings": ghost | {"lr": {"how": "option", "flag": "--lr"}}}
+    _post(narf, "projects/default/studies", asked | partly | {"name": "partly", "budget": {"trials": 2}})
+    assert _until_over(narf, "partly")["warnings"] == ["ghost was not used by the script in trials 0 and 1."]
+    assert "warning: ghost was not used" in narf("tune", "--show", "partly").stdout
+    _post(
+        narf,
+        "projects/default/studies",
+        asked | {"space": {"ghost": "1..2"}, "bindings": ghost, "name": "unused", "budget": {"trials": 30}},
+    )
+    ended = _until_over(narf, "unused")
+    assert ended["state"] == "failed" and "found a place in the script (ghost)" in ended["sentence"]
+    assert sum(ended["trials"].values()) < 12
+
+
 def test_a_study_is_not_resumed_with_another_space(narf, script):
     narf("tune", script, "--trials", "1", "--metric", "loss", "--param", "lr=0.1..0.2", "--only", "--name", "kept")
     again = narf("tune", script, "--resume", "--name", "kept", "--metric", "loss", "--param", "lr=0.1..0.9", "--only", code=None)

@@ -37,6 +37,12 @@ SCRIPTS = {
         {"width": 128, "lr": 0.7},
         [128, 0.7],
     ),
+    "arguments of its own functions and classes": (
+        "class Net:\n    def __init__(self, width, depth=2):\n        self.all = [width, depth]\n"
+        "def train(net, lr, decay=0.1):\n    print([*net.all, lr, decay])\ntrain(Net(32), 0.5)",
+        {"Net.width": 64, "Net.depth": 3, "train.lr": 0.25, "train.decay": 0.75},
+        [64, 3, 0.25, 0.75],
+    ),
     "a module beside it": ("import settings\nprint([settings.LR])", {"LR": 0.125}, [0.125]),
     "click": (
         "import click\n@click.command()\n@click.option('--lr', default=0.1)\n@click.option('--n', type=int, default=1)\n"
@@ -84,6 +90,15 @@ def test_a_parameter_without_a_place_is_said(cold, tmp_path, read_spool):
     assert code == 0
     assert "'ghost' found no place" in output
     assert read_spool(tmp_path / "spool").named("param") == {}
+
+
+def test_a_trial_of_which_nothing_arrives_fails_for_all_would_be_the_same(cold, tmp_path):
+    (tmp_path / "train.py").write_text("LR = 1\nprint('ran')\n")
+    code, output = cold("train.py", cwd=tmp_path, NARF_SPOOL=tmp_path / "spool", NARF_PARAMS='{"ghost": 1}', NARF_PARAMS_ARE_ALL="1")
+    assert code == 1 and "none of the values of this trial found a place in the script (ghost)" in output.splitlines()[-1]
+    values = '{"ghost": 1, "LR": 2}'
+    code, output = cold("train.py", cwd=tmp_path, NARF_SPOOL=tmp_path / "again", NARF_PARAMS=values, NARF_PARAMS_ARE_ALL="1")
+    assert code == 0 and "'ghost' found no place" in output
 
 
 def test_line_numbers_stay_when_values_are_put_in(cold, tmp_path):

@@ -109,6 +109,8 @@ def _text(value: Any) -> str:
 
 def _print_end(info: dict[str, Any], best: dict[str, Any] | None) -> None:
     print(f"{info['name']}: {info['state']}. {info['sentence']}")
+    for warning in info.get("warnings", ()):
+        print(f"warning: {warning}")
     if best is None:
         return
     trial = best["trial"]
@@ -145,6 +147,8 @@ def _show(connection: Connection, info: dict[str, Any], as_json: bool) -> None:
         output.print_json(info | {"items": trials})
         return
     print(f"{info['name']}  {info['id']}\n{info['state']}: {info['sentence']}")
+    for warning in info.get("warnings", ()):
+        print(f"warning: {warning}")
     names = [parameter["name"] for parameter in info["space"]]
     rows = [(*_row(trial, names), "" if trial["fault"] is None else trial["sentence"]) for trial in trials]
     columns = ["TRIAL", "STATE", info["metric"], "TIME", *names, ""]

@@ -86,8 +86,13 @@ def _run(execute: Any, argv: list[str]) -> int:
     except BaseException as error:
         _print(error)
         code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
-    hooks.ended(code)
-    return code
+    from narf.training import parameters
+
+    said = parameters.nothing_arrived() if code == 0 else ""
+    hooks.ended(1 if said else code)
+    if said:
+        sys.stderr.write(said + "\n")  # the last line is what a trial is said to have failed of
+    return 1 if said else code
 
 
 def _fresh_main() -> ModuleType:

@@ -82,6 +82,19 @@ def unused() -> list[str]:
     return sorted(set(values()) - _used)
 
 
+def nothing_arrived() -> str:
+    """A sentence if this is a trial whose every value was to be put into the script, and none found its place; "" elsewhere.
+
+    `NARF_PARAMS_ARE_ALL` says that nothing of the trial was passed as an argument: all trials would be the same.
+    """
+    if not os.environ.get("NARF_PARAMS_ARE_ALL") or os.environ.get("RANK", "0") != "0" or os.environ.get("LOCAL_RANK", "0") != "0":
+        return ""
+    if not values() or _used:
+        return ""
+    names = ", ".join(values())
+    return f"narf: none of the values of this trial found a place in the script ({names}): every trial would be the same. Name other parameters."
+
+
 def forget() -> None:
     """Read `NARF_PARAMS` anew: for a process that is forked for each trial."""
     global _values

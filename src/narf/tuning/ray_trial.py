@@ -134,6 +134,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             import json
 
             environment["NARF_PARAMS"] = json.dumps(injected)
+            if not arguments:
+                environment["NARF_PARAMS_ARE_ALL"] = "1"
         if self.plan["segment"]:
             environment |= {"NARF_SEGMENT": self.plan["segment"], "NARF_RESUME_OVERRIDES": "1"}
         self.spool = self.backend.jobs / self.job_id / "spool"

@@ -174,6 +174,7 @@ class StudyOut(BaseModel):
     spent_seconds: float
     trials: dict[str, int]
     best_value: float | None
+    warnings: list[str] = Field(default=[], description="where one study is shown: values that did not reach the script")
 
 
 class BestOut(BaseModel):

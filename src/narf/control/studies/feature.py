@@ -13,7 +13,7 @@ from narf.control.studies import routes
 from narf.control.studies.driven import DrivenStudies
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import StudyService
-from narf.control.studies.tracked import RegisteredModels, TrackedMetrics, TrackedParents
+from narf.control.studies.tracked import RegisteredModels, TrackedMetrics, TrackedParents, UnusedValues
 from narf.control.tracking.service import RunRecords
 from narf.control.workloads.service import WorkloadService
 from narf.tracking.tracking import Tracking
@@ -48,6 +48,7 @@ def tuning(
         wake()
         changed(service.project_of(study), study)
 
+    service.unused = UnusedValues(tracking).of
     service.changed = driven.changed = changed_by_others
     reconciler.changed = lambda study: changed(study.project, study.id)
     return Tuning(

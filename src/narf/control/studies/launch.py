@@ -23,6 +23,8 @@ def submission_of(study: Study, trial: Trial, source: Trial | None = None) -> Su
     environment = dict(study.program.environment)
     if injected:
         environment["NARF_PARAMS"] = json.dumps(injected)
+        if not arguments:
+            environment["NARF_PARAMS_ARE_ALL"] = "1"
     labels = {}
     if trial.member is not None:
         reports = population_of(study.search).reports

@@ -122,14 +122,16 @@ def _add_studies(routes: APIRouter, studies: StudyService, now: Callable[[], dat
     @routes.get("/projects/{project}/studies/named/{name}", response_model=StudyOut)
     def named(project: str, name: str) -> StudyOut:
         """A study by its name, or id."""
-        return study_out(studies.glance(studies.find(project, name)), now())
+        found = studies.find(project, name)
+        return study_out(studies.glance(found), now()).model_copy(update={"warnings": studies.warnings(found)})
 
 
 def _add_one(routes: APIRouter, studies: StudyService, now: Callable[[], datetime]) -> None:
     @routes.get("/studies/{study}", response_model=StudyOut)
     def show(study: str) -> StudyOut:
         """One study with its counts and best value."""
-        return study_out(studies.glance(studies.study(study)), now())
+        found = studies.study(study)
+        return study_out(studies.glance(found), now()).model_copy(update={"warnings": studies.warnings(found)})
 
     @routes.get("/studies/{study}/trials", response_model=Page[TrialOut])
     def list_trials(

@@ -91,6 +91,15 @@ class StudyService:
     ) -> None:
         self._database, self._snapshots, self._workloads, self._runs = database, snapshots, workloads, runs
         self._models, self._now, self.changed, self._may_run = models, now, changed, may_run
+        self.unused: Callable[[str], Mapping[str, Sequence[int]]] = lambda _study: {}  # see tracked.UnusedValues
+
+    def warnings(self, study: Study) -> list[str]:
+        """A sentence for each parameter whose value did not reach the script in some trials."""
+        names = {passing.flag or name: name for name, passing in dict(study.bindings).items()}
+        return [
+            f"{names.get(place, place)} was not used by the script in {_numbered(numbers)}."
+            for place, numbers in sorted(self.unused(study.id).items())
+        ]
 
     def discover(self, snapshot: str, script: str, arguments: Sequence[str] = (), *, confirm: bool = False) -> Discovery:
         """What can be searched in a script of a snapshot.
@@ -370,3 +379,11 @@ class StudyService:
 def _names_that_differ(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> set[str]:
     first, second = ({item["name"]: item for item in items} for items in (one, other))
     return {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    """trial 3; trials 0, 1 and 4; trials 0, 1, 2 and 9 others"""
+    shown = [str(number) for number in numbers]
+    if len(shown) > 5:
+        return f"trials {', '.join(shown[:3])} and {len(shown) - 3} others"
+    return f"trial {shown[0]}" if len(shown) == 1 else f"trials {', '.join(shown[:-1])} and {shown[-1]}"

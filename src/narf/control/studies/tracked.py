@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -47,6 +48,28 @@ class TrackedMetrics:
         """The program has said that it ends, which it does after all it reported."""
         with self._tracking.store.engine.connect() as connection:
             return connection.execute(_END, {"run": run_id}).first() is not None
+
+
+class UnusedValues:
+    """What the hooks said of values that found no place in the script."""
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    def of(self, study_id: str) -> dict[str, list[int]]:
+        """Where a value was to go -> numbers of the trials in which it did not get there."""
+        said, study, trial = tables.tags.alias(), tables.tags.alias(), tables.tags.alias()
+        query = (
+            select(said.c.value, trial.c.value.label("number"))
+            .where(said.c.key == "narf.unused_parameters", study.c.key == "narf.study", study.c.value == study_id)
+            .where(study.c.run_uuid == said.c.run_uuid, trial.c.key == "narf.trial", trial.c.run_uuid == said.c.run_uuid)
+        )
+        found: dict[str, list[int]] = {}
+        with self._tracking.store.engine.connect() as connection:
+            for row in connection.execute(query):
+                for name in json.loads(row.value):
+                    found.setdefault(str(name), []).append(int(row.number))
+        return {name: sorted(numbers) for name, numbers in found.items()}
 
 
 class TrackedParents:

@@ -67,6 +67,8 @@ _ABOUT_THE_RUN = {
     "io",
     "profiler",
 }
+_AT_LEAST_TWO = {"min_samples_split", "max_leaf_nodes", "num_leaves", "n_splits", "n_bins"}
+_OF_DATA = {"features", "dim", "size", "length", "channels", "n", "num", "classes", "degree", "noise_level", "informative"}
 _CALENDAR = {7, 12, 24, 30, 52, 60, 250, 252, 260, 365, 3600, 86400}
 _TIMES = {"trading", "business", "per", "year", "annual", "annualisation", "annualization"}
 _SETS_LENGTH = "It sets how long a trial trains; give it after --."
@@ -194,7 +196,8 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
     words, last = set(words_of(parameter.name)), last_of(parameter.name).lower().replace("-", "_")
     if parameter.name.startswith(("trainer.", "hydra.")):
         return "It sets how the script runs, not the model."
-    if set(_WORDS.findall(parameter.name.rpartition(".")[0].lower())) & _ABOUT_THE_RUN:
+    around = set(_WORDS.findall(parameter.name.rpartition(".")[0].lower()))
+    if around & _ABOUT_THE_RUN or (around & {"data", "dataset", "datamodule"} and last in _OF_DATA):
         return "It sets where or how the script runs, not the model."
     if (
         isinstance(parameter.default, int)
@@ -307,6 +310,8 @@ def _range(parameter: FoundParameter, low: float, high: float, scale: Scale = Sc
     """The range, inside the limits that the script enforces."""
     kind = Kind.INT if parameter.type == "int" else Kind.FLOAT
     low, high = _inside(low, parameter), _inside(high, parameter)
+    if kind is Kind.INT and last_of(parameter.name).lower() in _AT_LEAST_TWO:
+        low, high = max(low, 2), max(high, 3)
     if scale is not Scale.LINEAR and low <= 0:
         low = min(1e-5, high / 1000) if kind is Kind.FLOAT else 1
     if scale is Scale.POWER_OF_TWO:

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from narf.backends.local import shipping
 from narf.backends.local.backend import gpu_environment, rendezvous_environment
 from narf.backends.local.ending import Ended, conclude
+from narf.backends.local.folder import JobFolder
 from narf.backends.local.log import LogWriter, log_end, read_log
 from narf.backends.local.machine import choose_cores
 from narf.backends.protocol import Node
 from narf.domain.workload import EndReason
+from narf.testing.backend_contract import eventually
 
 
 @given(pieces=st.lists(st.binary(max_size=40), max_size=40), head=st.integers(0, 60), tail=st.integers(1, 60), chunk=st.integers(1, 30))
@@ -117,3 +120,29 @@ def test_a_replica_of_several_gpus_starts_its_own_processes() -> None:
     assert rendezvous_environment(0, 1, 8) == {}
     assert rendezvous_environment(1, 2, 1)["LOCAL_RANK"] == "0"
     assert "LOCAL_RANK" not in rendezvous_environment(1, 2, 4)
+
+
+def test_a_shipper_ships_when_it_is_told_to_hurry_and_the_rest_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Recorder:
+        def __init__(self, *_: str) -> None: ...
+
+        def ship_once(self) -> bool:
+            done.append("some")
+            return True
+
+        def ship_all(self, _deadline: float) -> bool:
+            done.append("all")
+            return True
+
+    monkeypatch.setattr("narf.training.shipper.Shipper", Recorder)
+    monkeypatch.setattr(shipping, "_PERIOD_SECONDS", 60.0)
+    (tmp_path / "job").mkdir()
+    folder = JobFolder(tmp_path / "job")
+    running = shipping.start(folder, "run", {"NARF_URL": "http://127.0.0.1:1"})
+    assert running is not None and not shipping.is_shipped(folder.path)
+    running.hurry()
+    eventually(lambda: done == ["some"])
+    running.finish()
+    assert done == ["some", "all"] and shipping.is_shipped(folder.path)

@@ -139,6 +139,8 @@ def _leave(code: int, baseline: Baseline, *, interrupted: bool) -> NoReturn:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             code = code or 120  # Python's own code for output that could not be flushed
+    with contextlib.suppress(OSError):  # the supervisor ships what is left while the kernel takes this process apart
+        os.closerange(1, 3)
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

@@ -27,13 +27,18 @@ class SpoolShipper:
 
     def __init__(self, folder: JobFolder, note: Mapping[str, str]) -> None:
         self._folder, self._note = folder, note
-        self._ended = threading.Event()
+        self._wanted, self._has_ended = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Ship what is there now: the program seems to be at its end."""
+        self._wanted.set()
+
     def finish(self) -> None:
         """Ship what is left, within a bounded time."""
-        self._ended.set()
+        self._has_ended = True
+        self._wanted.set()
         self._thread.join(_PATIENCE_SECONDS + 5)
 
     def _run(self) -> None:
@@ -42,7 +47,9 @@ class SpoolShipper:
 
         url, shipper = "", None
         while True:
-            ended = self._ended.wait(_PERIOD_SECONDS)
+            self._wanted.wait(_PERIOD_SECONDS)
+            self._wanted.clear()
+            ended = self._has_ended  # after the wait: what was written before it was set is found below
             if (current := server_url(self._folder) or self._note["url"]) != url or shipper is None:
                 url, shipper = current, Shipper(str(self._folder.spool), current, self._note["token"], self._note["run"])
             if ended:

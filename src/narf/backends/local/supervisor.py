@@ -231,6 +231,8 @@ class Supervisor:
             if isinstance(key.data, Output):
                 if not key.data.pump():
                     self._selector.unregister(key.fd)
+                    if self._shipper is not None:  # a process takes milliseconds to go after it has closed its output
+                        self._shipper.hurry()
             else:
                 _drain(key.fd)
         self._reap()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -96,6 +97,13 @@ def test_a_keeper_that_comes_back_finds_its_gateways_and_ends_those_that_are_too
     second = keeper(1)
     eventually(lambda: not is_there(before["gateway-2.json"]))
     assert announced(tmp_path) == {"gateway.json": before["gateway.json"]} and lives(second.address)
+
+
+def test_the_gateways_have_the_port_that_was_asked_for(keeper):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert keeper(2, port=port).address == f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("hangs", [False, True])

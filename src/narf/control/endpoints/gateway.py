@@ -127,7 +127,8 @@ class GatewayKeeper:
             _wait(lambda: _is_free(self._host, own), time.monotonic() + _FREE_SECONDS)
         # The port that the others have; else one that nobody has: ports are shared by all of one account's processes that ask for it,
         # and another platform's gateways may ask, too.
-        candidates = (shared,) if shared else tuple(port for port in dict.fromkeys((own, self._port, 0)) if _is_free(self._host, port))
+        wanted = [own, self._port, 0] if own else [self._port, 0]
+        candidates = [shared] if shared else [port for port in dict.fromkeys(wanted) if _is_free(self._host, port)]
         for port in candidates:
             arguments = [sys.executable, "-m", "narf.serving.gateway", "--host", self._host, "--port", str(port), "--reuse-port"]
             arguments += ["--slot", str(slot.number), "--announce", str(slot.announcement)]

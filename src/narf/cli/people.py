@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -43,6 +44,24 @@ def create_project(name: str, description: str = "", department: str = "default"
     with connect() as connection:
         made = connection.post("/api/v1/projects", {"name": name, "description": description, "department": department})
     _done(made, f"project {made['name']} made", as_json)
+
+
+@project.command("change", epilog="Example: narf project change vision --department research")
+def change_project(
+    name: str,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    department: Annotated[str | None, typer.Option(help="The department that it moves to (admins).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a project, or move it to another department."""
+    body = {key: value for key, value in {"description": description, "department": department}.items() if value is not None}
+    if not body:
+        raise BadInput("Nothing is to be changed.", remedy="Give --description or --department.")
+    with connect() as connection:
+        made = connection.patch(f"/api/v1/projects/{quote(name, safe='')}", body)
+    _done(made, f"project {made['name']} changed: department {made['department']}", as_json)
+    for warning in made["warnings"]:
+        output.say(f"Warning: {warning}")
 
 
 @project.command("members", epilog="Example: narf project members --project vision")

@@ -87,6 +87,7 @@ class ProjectOut(BaseModel):
     department: str
     created_at: datetime
     role: Role | None = None  # the caller's
+    warnings: list[str] = Field(default=[], description="where it was changed: quotas that its department cannot keep")
 
 
 class MemberIn(BaseModel):

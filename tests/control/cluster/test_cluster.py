@@ -127,6 +127,36 @@ def test_projects_are_not_guaranteed_more_than_their_department_may_hold(client:
     assert (answer.status_code, answer.json()["field"]) == (422, "limit.gpu")
 
 
+def test_a_project_does_not_move_to_a_department_that_cannot_keep_its_quota(client: TestClient) -> None:
+    assert client.post("/api/v1/projects", json={"name": "other", "department": "retail"}).status_code == 201
+    for queue, body in (
+        ("department:retail", {"quota": {"gpu": 1}, "limit": {"gpu": 2}}),
+        ("other", {"quota": {"gpu": 1}}),
+        ("default", {"quota": {"gpu": 2}}),
+    ):
+        assert client.put(f"/api/v1/quotas/{queue}", json=body).status_code == 200
+    answer = client.patch("/api/v1/projects/default", json={"department": "retail", "description": "moved"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "department")
+    assert answer.json()["detail"] == "The projects of department 'retail' would be guaranteed 3 GPUs; it may hold 2 GPUs at most."
+    assert "Lower the quota of 'default' first" in answer.json()["remedy"]
+    kept = client.get("/api/v1/projects/default").json()
+    assert (kept["department"], kept["description"] == "moved") == ("default", False)
+    client.put("/api/v1/quotas/default", json={"quota": {"gpu": 1}})
+    moved = client.patch("/api/v1/projects/default", json={"department": "retail"})
+    assert (moved.status_code, moved.json()["department"]) == (200, "retail")
+    assert moved.json()["warnings"] == ["The projects of department 'retail' are promised 2 GPUs; it has 1 GPU."]
+    parents = {quota["queue"]: quota["parent"] for quota in client.get("/api/v1/quotas").json()["items"]}
+    assert parents["default"] == "department:retail"
+
+
+def test_who_maintains_a_project_describes_it_and_does_not_move_it(client: TestClient, small: Platform) -> None:
+    token = client.post("/api/v1/tokens", json={"name": "t", "role_limit": "maintainer"}).json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    assert client.patch("/api/v1/projects/default", json={"department": "retail"}, headers=headers).status_code == 403
+    described = client.patch("/api/v1/projects/default", json={"description": "ours", "department": "default"}, headers=headers)
+    assert (described.status_code, described.json()["description"]) == (200, "ours")
+
+
 def test_a_quota_of_nobody_is_not_found(refusing: TestClient) -> None:
     assert refusing.put("/api/v1/quotas/nobody", json={}).status_code == 404
 
@@ -259,14 +289,14 @@ def test_the_wait_of_a_cancelled_workload_ends(client: TestClient, small: Platfo
 def test_what_somebody_changed_meanwhile_is_not_told_as_admitted(client: TestClient, small: Platform) -> None:
     workload = submit(client)
     reconciler = next(loop._reconciler for loop in small.loops if loop._reconciler.name == "admission")
-    load = reconciler.load
+    load = reconciler._load
 
     def and_then_cancelled():  # type: ignore[no-untyped-def]
         loaded = load()
         client.post(f"/api/v1/workloads/{workload}/cancel")
         return loaded
 
-    reconciler.load = and_then_cancelled
+    reconciler._load = and_then_cancelled
     reconciler.pass_once(datetime.now(UTC))
     assert client.get(f"/api/v1/workloads/{workload}").json()["state"] == "cancelled"
     assert client.get(f"/api/v1/workloads/{workload}/decisions").json()["items"] == []

@@ -240,7 +240,10 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        /** Change Project */
+        /**
+         * Change Project
+         * @description Describe it, or move it to another department (admins, as for quotas: the department's quota and limit are then its own).
+         */
         patch: operations["change_project_api_v1_projects__project__patch"];
         trace?: never;
     };
@@ -2492,7 +2495,7 @@ export interface paths {
         put?: never;
         /**
          * Replica Leaves
-         * @description A replica is to be replaced: it says why, and answers until another does.
+         * @description A replica is to be replaced: it says why, and answers until another does, or `at_once` until what it has begun is finished.
          */
         post: operations["replica_leaves_api_v1_replicas__workload__leaving_post"];
         delete?: never;
@@ -3095,6 +3098,24 @@ export interface components {
             prefix: string[];
             /** Notes */
             notes: string[];
+            /**
+             * Is Open
+             * @description the script declares more than reading it tells
+             * @default false
+             */
+            is_open: boolean;
+            /**
+             * May Start
+             * @description this platform may start the script up to where it trains, with `confirm`
+             * @default false
+             */
+            may_start: boolean;
+            /**
+             * Start Seconds
+             * @description for how long at most it would
+             * @default 0
+             */
+            start_seconds: number;
         };
         /** DiskOut */
         DiskOut: {
@@ -3742,11 +3763,22 @@ export interface components {
         };
         /**
          * LeavingIn
-         * @description Why a replica is to be replaced.
+         * @description Why a replica is to be replaced. at_once: it cannot go on until another answers. revision: the model that is the cause, where
+         *     several share a process and it is known.
          */
         LeavingIn: {
             /** Sentence */
             sentence: string;
+            /**
+             * At Once
+             * @default false
+             */
+            at_once: boolean;
+            /**
+             * Revision
+             * @default
+             */
+            revision: string;
         };
         /**
          * LineageOut
@@ -4408,6 +4440,12 @@ export interface components {
              */
             created_at: string;
             role?: components["schemas"]["Role"] | null;
+            /**
+             * Warnings
+             * @description where it was changed: quotas that its department cannot keep
+             * @default []
+             */
+            warnings: string[];
         };
         /**
          * QueueOut
@@ -5206,6 +5244,12 @@ export interface components {
             };
             /** Best Value */
             best_value: number | null;
+            /**
+             * Warnings
+             * @description where one study is shown: values that did not reach the script
+             * @default []
+             */
+            warnings: string[];
         };
         /**
          * StudyState

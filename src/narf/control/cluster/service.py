@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from narf.control.audit.store import record as audit
 from narf.control.cluster import store
+from narf.control.cluster.quotas import DEPARTMENT, check_family, family_warnings, promised
 from narf.control.cluster.store import Decided, QueueQuota
 from narf.control.database import Database
 from narf.control.projects.store import department_of, list_projects
@@ -33,7 +34,6 @@ from narf.scheduling.waiting import reasons_of
 
 HALF_LIFE = timedelta(days=7)
 MOST_RECORDINGS = 200
-DEPARTMENT = "department:"
 ARRIVALS, MOST_ARRIVALS = timedelta(days=1), 200
 MOST_FORECAST = 400  # workloads alive; beyond, a forecast would take longer than anybody waits for it
 
@@ -196,16 +196,11 @@ class ClusterService:
         changed = {**queues, wanted.queue: replace(current, quota=wanted.quota, limit=wanted.limit)}
         department = changed[current.parent] if current.parent is not None else changed[wanted.queue]
         projects = [queue for queue in changed.values() if queue.parent == department.name]
-        name = department.name.removeprefix(DEPARTMENT)
-        for resource, limit in department.limit.items():
-            below = sum(_promised(queue.quota, resource) for queue in projects)
-            if below > limit:
-                noun, mend = ("quota", "Lower the quota") if current.parent is not None else ("limit", "Lower the quotas of its projects")
-                raise BadInput(
-                    f"The projects of department {name!r} would be guaranteed {amount_of(resource, below)}; it may hold "
-                    f"{amount_of(resource, limit)} at most.",
-                    remedy=f"{mend}, or raise the limit of the department.", field=f"{noun}.{resource}",
-                )  # fmt: skip
+        noun, mend = ("quota", "Lower the quota") if current.parent is not None else ("limit", "Lower the quotas of its projects")
+        check_family(
+            department.name.removeprefix(DEPARTMENT), department.limit, (queue.quota for queue in projects),
+            field=noun + ".{resource}", remedy=f"{mend}, or raise the limit of the department.",
+        )  # fmt: skip
 
     def _warnings(self) -> list[str]:
         """Where the quotas promise more than there is."""
@@ -223,19 +218,14 @@ class ClusterService:
         warnings = []
         for noun, promising in (("projects", projects), ("departments", departments)):
             for resource, there in size.items():
-                promised = sum(_promised(queue.quota, resource) for queue in promising)
-                if promised > there:
+                together = sum(promised(queue.quota, resource) for queue in promising)
+                if together > there:
                     warnings.append(
-                        f"The quotas of all {noun} come to {amount_of(resource, promised)}; the cluster has {amount_of(resource, there)}."
+                        f"The quotas of all {noun} come to {amount_of(resource, together)}; the cluster has {amount_of(resource, there)}."
                     )
         for department in departments:
-            for resource, amount in department.quota.items():
-                below = sum(q.quota.get(resource, 0.0) for q in projects if q.parent == department.name)
-                if below > amount:
-                    name = department.name.removeprefix(DEPARTMENT)
-                    warnings.append(
-                        f"The projects of department {name!r} are promised {amount_of(resource, below)}; it has {amount_of(resource, amount)}."
-                    )
+            below = (queue.quota for queue in projects if queue.parent == department.name)
+            warnings += family_warnings(department.name.removeprefix(DEPARTMENT), department.quota, below)
         return warnings
 
     # --- what is asked
@@ -478,12 +468,6 @@ class ClusterService:
         loaded = self._admission.load(idle=True)
         assert loaded is not None
         return loaded
-
-
-def _promised(quota: Mapping[str, float], resource: str) -> float:
-    """What of `resource` a queue with this quota is guaranteed: GPUs of a flavor are GPUs."""
-    by_flavor = sum(amount for name, amount in quota.items() if name.startswith("gpu:")) if resource == "gpu" else 0.0
-    return max(quota.get(resource, 0.0), by_flavor)
 
 
 def _flavors(quotas: Iterable[QueueQuota]) -> set[str]:

@@ -64,7 +64,11 @@ def router(projects: ProjectService) -> APIRouter:
 
     @routes.patch("/projects/{project}", response_model=ProjectOut)
     def change_project(project: str, body: ProjectChange, principal: Principal = Depends(caller)) -> ProjectOut:
-        return _project(projects.change(project, by=principal, description=body.description, department=body.department), principal)
+        """Describe it, or move it to another department (admins, as for quotas: the department's quota and limit are then its own)."""
+        if body.department is not None and body.department != projects.project(project).department:
+            require_admin(principal)
+        changed, warnings = projects.change(project, by=principal, description=body.description, department=body.department)
+        return _project(changed, principal, warnings)
 
     @routes.get("/projects/{project}/members", response_model=Page[MemberOut])
     def list_members(project: str) -> Page[MemberOut]:
@@ -102,7 +106,7 @@ def router(projects: ProjectService) -> APIRouter:
     return routes
 
 
-def _project(project: Project, principal: Principal) -> ProjectOut:
+def _project(project: Project, principal: Principal, warnings: list[str] | None = None) -> ProjectOut:
     return ProjectOut(
         id=project.name,
         name=project.name,
@@ -110,6 +114,7 @@ def _project(project: Project, principal: Principal) -> ProjectOut:
         department=project.department,
         created_at=project.created_at,
         role=principal.role_in(project.name),
+        warnings=warnings or [],
     )
 
 

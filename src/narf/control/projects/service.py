@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from narf.control.access.service import AccessService
 from narf.control.access.store import find_user, hash_of
 from narf.control.audit.store import record
+from narf.control.cluster.quotas import check_move
 from narf.control.database import Database
 from narf.control.projects import store
 from narf.control.projects.store import Invitation, Member, Project
@@ -52,15 +53,25 @@ class ProjectService:
         with self._database.read() as connection:
             return store.list_projects(connection, principal.projects, after=after, limit=limit)
 
-    def change(self, name: str, *, by: Principal, description: str | None = None, department: str | None = None) -> Project:
+    def change(
+        self, name: str, *, by: Principal, description: str | None = None, department: str | None = None
+    ) -> tuple[Project, list[str]]:
+        """Changes what is given; the warnings say where its quota is more than the department it moves to can keep.
+
+        Raises:
+            BadInput: in that department, quotas and limits would contradict each other.
+        """
+        warnings: list[str] = []
         values = {key: value for key, value in {"description": description, "department": department}.items() if value is not None}
         if department is not None:
             check_name(department, kind="department", field="department")
         if values:
             with self._database.write() as connection:
+                if department is not None:
+                    warnings = check_move(connection, name, department)
                 store.change_project(connection, name, **values)
                 record(connection, self._now(), by.user, "change", "project", name, project=name, **values)
-        return self.project(name)
+        return self.project(name), warnings
 
     # -- members
 

@@ -132,8 +132,12 @@ def _is_hung(trial: Trial, trials: Sequence[Trial], now: datetime) -> bool:
     """Ten times as long as the median of at least five that worked, and a minute at least."""
     if trial.started_at is None or trial.stopping is not None:
         return False
-    times = [other.seconds for other in trials if other.state is TrialState.SUCCEEDED and other.seconds is not None]
-    return (now - trial.started_at).total_seconds() > longest_seconds(times)
+    return (now - trial.started_at).total_seconds() > longest_of(trials)
+
+
+def longest_of(trials: Sequence[Trial]) -> float:
+    """How many seconds a trial may take before it hangs, by those of `trials` that worked."""
+    return longest_seconds([trial.seconds for trial in trials if trial.state is TrialState.SUCCEEDED and trial.seconds is not None])
 
 
 def longest_seconds(times: Sequence[float]) -> float:

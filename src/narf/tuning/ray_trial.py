@@ -25,12 +25,13 @@ from narf.domain.errors import NarfError
 from narf.domain.workload import EndReason, Resources
 from narf.training.spool import read_events, unpack_points, verified_length
 from narf.tuning.binding import bind, read_bindings
-from narf.tuning.decisions import longest_seconds
+from narf.tuning.decisions import HUNG_LEAST_SECONDS, longest_seconds
 from narf.tuning.ray_driver import home_of
 
 _STOP_SECONDS = 15.0  # its grace, and what it takes to be seen
 _LOOK_SECONDS = 0.01
-_TOOK: list[float] = []  # seconds of the trials of this actor that worked
+_ASK_AGAIN_SECONDS = 30.0  # how long a trial may take changes as others end
+_SEGMENTS: list[float] = []  # seconds of the segments of this actor that worked
 _WARM: dict[str, LocalBackend] = {}  # by folder: an actor that serves several trials keeps its zygote
 
 
@@ -74,10 +75,8 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
                 return {metric: reports[self.given - 1][1], "done": False}
             if self._status().phase is JobPhase.ENDED and len(self._reports()) == self.given:
                 return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True} | self._end()
-            if (datetime.now(UTC) - self.started_at).total_seconds() > longest_seconds(_TOOK):
-                self._stop_script()
-                self.began = False
-                return {metric: float("nan"), "done": True} | self._tell("hung", "", None)
+            if self._is_hanging():
+                return self._give_up(metric)
             time.sleep(_LOOK_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> str:
@@ -103,15 +102,37 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self) -> None:
         """Have the trial written down, and start the script."""
-        answer = self.connection.post(
-            f"/api/v1/studies/{self.plan['study']}/driver/trials", {"key": f"{self.trial_id}", "values": self.values}
-        )
+        answer = self._written_down()
         self.key, self.number, self.run_id = self.trial_id, answer["number"], answer["run_id"]
+        self.ask_again_at = 0.0
         self.began, self.given, self.segments = True, 0, 0
         self.reports = []
         self.started_at = datetime.now(UTC)
         if not self.plan["segment"]:
             self._start()
+
+    def _written_down(self) -> dict[str, Any]:
+        """The trial on record; it is made when this is asked for the first time."""
+        body = {"key": f"{self.trial_id}", "values": self.values}
+        answer: dict[str, Any] = self.connection.post(f"/api/v1/studies/{self.plan['study']}/driver/trials", body)
+        return answer
+
+    def _is_hanging(self) -> bool:
+        """Whether it takes ten times as long as the others of its study: who knows them is asked, now and then, once it has taken a while."""
+        seconds = (datetime.now(UTC) - self.started_at).total_seconds()
+        if seconds < HUNG_LEAST_SECONDS or time.monotonic() < self.ask_again_at:
+            return False
+        self.ask_again_at = time.monotonic() + _ASK_AGAIN_SECONDS
+        try:
+            longest = self._written_down()["longest_seconds"]
+        except NarfError:
+            return False  # the platform is away, or the study over: then Ray hears of it
+        return longest is not None and seconds > longest
+
+    def _give_up(self, metric: str) -> dict[str, Any]:
+        self._stop_script()
+        self.began = False
+        return {metric: float("nan"), "done": True} | self._tell("hung", "", None)
 
     def _start(self) -> None:
         self.job_id = f"{self.run_id[:20]}-{self.number}-{os.urandom(2).hex()}.1"
@@ -138,6 +159,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
                 environment["NARF_PARAMS_ARE_ALL"] = "1"
         if self.plan["segment"]:
             environment |= {"NARF_SEGMENT": self.plan["segment"], "NARF_RESUME_OVERRIDES": "1"}
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.spool = self.backend.jobs / self.job_id / "spool"
         self.backend.submit(
             Job(
@@ -159,12 +181,17 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
     def _segment(self, metric: str) -> dict[str, Any]:
         """Train until the segment's reports are in and a checkpoint is kept; the next step goes on from it."""
         self._start()
+        began = time.monotonic()
         while self._status().phase is not JobPhase.ENDED:
+            if time.monotonic() - began > longest_seconds(_SEGMENTS):
+                return self._give_up(metric)
             time.sleep(_LOOK_SECONDS)
         own = self._reports()
         self.reports += own
         self.segments += 1
         failed = self._status().reason is not EndReason.COMPLETED
+        if not failed:
+            _SEGMENTS.append(time.monotonic() - began)
         self.backend.forget(self.job_id)
         if failed or not own:
             return {metric: self.reports[-1][1] if self.reports else float("nan"), "done": True} | self._end()
@@ -194,8 +221,6 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
         if status.reason is not None and status.reason is not EndReason.COMPLETED and status.phase is JobPhase.ENDED:
             log = self.backend.logs(self.job_id, 0, 1 << 20).data[-16_384:].decode(errors="replace")
             state, detail = "failed", log
-        if state == "succeeded":
-            _TOOK.append((datetime.now(UTC) - self.started_at).total_seconds())
         self.began = False
         return self._tell(state, detail, status)
 

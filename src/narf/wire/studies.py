@@ -259,8 +259,11 @@ class DrivenTrialIn(BaseModel):
 
 
 class DrivenTrialOut(BaseModel):
+    """longest_seconds: it hangs when it takes longer; null while too few have ended to say."""
+
     number: int
     run_id: str
+    longest_seconds: float | None = None
     fault: str | None = None
     detail: str = ""
 

@@ -16,6 +16,7 @@ from narf.control.workloads.service import RunRecorder
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.workload import EndReason, Resources, Workload, WorkloadKind, WorkloadState
+from narf.tuning.decisions import longest_of
 from narf.tuning.outcome import outcome_of
 from narf.tuning.space import Value
 from narf.tuning.study import Fault, Study, Trial, TrialState
@@ -62,16 +63,18 @@ class DrivenStudies:
         gone = {trial.number for trial in lost + left}
         return study, [trial for trial in known if trial.number not in gone] + lost + left
 
-    def trial(self, study_id: str, caller: Principal, key: str, values: Mapping[str, Value]) -> Trial:
-        """The trial that the driver calls `key`, with its run; made when it is first asked for."""
+    def trial(self, study_id: str, caller: Principal, key: str, values: Mapping[str, Value]) -> tuple[Trial, float]:
+        """The trial that the driver calls `key`, with its run; made when it is first asked for. And how many seconds it may take before
+        it hangs, by those that have worked until now."""
         study = self._own(study_id, caller)
         if study.state.is_finished:
             raise Conflict(f"Study {study.name} is {study.state.value}.", remedy="Stop.", code="study_over")
         checked = study.space.check(values, field="values")
         with self._database.read() as connection:
             known = store.trial_by_key(connection, study_id, key)
+            longest = longest_of(store.trials_of(connection, study_id))
         if known is not None:
-            return known
+            return known, longest
         now = self._now()
         draft = Trial(study_id=study_id, number=0, values=checked, created_at=now)
         asked = submission_of(study, draft)
@@ -90,7 +93,7 @@ class DrivenStudies:
             store.add_trial(connection, trial, key)
             store.save(connection, replace(current, events=current.events + 1))
         self.changed(study_id)
-        return trial
+        return trial, longest
 
     def result(self, study_id: str, caller: Principal, result: DrivenResult) -> Trial:
         """What came of a trial. Told again, the first answer stands; but a member of a population may have been paused, and what is told

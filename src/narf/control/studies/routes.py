@@ -228,8 +228,8 @@ def _add_driver(routes: APIRouter, driven: DrivenStudies, now: Callable[[], date
     @routes.post("/studies/{study}/driver/trials", response_model=DrivenTrialOut)
     def trial(study: str, body: DrivenTrialIn, principal: Principal = Depends(caller)) -> DrivenTrialOut:
         """A trial begins; asked again with the same key, it is the same trial."""
-        found = driven.trial(study, principal, body.key, body.values)
-        return DrivenTrialOut(number=found.number, run_id=found.run_id or "")
+        found, longest = driven.trial(study, principal, body.key, body.values)
+        return DrivenTrialOut(number=found.number, run_id=found.run_id or "", longest_seconds=longest if math.isfinite(longest) else None)
 
     @routes.post("/studies/{study}/driver/results", response_model=DrivenTrialOut)
     def result(study: str, body: DrivenResultIn, principal: Principal = Depends(caller)) -> DrivenTrialOut:

@@ -113,6 +113,7 @@ class StudyReconciler:
                 self._move(held, now)
             except Exception as error:
                 self._held.pop(study.id, None)  # it may have been ahead of the tables
+                asks_on = True
                 if isinstance(error, _Overtaken):
                     self._looks_again = True
                 elif isinstance(error, NarfError):

@@ -138,12 +138,33 @@ def test_a_study_is_started_from_the_wizard_and_finds_a_best_trial(page: Page, c
     expect(page.get_by_role("button", name="Start the search")).to_be_disabled()
     low.fill("0.01")
     page.get_by_label("Search pause").uncheck() if page.get_by_label("Search pause").is_checked() else None
-    page.get_by_role("textbox", name="Metric").fill("loss")
+    expect(page.get_by_role("combobox", name="Metric")).to_have_value("loss")  # found in the script
     page.get_by_role("textbox", name="Trials").fill("4")
     page.get_by_role("button", name="Start the search").click()
     page.wait_for_url(re.compile(r"/tuning/st-"), timeout=30_000)
     expect(page.get_by_text("4 of 4 trials")).to_be_visible(timeout=120_000)
     expect(page.get_by_role("button", name="Register the best")).to_be_visible()
+
+
+@slow
+def test_a_script_that_reading_does_not_follow_is_started_from_the_wizard(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import argparse, json, pathlib\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', type=float)\nparser.add_argument('--norm', action='store_true')\n"
+        "parser.set_defaults(**json.loads(pathlib.Path(__file__).with_name('defaults.json').read_text()))\n"
+        "arguments = parser.parse_args()\nimport narf\nnarf.log(loss=arguments.lr)\n"
+    )
+    (tmp_path / "defaults.json").write_text('{"lr": 0.25}')
+    page.goto(f"{P}/tuning/new")
+    page.locator("input[type=file]").set_input_files(tmp_path)
+    page.get_by_role("button", name="Find its parameters").click()
+    row = page.locator("[data-parameter=lr]")
+    expect(row).to_be_visible(timeout=60_000)
+    expect(row).not_to_contain_text("0.25")
+    expect(page.locator("[data-parameter=norm]")).to_contain_text("true or false")
+    page.get_by_role("button", name="Start it to see").click()
+    expect(row).to_contain_text("0.25 by itself", timeout=60_000)
+    expect(page.get_by_role("button", name="Start it to see")).to_have_count(0)
+    expect(page.get_by_role("button", name="Start the search")).to_be_enabled()
 
 
 @slow

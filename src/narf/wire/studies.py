@@ -66,6 +66,9 @@ class DiscoveryOut(BaseModel):
     metrics: list[FoundMetricOut]
     prefix: list[str]
     notes: list[str]
+    is_open: bool = Field(False, description="the script declares more than reading it tells")
+    may_start: bool = Field(False, description="this platform may start the script up to where it trains, with `confirm`")
+    start_seconds: float = Field(0, description="for how long at most it would")
 
 
 class BudgetBody(BaseModel):

@@ -84,7 +84,8 @@ def _add_studies(routes: APIRouter, studies: StudyService, now: Callable[[], dat
     @routes.post("/projects/{project}/studies/discover", response_model=DiscoveryOut)
     def discover(project: str, body: DiscoverIn) -> Any:
         """List the parameters and metrics of a script, with a range proposed for each that can be searched."""
-        return studies.discover(body.snapshot, body.script, body.arguments, confirm=body.confirm).to_json()
+        found = studies.discover(body.snapshot, body.script, body.arguments, confirm=body.confirm)
+        return found.to_json() | {"may_start": studies.may_run, "start_seconds": studies.dry_run_seconds}
 
     @routes.get("/projects/{project}/studies", response_model=Page[StudyOut])
     def list_studies(

@@ -18,6 +18,7 @@ from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.names import check_name, new_id
 from narf.domain.workload import Program, Resources, WorkloadState
 from narf.tuning.binding import command_line, text
+from narf.tuning.discovery.dry_run import TIME_LIMIT_SECONDS
 from narf.tuning.discovery.dry_run import confirm as dry_run
 from narf.tuning.discovery.found import Discovery
 from narf.tuning.discovery.static import discover_statically
@@ -78,6 +79,8 @@ class Glance:
 class StudyService:
     """`changed` is called with the id of a study after every change. `may_run`: whether scripts may be run here for a dry run."""
 
+    dry_run_seconds = TIME_LIMIT_SECONDS
+
     def __init__(
         self,
         database: Database,
@@ -90,7 +93,7 @@ class StudyService:
         may_run: bool = False,
     ) -> None:
         self._database, self._snapshots, self._workloads, self._runs = database, snapshots, workloads, runs
-        self._models, self._now, self.changed, self._may_run = models, now, changed, may_run
+        self._models, self._now, self.changed, self.may_run = models, now, changed, may_run
         self.unused: Callable[[str], Mapping[str, Sequence[int]]] = lambda _study: {}  # see tracked.UnusedValues
 
     def warnings(self, study: Study) -> list[str]:
@@ -107,7 +110,7 @@ class StudyService:
         Raises:
             NotAllowed: a dry run was asked for on a platform that others use too.
         """
-        if confirm and not self._may_run:
+        if confirm and not self.may_run:
             raise NotAllowed(
                 "A dry run executes the script, which this server does not do.",
                 remedy="narf tune SCRIPT --discover does it on your machine.",

@@ -163,4 +163,5 @@ class Discovery:
             "metrics": [metric.to_json() for metric in self.metrics],
             "prefix": list(self.prefix),
             "notes": list(self.remarks),
+            "is_open": self.is_open,
         }

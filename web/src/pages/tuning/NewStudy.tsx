@@ -1,6 +1,6 @@
 /** The wizard: a script, the parameters found in it, their ranges, a budget, start. Nothing in the script changes. */
 import { Button, Checkbox, NumberInput, Select, TagsInput, TextInput } from "@mantine/core";
-import { IconSearch } from "@tabler/icons-react";
+import { IconPlayerPlay, IconSearch } from "@tabler/icons-react";
 import { useMutation } from "@tanstack/react-query";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
@@ -20,6 +20,7 @@ interface Found {
   snapshot: string;
   script: string;
   discovery: Discovery;
+  started: boolean;
 }
 
 export function NewStudy() {
@@ -31,11 +32,11 @@ export function NewStudy() {
   const scripts = (code?.paths ?? []).filter((path) => path.endsWith(".py"));
   const discover = useMutation({
     meta: { shown: true },
-    mutationFn: async () => {
+    mutationFn: async (started: boolean) => {
       if (!code) return;
       const snapshot = await code.snapshot(project);
-      const discovery = await post<Discovery>(`/api/v1/projects/${seg(project)}/studies/discover`, { snapshot, script, arguments: words(args) });
-      setFound({ snapshot, script, discovery });
+      const discovery = await post<Discovery>(`/api/v1/projects/${seg(project)}/studies/discover`, { snapshot, script, arguments: words(args), confirm: started });
+      setFound({ snapshot, script, discovery, started });
     },
   });
   const choose = (next: Code | null) => {
@@ -55,12 +56,13 @@ export function NewStudy() {
           </div>
         )}
         {discover.error && <Failure error={discover.error} />}
-        {code && <div><Button leftSection={<IconSearch size={14} />} loading={discover.isPending} disabled={!script} variant={found ? "default" : "filled"} onClick={() => discover.mutate()}>Find its parameters</Button></div>}
+        {code && <div><Button leftSection={<IconSearch size={14} />} loading={discover.isPending && !discover.variables} disabled={!script || discover.isPending} variant={found ? "default" : "filled"} onClick={() => discover.mutate(false)}>Find its parameters</Button></div>}
       </div>
     </Panel>
   );
   if (!found) return <><Title note="Choose a script; its parameters are found by reading it">New study</Title><div className={grid.stack}>{first}</div></>;
-  return <Ranges key={found.snapshot + found.script} project={project} found={found} args={args} first={first} />;
+  const start = found.discovery.may_start && !found.started && <StartIt discovery={found.discovery} busy={discover.isPending && discover.variables} onStart={() => discover.mutate(true)} />;
+  return <Ranges key={`${found.snapshot} ${found.script} ${found.started}`} project={project} found={found} args={args} first={first} start={start} />;
 }
 
 const samplers = [
@@ -72,7 +74,17 @@ const pruners = [
   { value: "hyperband", label: "Hyperband" }, { value: "percentile", label: "Percentile" },
 ];
 
-function Ranges({ project, found, args, first }: { project: string; found: Found; args: string; first: React.ReactNode }) {
+/** Reading does not see what a script declares in code it does not follow; starting it up to where it trains does. */
+function StartIt({ discovery, busy, onStart }: { discovery: Discovery; busy: boolean; onStart: () => void }) {
+  return (
+    <div className={css.start}>
+      <p>{discovery.is_open ? "The script declares more by code that reading does not follow. " : ""}Starting it in a copy of its folder, for at most {count(discovery.start_seconds)} seconds and only up to where it trains, confirms what was read and finds the rest.</p>
+      <Button variant={discovery.is_open ? "filled" : "default"} leftSection={<IconPlayerPlay size={14} />} loading={busy} onClick={onStart}>Start it to see</Button>
+    </div>
+  );
+}
+
+function Ranges({ project, found, args, first, start }: { project: string; found: Found; args: string; first: React.ReactNode; start: React.ReactNode }) {
   const navigate = useNavigate();
   const { discovery } = found;
   const [chosen, setChosen] = useState<Set<string>>(new Set(discovery.tunable));
@@ -111,6 +123,8 @@ function Ranges({ project, found, args, first }: { project: string; found: Found
   const invalid = parameters.some((parameter) => wrong(parameter));
   const points = size(parameters);
   const rest = form.rest();
+  const notes = discovery.is_open && start ? discovery.notes.slice(0, -1) : discovery.notes; // the button says what the last one says
+  const note = found.started && notes.length === 0 ? "Confirmed by starting the script" : notes.join(" ");
   const settings = (
     <Panel title="3 · Goal and budget">
       <div className={css.fields}>
@@ -139,7 +153,8 @@ function Ranges({ project, found, args, first }: { project: string; found: Found
         <div className={`${grid.w8} ${grid.stack}`}>
           {rest && <div className={css.problem}><Failure error={rest} /></div>}
           {first}
-          <Panel title="2 · Parameters and ranges" note={discovery.notes.join(" ")} flush>
+          <Panel title="2 · Parameters and ranges" note={note} flush>
+            {start}
             {discovery.parameters.map((each) => (
               <ParameterRow
                 key={each.name} found={each} chosen={chosen.has(each.name)} parameter={space[each.name] ?? fallback(each)} problem={ofParameter.get(each.name)}
@@ -162,7 +177,7 @@ function fallback(found: FoundParameter): Parameter {
   const { name, choices } = found;
   if (choices.length > 1) return { name, type: "categorical", choices: choices as (string | number)[] };
   const start = typeof found.default === "number" ? found.default : 1;
-  if (found.type === "bool") return { name, type: "categorical", choices: [true, false] };
+  if (found.type === "bool") return { name, type: "bool" };
   if (found.type === "int") return { name, type: "int", low: Math.max(1, Math.floor(start / 4)), high: Math.max(4, start * 4), scale: "linear" };
   if (found.type === "float") return { name, type: "float", low: start > 0 ? start / 10 : 0, high: start > 0 ? start * 10 : 1, scale: start > 0 ? "log" : "linear" };
   return { name, type: "categorical", choices: found.default !== null && found.default !== undefined ? [String(found.default)] : [] };
@@ -182,6 +197,7 @@ function ParameterRow({ found, chosen, parameter, problem, onChosen, onChange }:
         <p>{found.help || `${found.type}${found.default !== null && found.default !== undefined ? `, ${String(found.default)} by itself` : ""}`}</p>
       </div>
       {!chosen ? <span className={css.left}>{found.left_alone || "Stays as it is."}</span>
+        : parameter.type === "bool" ? <span className={css.left}>true or false</span>
         : parameter.type === "categorical" ? <TagsInput aria-label={`Choices of ${found.name}`} value={(parameter.choices ?? []).map(String)} onChange={(list) => set({ choices: list.map((text) => typed(text, found.type)) })} />
         : (
           <div className={css.range}>
@@ -190,9 +206,9 @@ function ParameterRow({ found, chosen, parameter, problem, onChosen, onChange }:
             <Select aria-label={`Scale of ${found.name}`} data={scales.map((scale) => ({ value: scale, label: { linear: "linear", log: "log", pow2: "powers of 2" }[scale] ?? scale }))} value={parameter.scale ?? "linear"} onChange={(scale) => set({ scale: scale ?? "linear" })} />
           </div>
         )}
-      <div>
-        {chosen && !fault && parameter.type !== "categorical" && <div className={css.preview} role="img" aria-label={`How values of ${found.name} are drawn between its ends`}>{density(parameter).map((each, i) => <i key={i} style={{ height: `${each * 100}%` }} />)}</div>}
-        {chosen && !fault && <div className={css.examples} title={examples(parameter).join(" ")}>{examples(parameter).join(" ")}</div>}
+      <div className={css.drawn}>
+        {chosen && !fault && parameter.type !== "categorical" && parameter.type !== "bool" && <div className={css.preview} role="img" aria-label={`How values of ${found.name} are drawn between its ends`}>{density(parameter).map((each, i) => <i key={i} style={{ height: `${each * 100}%` }} />)}</div>}
+        {chosen && !fault && parameter.type !== "bool" && <div className={css.examples} title={examples(parameter).join(" ")}>{examples(parameter).join(" ")}</div>}
       </div>
       {fault && <p className={css.error} role="alert">{fault}</p>}
     </div>

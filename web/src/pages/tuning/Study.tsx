@@ -56,6 +56,7 @@ function Shown({ study, project }: { study: Study; project: string }) {
           </>
         }
       >{study.name}</Title>
+      {study.warnings.length > 0 && <div className={css.warnings} role="status">{study.warnings.map((warning) => <p key={warning}>{warning}</p>)}</div>}
       <div className={grid.grid}>
         <div className={`${grid.w8} ${grid.stack}`}>
           <Panel title="Value by trial" note={study.sentence}><History study={study} /></Panel>

@@ -19,6 +19,10 @@ describe("a parameter of a search", () => {
     expect(examples({ name: "x", type: "float", low: 1e-3, high: 1, scale: "log" })).toContain("0.0316");
     expect(examples({ name: "h", type: "int", low: 16, high: 256, scale: "pow2" })).toEqual(["16", "32", "64", "128", "256"]);
   });
+  it("needs no ends where it is true or false", () => {
+    const parameter = { name: "norm", type: "bool" };
+    expect([wrong(parameter), examples(parameter), size([parameter])]).toEqual([null, ["true", "false"], 2]);
+  });
   it("counts the points of a space", () => {
     expect(size([{ name: "h", type: "int", low: 16, high: 256, scale: "pow2" }, { name: "o", type: "categorical", choices: ["a", "b"] }])).toBe(10);
     expect(size([{ name: "x", type: "float", low: 0, high: 1 }])).toBeNull();

@@ -2,7 +2,7 @@
 
 export interface Parameter {
   name: string;
-  type: string; // float, int, categorical
+  type: string; // float, int, bool, categorical
   low?: number;
   high?: number;
   scale?: string;
@@ -13,6 +13,7 @@ export interface Parameter {
 
 /** What is wrong with a parameter, in words; null if nothing is. The server checks again. */
 export function wrong(parameter: Parameter): string | null {
+  if (parameter.type === "bool") return null;
   if (parameter.type === "categorical") return (parameter.choices?.length ?? 0) < 2 ? "Give at least two choices." : null;
   const { low, high, scale } = parameter;
   if (low === undefined || high === undefined || !Number.isFinite(low) || !Number.isFinite(high)) return "Give both ends.";
@@ -34,6 +35,7 @@ export function density(parameter: Parameter, count = 40): number[] {
 
 /** Seven values as they would be drawn, from the least to the greatest: quantiles of the distribution. */
 export function examples(parameter: Parameter): string[] {
+  if (parameter.type === "bool") return ["true", "false"];
   if (parameter.type === "categorical") return (parameter.choices ?? []).map(String);
   if (wrong(parameter) || parameter.low === undefined || parameter.high === undefined) return [];
   const { low, high, scale } = parameter;
@@ -50,7 +52,8 @@ export function examples(parameter: Parameter): string[] {
 export function size(parameters: readonly Parameter[]): number | null {
   let total = 1;
   for (const parameter of parameters) {
-    if (parameter.type === "categorical") total *= parameter.choices?.length ?? 1;
+    if (parameter.type === "bool") total *= 2;
+    else if (parameter.type === "categorical") total *= parameter.choices?.length ?? 1;
     else if (parameter.type === "int" && parameter.low !== undefined && parameter.high !== undefined)
       total *= parameter.scale === "pow2" ? Math.floor(Math.log2(parameter.high / parameter.low)) + 1 : Math.floor((parameter.high - parameter.low) / (parameter.step ?? 1)) + 1;
     else return null;

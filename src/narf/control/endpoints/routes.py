@@ -1,10 +1,7 @@
-"""HTTP of endpoints, and of gateways and replicas that report."""
+"""HTTP of endpoints: what people do with them, and what they see of their traffic and predictions."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,8 +12,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from narf.control.access.caller import caller
-from narf.control.access.rules import ADMIN, Rule, Rules, Scope, in_project, of
+from narf.control.access.rules import Rule, Rules, Scope, in_project, of
 from narf.control.endpoints.plan import Role
+from narf.control.endpoints.process_routes import PROCESS_RULES, add_gateways, add_replicas
 from narf.control.endpoints.routing import Routing
 from narf.control.endpoints.service import Deployment, Detail, EndpointService
 from narf.control.endpoints.watching import OBJECTIVE, Watching
@@ -24,17 +22,11 @@ from narf.domain import access
 from narf.domain.access import Principal
 from narf.domain.errors import NotAllowed, Unavailable
 from narf.wire.endpoints import (
-    AddressIn,
     DeployIn,
     EndpointChange,
     EndpointDetail,
     EndpointOut,
     EventOut,
-    GatewayReport,
-    LeavingIn,
-    NotLoadedIn,
-    PayloadsIn,
-    PredictionsIn,
     ReplicaOut,
     RevisionOut,
     RollBackIn,
@@ -60,17 +52,7 @@ RULES: Rules = {
     ("GET", _ONE + "/predictions"): of("endpoint", _VIEWER),
     ("GET", "/api/v1/predictions/{prediction}"): Rule(Scope.SIGNED_IN),
     ("GET", "/api/v1/predictions/{prediction}/payload"): Rule(Scope.SIGNED_IN),
-    ("POST", "/api/v1/replicas/{workload}/address"): of("workload", _DEVELOPER, workload_may=True),
-    ("GET", "/api/v1/replicas/{workload}/models"): of("workload", _DEVELOPER, workload_may=True),
-    ("POST", "/api/v1/replicas/{workload}/failed"): of("workload", _DEVELOPER, workload_may=True),
-    ("POST", "/api/v1/replicas/{workload}/leaving"): of("workload", _DEVELOPER, workload_may=True),
-    ("POST", "/api/v1/replicas/{workload}/predictions"): of("workload", _DEVELOPER, workload_may=True),
-    ("GET", "/api/v1/gateway/table"): ADMIN,
-    ("POST", "/api/v1/gateway/reports"): ADMIN,
-    ("POST", "/api/v1/gateway/payloads"): ADMIN,
-    ("GET", "/api/v1/gateway/caller"): Rule(Scope.SIGNED_IN, workload_may=True),
-}
-_READ_SECONDS = 1.0  # another process may have changed the table
+} | PROCESS_RULES
 
 
 def router(
@@ -87,6 +69,16 @@ def router(
     def out(detail: Detail) -> EndpointOut:
         return _out(detail, gateway())
 
+    _add_endpoints(routes, endpoints, out)
+    _add_rollouts(routes, endpoints, out)
+    _add_asking(routes, endpoints, gateway, gateway_token)
+    _add_records(routes, endpoints, watching)
+    add_replicas(routes, endpoints, watching, routing)
+    add_gateways(routes, watching, routing, wake)
+    return routes
+
+
+def _add_endpoints(routes: APIRouter, endpoints: EndpointService, out: Callable[[Detail], EndpointOut]) -> None:
     @routes.get("/projects/{project}/endpoints", response_model=Page[EndpointOut])
     def list_endpoints(project: str) -> Page[EndpointOut]:
         """All endpoints of a project, by name."""
@@ -130,6 +122,8 @@ def router(
     def delete(endpoint: str, principal: Principal = Depends(caller)) -> None:
         endpoints.delete(endpoints.endpoint(endpoint).id, by=principal.user)
 
+
+def _add_rollouts(routes: APIRouter, endpoints: EndpointService, out: Callable[[Detail], EndpointOut]) -> None:
     @routes.post("/endpoints/{endpoint}/rollback", response_model=EndpointOut)
     def roll_back(endpoint: str, body: RollBackIn, principal: Principal = Depends(caller)) -> EndpointOut:
         """Back to the revision before, or to a number."""
@@ -145,6 +139,24 @@ def router(
         """This percentage of the traffic to the canary now; it is judged anew, and goes on to the steps above it."""
         return out(endpoints.set_share(endpoints.endpoint(endpoint).id, body.share, by=principal.user))
 
+
+def _add_asking(routes: APIRouter, endpoints: EndpointService, gateway: Callable[[], str], gateway_token: Callable[[], str]) -> None:
+    """What the console asks an endpoint, through the gateway as everybody."""
+
+    def _through_gateway(path: str, body: bytes | None, content_type: str | None) -> Response:
+        address = gateway()
+        if not address:
+            raise Unavailable("The gateway is not up.", remedy="Try again in a moment.")
+        headers = {"authorization": f"Bearer {gateway_token()}", "content-type": content_type or "application/json"}
+        request = urllib.request.Request(address + path, data=body, headers=headers, method="GET" if body is None else "POST")
+        try:
+            with urllib.request.urlopen(request, timeout=90) as answer:
+                return _relayed(answer.status, answer)
+        except urllib.error.HTTPError as error:
+            return _relayed(error.code, error)
+        except (urllib.error.URLError, OSError) as error:
+            raise Unavailable(f"The gateway does not answer: {error}.", remedy="Try again in a moment.") from None
+
     @routes.post("/endpoints/{endpoint}/predict")
     async def predict(endpoint: str, request: Request) -> Response:
         """Try it: the body goes to the endpoint as it is (`{"inputs": ...}`), through the gateway."""
@@ -157,6 +169,8 @@ def router(
         """OpenAPI of the model behind it."""
         return _through_gateway(f"/endpoints/{endpoints.endpoint(endpoint).name}/openapi.json", None, None)
 
+
+def _add_records(routes: APIRouter, endpoints: EndpointService, watching: Watching) -> None:
     @routes.get("/endpoints/{endpoint}/traffic")
     def traffic(
         endpoint: str, minutes: int = Query(60, ge=1, le=10_080), objective: float = Query(OBJECTIVE, gt=0, lt=1)
@@ -183,89 +197,6 @@ def router(
     def payload(prediction: str, principal: Principal = Depends(caller)) -> dict[str, Any]:
         """What was asked and answered, where the endpoint's policy kept it; for maintainers, and in the audit log."""
         return watching.payload(prediction, by=principal)
-
-    @routes.post("/replicas/{workload}/address", status_code=204)
-    def replica_is_at(workload: str, body: AddressIn, principal: Principal = Depends(caller)) -> None:
-        """A replica is ready, and where."""
-        endpoints.replica_is_at(workload, body.url, revision_id=body.revision, by=principal)
-
-    @routes.get("/replicas/{workload}/models")
-    async def hosted(
-        workload: str, known: str = Query("", max_length=64), wait: float = Query(0, ge=0, le=30), principal: Principal = Depends(caller)
-    ) -> dict[str, Any]:
-        """What a shared process is to hold. With `wait`, the answer comes when it is another than `known`."""
-
-        def models() -> dict[str, Any]:
-            found = endpoints.hosted(workload, by=principal)
-            return {"version": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16], "models": found}
-
-        return await _when_another(models, known, wait)
-
-    @routes.post("/replicas/{workload}/failed", status_code=204)
-    def not_loaded(workload: str, body: NotLoadedIn, principal: Principal = Depends(caller)) -> None:
-        """A shared process could not load one of its models."""
-        endpoints.does_not_start(workload, body.revision, body.sentence, by=principal)
-
-    @routes.post("/replicas/{workload}/leaving", status_code=204)
-    def replica_leaves(workload: str, body: LeavingIn, principal: Principal = Depends(caller)) -> None:
-        """A replica is to be replaced: it says why, and answers until another does, or `at_once` until what it has begun is finished."""
-        watching.replica_leaves(workload, body.sentence, at_once=body.at_once, cause=body.revision, by=principal)
-
-    @routes.post("/replicas/{workload}/predictions")
-    def replica_report(workload: str, body: PredictionsIn, principal: Principal = Depends(caller)) -> dict[str, Any]:
-        """What a replica predicted since its last report. `reference`: what it is to compare inputs with, where its package does not say."""
-        return {"reference": watching.replica_report(workload, body.model_dump(), by=principal)}
-
-    @routes.get("/gateway/table")
-    async def table(known: str = Query("", max_length=64), wait: float = Query(0, ge=0, le=30)) -> dict[str, Any]:
-        """Where each endpoint's replicas are. With `wait`, the answer comes when it is another than `known`."""
-        return await _when_another(lambda: routing.recent_table(_READ_SECONDS / 2) if wait else routing.table(), known, wait)
-
-    @routes.post("/gateway/reports")
-    def reports(body: GatewayReport) -> dict[str, Any]:
-        """What a gateway saw in the last second."""
-        if watching.gateway_reports(body.gateway, {name: report.model_dump() for name, report in body.endpoints.items()}):
-            wake()
-        return {}
-
-    @routes.post("/gateway/payloads")
-    def keep_payloads(body: PayloadsIn) -> dict[str, Any]:
-        """Payloads that passed through a gateway and that a policy keeps."""
-        watching.payloads_arrive(body.endpoints)
-        return {}
-
-    @routes.get("/gateway/caller")
-    def who(principal: Principal = Depends(caller)) -> dict[str, Any]:
-        """Whom a token speaks for, as gateways ask it."""
-        roles = {project: principal.role_in(project) for project, _ in principal.roles}
-        if principal.is_admin:
-            roles[""] = principal.role_limit
-        return {"user": principal.user, "roles": roles, "projects": principal.projects_limit}
-
-    async def _when_another(read: Callable[[], dict[str, Any]], known: str, wait: float) -> dict[str, Any]:
-        until = time.monotonic() + wait
-        while True:
-            count, read_at = routing.count, time.monotonic()
-            value = await to_thread.run_sync(read)
-            if value["version"] != known or time.monotonic() >= until:
-                return value
-            await routing.wait(count, min(until, read_at + _READ_SECONDS) - time.monotonic())
-
-    def _through_gateway(path: str, body: bytes | None, content_type: str | None) -> Response:
-        address = gateway()
-        if not address:
-            raise Unavailable("The gateway is not up.", remedy="Try again in a moment.")
-        headers = {"authorization": f"Bearer {gateway_token()}", "content-type": content_type or "application/json"}
-        request = urllib.request.Request(address + path, data=body, headers=headers, method="GET" if body is None else "POST")
-        try:
-            with urllib.request.urlopen(request, timeout=90) as answer:
-                return _relayed(answer.status, answer)
-        except urllib.error.HTTPError as error:
-            return _relayed(error.code, error)
-        except (urllib.error.URLError, OSError) as error:
-            raise Unavailable(f"The gateway does not answer: {error}.", remedy="Try again in a moment.") from None
-
-    return routes
 
 
 def _check_may_keep(body: EndpointChange, project: str, principal: Principal) -> None:

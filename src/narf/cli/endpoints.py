@@ -126,7 +126,9 @@ def drift(name: str, hours: Annotated[int, typer.Option(min=1, max=168)] = 24, a
         output.print_json(found)
         return
     for revision in found["revisions"]:
-        print(f"revision {revision['revision']} ({revision['model']}/{revision['version']}), {revision['rows']} rows")
+        print(
+            f"revision {revision['revision']} ({revision['model']}/{revision['version']}), {revision['rows']:,} row{'' if revision['rows'] == 1 else 's'}"
+        )
         if revision.get("baseline"):
             print(f"compared with {revision['baseline']}")
         if revision.get("note"):
@@ -170,7 +172,11 @@ def trace_(
     if as_json:
         output.print_json({**found, "payload": payload} if payload else found)
         return
-    how = f"status {found['status']}" if "status" in found else f"{found['milliseconds']} ms  {found['rows']} rows"
+    how = (
+        f"status {found['status']}"
+        if "status" in found
+        else f"{found['milliseconds']} ms  {found['rows']} row{'' if found['rows'] == 1 else 's'}"
+    )
     print(f"{'prediction':<12}{found['id']}  {found['at']}  {how}")
     print(f"{'endpoint':<12}{found['project']}/{found['endpoint']} revision {found['revision']}")
     if found["lineage"]:

@@ -42,6 +42,29 @@ export interface Drift {
   }[];
 }
 
+/** What is known of one prediction. status: of one that was refused or failed, which has no record. */
+export interface Trace {
+  id: string;
+  at: string;
+  endpoint: string;
+  project: string;
+  revision: number | null;
+  rows: number | null;
+  milliseconds: number | null;
+  status?: number;
+  payload: boolean;
+  lineage: ModelLineage & { model?: string; version?: number };
+}
+
+/** What was asked and answered, as far as it is kept: base64. */
+export interface Payload {
+  status: number;
+  request: string; request_bytes: number; request_type: string;
+  response: string; response_bytes: number; response_type: string;
+}
+
+export interface Prediction { id: string; at: string | null; revision: number; rows: number; milliseconds: number; input_mean: number | null; output_mean: number | null }
+
 export const modelsPath = (project: string) => `/api/v1/projects/${seg(project)}/models`;
 export const modelsQuery = (project: string) => queryOptions({ queryKey: ["models", project], queryFn: ({ signal }) => all<Model>(modelsPath(project), { signal }) });
 export const modelQuery = (project: string, name: string) =>
@@ -59,3 +82,8 @@ export const endpointQuery = (name: string) =>
 export const trafficQuery = (name: string, minutes: number) =>
   queryOptions({ queryKey: ["endpoint", name, "traffic", minutes], queryFn: ({ signal }) => get<Traffic>(`/api/v1/endpoints/${seg(name)}/traffic`, { minutes }, signal) });
 export const driftQuery = (name: string) => queryOptions({ queryKey: ["endpoint", name, "drift"], queryFn: ({ signal }) => get<Drift>(`/api/v1/endpoints/${seg(name)}/drift`, {}, signal) });
+export const predictionsQuery = (name: string) =>
+  queryOptions({ queryKey: ["endpoint", name, "predictions"], queryFn: ({ signal }) => get<{ items: Prediction[] }>(`/api/v1/endpoints/${seg(name)}/predictions`, { limit: 100 }, signal) });
+/** A record comes a few seconds after its answer. */
+export const traceQuery = (prediction: string) =>
+  queryOptions({ queryKey: ["prediction", prediction], retry: 4, retryDelay: 1_500, queryFn: ({ signal }) => get<Trace>(`/api/v1/predictions/${seg(prediction)}`, {}, signal) });

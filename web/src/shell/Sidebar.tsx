@@ -10,7 +10,7 @@ export function Sidebar({ project }: { project: string | null }) {
   const base = project ? `/p/${seg(project)}` : null;
   return (
     <nav className={css.sidebar} aria-label="Main">
-      <Link to="/home" className={css.brand}>
+      <Link to="/home" className={css.brand} aria-label="Narf">
         <img src="/icon.svg" alt="" width={20} height={20} />
         <span>Narf</span>
       </Link>
@@ -38,7 +38,7 @@ export function Sidebar({ project }: { project: string | null }) {
 function Item({ section, to, exact = false }: { section: Section; to: string; exact?: boolean }) {
   const Icon = section.icon;
   return (
-    <Link to={to as "/home"} className={css.item} activeOptions={{ exact, includeSearch: false }} activeProps={{ className: css.active ?? "", "aria-current": "page" }}>
+    <Link to={to as "/home"} className={css.item} aria-label={section.label} title={section.label} activeOptions={{ exact, includeSearch: false }} activeProps={{ className: css.active ?? "", "aria-current": "page" }}>
       <Icon size={16} stroke={1.6} aria-hidden />
       <span>{section.label}</span>
     </Link>

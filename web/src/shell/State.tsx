@@ -2,10 +2,10 @@
 import css from "./State.module.css";
 
 const tones: Record<string, "good" | "info" | "warn" | "bad" | "idle"> = {
-  succeeded: "good", finished: "good", healthy: "good", ready: "good", completed: "good", complete: "good", serving: "good", active: "good", available: "good",
+  succeeded: "good", finished: "good", healthy: "good", ready: "good", completed: "good", complete: "good", serving: "good", steady: "good", active: "good", available: "good",
   running: "info", starting: "info", admitted: "info", open: "info", scaling: "info", deploying: "info", rolling: "info", new: "info", packaging: "info", loading: "info",
   queued: "idle", scheduled: "idle", waiting: "idle", idle: "idle", cancelled: "idle", killed: "idle", stopped: "idle", paused: "idle", pruned: "idle", stopping: "idle", retired: "idle", draining: "idle",
-  preempting: "warn", preempted: "warn", degraded: "warn", pending: "warn", leaving: "warn",
+  preempting: "warn", preempted: "warn", degraded: "warn", pending: "warn", leaving: "warn", drifted: "warn",
   failed: "bad", trouble: "bad", unhealthy: "bad", error: "bad", lost: "bad",
 };
 

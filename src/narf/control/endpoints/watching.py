@@ -205,6 +205,11 @@ class Watching:
         drifted = [drift for drift in report(reference, inputs) if drift.drifted and drift.rows >= _LEAST_ROWS]
         if drifted:
             self._alerted[revision.endpoint_id] = now
+            with self._database.read() as connection:  # a control plane that was started again has not told it, but may have told it before
+                told = [event.at for event in store.events_of(connection, endpoint.id) if event.kind == "drift"]
+            if told and now - told[0] < _QUIET:
+                self._alerted[revision.endpoint_id] = told[0]
+                return
             names = ", ".join(drift.name for drift in drifted[:5])
             what = "its first requests were" if baseline else "it was trained on"
             sentence = f"{len(drifted)} input features of revision {revision.number} are not what {what}: {names}."

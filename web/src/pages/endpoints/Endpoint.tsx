@@ -22,6 +22,8 @@ import { Ago } from "~/shell/Time";
 import { Facts, Title } from "~/shell/Title";
 import { bodyOf } from "./example";
 import { percentile, perMinute } from "./latency";
+import { Predictions } from "./Predictions";
+import { compact, pretty } from "./pretty";
 import { serves, share } from "./serves";
 import grid from "~/shell/Grid.module.css";
 import css from "./Endpoint.module.css";
@@ -35,19 +37,19 @@ export function EndpointPage() {
 }
 
 function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: string }) {
-  const { tab = "traffic", minutes = "60" } = useSearch({ strict: false }) as { tab?: string; minutes?: string };
+  const { tab = "traffic", minutes = "60", prediction = "" } = useSearch({ strict: false }) as { tab?: string; minutes?: string; prediction?: string };
   const navigate = useNavigate();
   const client = useQueryClient();
   const refresh = () => void client.invalidateQueries({ queryKey: ["endpoint", endpoint.name] });
   const act = useMutation({ mutationFn: ({ what, body }: { what: string; body?: object }) => post(`/api/v1/endpoints/${seg(endpoint.name)}/${what}`, body ?? {}), onSuccess: refresh });
   const gone = useMutation({ mutationFn: () => remove(`/api/v1/endpoints/${seg(endpoint.name)}`), onSuccess: () => { done(`${endpoint.name} is gone.`); void navigate({ to: `/p/${seg(project)}/endpoints` as never }); } });
-  const set = (next: object) => void navigate({ search: { tab: tab === "traffic" ? undefined : tab, minutes: minutes === "60" ? undefined : minutes, ...next } as never, replace: true } as never);
+  const set = (next: object) => void navigate({ search: { tab: tab === "traffic" ? undefined : tab, minutes: minutes === "60" ? undefined : minutes, prediction: prediction || undefined, ...next } as never, replace: true } as never);
   const live = endpoint.revisions.filter((revision) => revision.role !== "retired" || revision.weight > 0);
   const canary = endpoint.canary_step === null ? undefined : endpoint.revisions.filter((revision) => revision.role === "active").at(-1);
   return (
     <>
       <Title
-        note={<><State state={endpoint.state} /><span>·</span><span>{serves(endpoint)}</span><span>·</span><span>{endpoint.ready} ready of {endpoint.least} to {endpoint.most}</span>{endpoint.alias && <><span>·</span><span>follows <b>{endpoint.alias}</b></span></>}{endpoint.shared && <><span>·</span><span>shares a process</span></>}{keeps(endpoint.keep) && <><span>·</span><span>keeps payloads of {keeps(endpoint.keep)}</span></>}<span>·</span><code>{endpoint.url}</code></>}
+        note={<><State state={endpoint.state} /><span>·</span><span>{serves(endpoint)}</span><span>·</span><span>{endpoint.ready} ready of {endpoint.least} to {endpoint.most}</span>{endpoint.alias && <><span>·</span><span>follows <b>{endpoint.alias}</b></span></>}{endpoint.shared && <><span>·</span><span>{endpoint.replicas.some((replica) => !replica.shared) ? "shares a process, but has its own now" : "shares a process"}</span></>}{keeps(endpoint.keep) && <><span>·</span><span>keeps payloads: {keeps(endpoint.keep)}</span></>}<span>·</span><code>{endpoint.url}</code></>}
         actions={
           <>
             <Scaling endpoint={endpoint} onDone={refresh} />
@@ -65,6 +67,7 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
         <Tabs.List mb={12}>
           <Tabs.Tab value="traffic">Traffic</Tabs.Tab>
           <Tabs.Tab value="try">Try it</Tabs.Tab>
+          <Tabs.Tab value="predictions">Predictions</Tabs.Tab>
           <Tabs.Tab value="revisions">Revisions</Tabs.Tab>
           <Tabs.Tab value="drift">Drift</Tabs.Tab>
         </Tabs.List>
@@ -75,7 +78,7 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
               <Panel title="Who gets the traffic"><Shares revisions={live} canary={endpoint.canary} step={endpoint.canary_step} name={endpoint.name} onDone={refresh} project={project} /></Panel>
               <Panel title="Replicas" flush>
                 {endpoint.replicas.length === 0 ? <p className={css.quiet}>None runs; the next request starts one and waits for it.</p> : (
-                  <ul className={css.list}>{endpoint.replicas.map((replica) => <li key={replica.workload_id}><State state={replica.state} /><Link className="link truncate" to={`/p/${seg(project)}/workloads/${replica.workload_id}` as "/home"}>{replica.workload_id}</Link><span className="dim"><Ago at={replica.created_at} /></span></li>)}</ul>
+                  <ul className={css.list}>{endpoint.replicas.map((replica) => <li key={replica.workload_id}><State state={replica.state} /><Link className="link truncate" to={`/p/${seg(project)}/workloads/${replica.workload_id}` as "/home"}>{replica.workload_id}</Link><span className="dim">{replica.revision !== null && `revision ${replica.revision} · `}<Ago at={replica.created_at} /></span></li>)}</ul>
                 )}
               </Panel>
               <Panel title="History" flush>
@@ -84,7 +87,8 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
             </div>
           </div>
         </Tabs.Panel>
-        <Tabs.Panel value="try"><Try name={endpoint.name} url={endpoint.url} /></Tabs.Panel>
+        <Tabs.Panel value="try"><Try name={endpoint.name} url={endpoint.url} onTrace={(id) => set({ tab: "predictions", prediction: id })} /></Tabs.Panel>
+        <Tabs.Panel value="predictions"><Predictions name={endpoint.name} project={project} prediction={prediction} onPick={(id) => set({ prediction: id || undefined })} /></Tabs.Panel>
         <Tabs.Panel value="revisions">
           <Panel flush>
             <div className={css.scroll} tabIndex={0} role="region" aria-label="Revisions">
@@ -220,7 +224,7 @@ function Scaling({ endpoint, onDone }: { endpoint: EndpointDetail; onDone: () =>
   );
 }
 
-function Try({ name, url }: { name: string; url: string }) {
+function Try({ name, url, onTrace }: { name: string; url: string; onTrace: (id: string) => void }) {
   const schema = useQuery({ queryKey: ["endpoint", name, "schema"], retry: false, queryFn: ({ signal }) => get<unknown>(`/api/v1/endpoints/${seg(name)}/schema`, {}, signal) });
   const example = useMemo(() => (schema.data ? pretty(JSON.stringify(bodyOf(schema.data))) : null), [schema.data]);
   const [draft, setDraft] = useState<string | null>(null);
@@ -236,7 +240,7 @@ function Try({ name, url }: { name: string; url: string }) {
       const begin = performance.now();
       const response = await send("POST", `/api/v1/endpoints/${seg(name)}/predict`, { raw: body, headers: { "Content-Type": "application/json" } });
       const text = await response.text();
-      return { text: pretty(text), seconds: (performance.now() - begin) / 1000, prediction: response.headers.get("x-narf-prediction") };
+      return { text: pretty(text), seconds: (performance.now() - begin) / 1000, prediction: response.headers.get("narf-prediction") };
     },
   });
   return (
@@ -244,28 +248,33 @@ function Try({ name, url }: { name: string; url: string }) {
       <Panel title="Request" className={grid.w6 ?? ""} actions={<Button leftSection={<IconPlayerPlay size={13} />} loading={ask.isPending} onClick={() => ask.mutate()}>Ask</Button>}>
         <Textarea aria-label="Body of the request" autosize minRows={10} maxRows={22} value={body} spellCheck={false} styles={{ input: { fontFamily: "var(--mono)" } }} onChange={(event) => setDraft(event.currentTarget.value)} />
         <p className="dim" style={{ margin: "8px 0" }}>{schema.error ? "The schema comes from a running replica; asking starts one." : "The example comes from the model's own signature."}</p>
-        <Command text={`curl ${url}/predict -H "Authorization: Bearer $NARF_TOKEN" -d '${body.length > 160 ? `${body.slice(0, 150)}…` : body}'`} />
+        <Command text={`curl ${url}/predict -H "Authorization: Bearer $NARF_TOKEN" -d '${short(body)}'`} />
       </Panel>
       <Panel title="Answer" className={grid.w6 ?? ""} note={ask.data ? duration(ask.data.seconds) : undefined}>
-        {ask.error ? <Failure error={ask.error} /> : ask.data ? <pre className={css.answer} tabIndex={0} aria-label="Answer">{ask.data.text}</pre> : <p className="dim">{ask.isPending ? "Waiting; a sleeping endpoint takes a moment to wake." : "Press Ask."}</p>}
+        {ask.error ? <Failure error={ask.error} /> : ask.data ? <><pre className={css.answer} tabIndex={0} aria-label="Answer">{ask.data.text}</pre><Origin id={ask.data.prediction} onTrace={onTrace} /></> : <p className="dim">{ask.isPending ? "Waiting; a sleeping endpoint takes a moment to wake." : "Press Ask."}</p>}
       </Panel>
     </div>
   );
 }
 
-function pretty(text: string): string {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 1).replace(/\[\s+((?:-?[\d.e+-]+,?\s+)+)\]/g, (_, inner: string) => `[${inner.trim().replace(/\s+/g, " ")}]`);
-  } catch {
-    return text;
-  }
+/** A record comes within seconds; until then its id leads nowhere. */
+function Origin({ id, onTrace }: { id: string | null; onTrace: (id: string) => void }) {
+  return id && <Group justify="flex-end" mt={10}><Button size="compact-xs" variant="default" onClick={() => onTrace(id)}>Where it came from</Button></Group>;
 }
+
+const short = (body: string): string => {
+  const line = compact(body);
+  return line.length > 160 ? `${line.slice(0, 150)}…` : line;
+};
 
 /** Which payloads are kept, in words; "" none. */
 function keeps(keep: EndpointDetail["keep"]): string {
   const share = Number(keep["percent"] ?? 0);
-  return [share > 0 ? `${share} % of all` : "", keep["errors"] ? "errors" : ""].filter(Boolean).join(" and ");
+  const which = [share > 0 ? `${share}% of all` : "", keep["errors"] ? "errors" : ""].filter(Boolean).join(" and ");
+  return which && `${which}, for ${plural(Number(keep["days"] ?? 0), "day")}`;
 }
+
+const LEAST_ROWS = 200; // below this a shift may be chance, and nobody is told
 
 function DriftOf({ name }: { name: string }) {
   const query = useQuery(driftQuery(name));
@@ -275,14 +284,15 @@ function DriftOf({ name }: { name: string }) {
         <div className={grid.stack}>
           {revisions.map((revision) => {
             const drifted = revision.features.filter((feature) => feature.drifted).length;
+            const said = drifted > 0 ? `${plural(drifted, "feature")} drifted` : revision.features.some((feature) => feature.rows < LEAST_ROWS) ? `too few rows to tell (${LEAST_ROWS})` : "nothing drifts";
             return (
-              <Panel key={revision.revision} title={`Revision ${revision.revision}: ${revision.model}/${revision.version}`} note={`${plural(revision.rows, "row")} in ${hours} hours; ${drifted === 0 ? "nothing drifts" : `${plural(drifted, "feature")} drifted`}${revision.baseline ? `; compared with ${revision.baseline}` : ""}`} flush>
+              <Panel key={revision.revision} title={`Revision ${revision.revision}: ${revision.model}/${revision.version}`} note={`${plural(revision.rows, "row")} in ${hours} hours; ${said}${revision.baseline ? `; compared with ${revision.baseline}` : ""}`} flush>
                 {revision.features.length === 0 ? <p className={css.quiet}>{revision.note || "Nothing to compare with has come yet."}</p> : (
                   <div className={css.scroll} tabIndex={0} role="region" aria-label="Drift by feature">
                     <table className={css.table}>
                       <thead><tr><th>Feature</th><th>State</th><th className="num">PSI</th><th className="num">KS</th><th className="num">Missing</th><th className="num">Expected missing</th><th className="num">Out of range</th><th className="num">Mean</th></tr></thead>
                       <tbody>{[...revision.features].sort((a, b) => (b.psi ?? 0) - (a.psi ?? 0)).slice(0, 200).map((feature) => (
-                        <tr key={feature.name}><td><code>{feature.name}</code></td><td><State state={feature.drifted ? "degraded" : "healthy"} /></td><td className="num">{value(feature.psi, 3)}</td><td className="num">{value(feature.ks, 3)}</td><td className="num">{percent(feature.missing, 1)}</td><td className="num">{percent(feature.expected_missing, 1)}</td><td className="num">{percent(feature.out_of_range, 1)}</td><td className="num">{value(feature.mean, 4)}</td></tr>
+                        <tr key={feature.name}><td><code>{feature.name}</code></td><td><State state={feature.drifted ? "drifted" : feature.rows < LEAST_ROWS ? "too few rows" : "steady"} /></td><td className="num">{value(feature.psi, 3)}</td><td className="num">{value(feature.ks, 3)}</td><td className="num">{percent(feature.missing, 1)}</td><td className="num">{percent(feature.expected_missing, 1)}</td><td className="num">{percent(feature.out_of_range, 1)}</td><td className="num">{value(feature.mean, 4)}</td></tr>
                       ))}</tbody>
                     </table>
                   </div>

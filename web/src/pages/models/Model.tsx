@@ -67,7 +67,7 @@ function Version({ version, model, project }: { version: ModelVersion; model: Mo
         ]} />
       </Panel>
       <Panel title="Package" actions={own && <State state={own.state} />}>
-        {own === null ? <p className="dim">It is not packaged yet.</p> : own.error ? <Failure error={new Error(own.error)} /> : (
+        {own === null ? <p className="dim">It is not packaged yet.</p> : own.error ? <><Failure error={new Error(own.error)} />{own.workload_id && <Link className="link" to={`/p/${seg(project)}/workloads/${own.workload_id}` as "/home"}>The output of its packaging</Link>}</> : (
           <>
             <Facts facts={[
               ["Runtime", own.runtime], ["Size", own.size_bytes === null ? null : bytes(own.size_bytes)],
@@ -83,6 +83,13 @@ function Version({ version, model, project }: { version: ModelVersion; model: Mo
   );
 }
 
+/** What the package's words mean to a person, with the unit. */
+const words: Record<string, string> = {
+  memory_bytes: "takes in memory", growth_allowed_bytes: "may grow by, until it is replaced", batch_rows: "rows of a batch", inputs: "compared on", rows: "rows compared",
+  worst: "worst, of tolerance", max_abs_error: "largest difference", milliseconds_one: "1 row, ms", milliseconds_batch: "a batch, ms", refused: "not taken, because it",
+};
+const said = (name: string): string => words[name] ?? name.replaceAll("_", " ");
+
 /** Why this runtime: the ones that were tried, whether they answered the same, and how fast. */
 function Evidence({ evidence }: { evidence: Record<string, unknown> }) {
   const tried = (Array.isArray(evidence["candidates"]) ? evidence["candidates"] : Array.isArray(evidence["attempts"]) ? evidence["attempts"] : []) as Record<string, unknown>[];
@@ -91,12 +98,12 @@ function Evidence({ evidence }: { evidence: Record<string, unknown> }) {
   return (
     <div className={css.evidence}>
       <h3>Evidence</h3>
-      {rest.length > 0 && <Facts facts={rest.map(([name, each]) => [name.replaceAll("_", " "), typeof each === "number" ? value(each) : String(each)] as const)} />}
+      {rest.length > 0 && <Facts facts={rest.map(([name, each]) => [said(name), name.endsWith("_bytes") ? bytes(Number(each)) : typeof each === "number" ? value(each) : String(each)] as const)} />}
       {tried.length > 0 && (
         <div className={css.scroll} tabIndex={0} role="region" aria-label="Runtimes that were tried">
           <table>
-            <thead><tr>{heads.map((head) => <th key={head}>{head.replaceAll("_", " ")}</th>)}</tr></thead>
-            <tbody>{tried.map((each, i) => <tr key={i}>{heads.map((head) => <td key={head}>{typeof each[head] === "number" ? value(each[head] as number) : String(each[head] ?? "–")}</td>)}</tr>)}</tbody>
+            <thead><tr>{heads.map((head) => <th key={head}>{said(head)}</th>)}</tr></thead>
+            <tbody>{tried.map((each, i) => <tr key={i}>{heads.map((head) => <td key={head} data-long={head === "refused" || undefined}>{typeof each[head] === "number" ? value(each[head] as number, 3) : String(each[head] || "–")}</td>)}</tr>)}</tbody>
           </table>
         </div>
       )}

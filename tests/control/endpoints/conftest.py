@@ -85,10 +85,20 @@ class Served:
         from dataclasses import replace
 
         workload = self.platform.workloads.workload(workload_id)
-        if workload.state is WorkloadState.QUEUED:
+        if not workload.state.is_finished:
             workload = workload.to(WorkloadState.FAILED)
         with self.platform.workloads._database.write() as connection:
             workloads_store.save(connection, replace(workload, ended_at=self.now, end_reason=reason, exit_code=1), self.now)
+
+    def run_workload(self, workload_id: str) -> None:
+        """Its program runs from now on."""
+        from dataclasses import replace
+
+        workload = self.platform.workloads.workload(workload_id)
+        for state in (WorkloadState.ADMITTED, WorkloadState.STARTING, WorkloadState.RUNNING):
+            workload = workload.to(state)
+        with self.platform.workloads._database.write() as connection:
+            assert workloads_store.save(connection, replace(workload, started_at=self.now), self.now)
 
     def settle(self, name: str, looks: int = 6) -> dict[str, Any]:
         for _ in range(looks):

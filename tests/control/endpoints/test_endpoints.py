@@ -22,6 +22,7 @@ from narf.client.connection import Connection
 from narf.control.endpoints import store
 from narf.control.endpoints.routing import Routing
 from narf.domain.errors import NarfError
+from narf.domain.workload import EndReason
 from narf.scheduling.decisions import Reason, Waiting
 from narf.serving.drift import Sketch, reference_from_json
 from narf.serving.identity import Identities
@@ -395,6 +396,28 @@ def test_a_replica_that_runs_and_does_not_answer_is_replaced(served, hook):
     assert "does not answer" in hook.told("replica_lost")["sentence"]
     found = served.settle("frozen")
     assert found["ready"] == 1 and replica["workload_id"] not in {r["workload_id"] for r in found["replicas"] if r["state"] == "ready"}
+
+
+def test_a_model_that_hangs_while_it_is_loaded_is_given_up_and_in_the_end_trouble(served):
+    served.register("stuck")
+    deploy(served, "stuck", least=1)
+    served.look()
+    for _ in range(3):
+        (replica,) = (r for r in served.endpoint("stuck")["replicas"] if r["state"] == "starting")
+        served.look(3_600)  # it waits for room: nobody is to blame
+        assert [r["state"] for r in served.endpoint("stuck")["replicas"]] == ["starting"]
+        served.run_workload(replica["workload_id"])
+        served.look(600)
+        assert [r["state"] for r in served.endpoint("stuck")["replicas"]] == ["starting"]
+        served.look(301)
+        assert "draining" in [r["state"] for r in served.endpoint("stuck")["replicas"] if r["workload_id"] == replica["workload_id"]]
+        served.look(5)
+        assert served.platform.workloads.workload(replica["workload_id"]).cancel_requested
+        served.fail(replica["workload_id"], EndReason.CANCELLED)
+        served.look(60)
+    found = served.endpoint("stuck")
+    assert found["state"] == "trouble" and roles(found)[1][0] == "failed"
+    assert any(event["sentence"].startswith(f"Replica {replica['workload_id']} has run for 15 minutes") for event in found["events"])
 
 
 def test_a_replica_that_leaves_answers_until_its_successor_does(served, hook):

@@ -22,7 +22,7 @@ from narf.control.models.service import ModelService
 from narf.control.models.store import Package, PackageState
 from narf.control.workloads.service import Submission, WorkloadService
 from narf.domain.errors import NarfError, NotFound
-from narf.domain.workload import EndReason, Resources, WorkloadKind
+from narf.domain.workload import EndReason, Resources, Workload, WorkloadKind, WorkloadState
 from narf.scheduling.decisions import Reason, Waiting
 from narf.serving.gateway.table import LATENCY_BOUNDS
 
@@ -33,6 +33,7 @@ _PRIORITY = 50  # people wait for an answer
 # What room made by others can mend; of these, where only the project's own can make it.
 _ROOM = (Reason.NO_CAPACITY, Reason.FRAGMENTED, Reason.RESERVED, Reason.LIMIT, Reason.OVER_QUOTA)
 _LIMITS = (Reason.LIMIT, Reason.OVER_QUOTA)
+_START = timedelta(minutes=15)  # a model that is not loaded after so long never will be
 _ROOM_SECONDS = plan.DRAIN + timedelta(seconds=2)  # until what was put to sleep has gone
 # What a model does to its process; a reboot or a cancel says nothing of it.
 _OWN_FAULT = (EndReason.USER_ERROR, EndReason.KILLED_BY_SIGNAL, EndReason.OUT_OF_MEMORY)
@@ -252,6 +253,8 @@ class EndpointReconciler:
             except NotFound:
                 workload = None
             if workload is not None and not workload.state.is_finished:
+                if replica.state is ReplicaState.STARTING and _hangs_at_its_start(replica, workload, now):
+                    replica, did = self._give_up(endpoint, replica, now), True
                 left.append(replica)
                 continue
             did = True
@@ -270,6 +273,20 @@ class EndpointReconciler:
                     store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
                     self._alerts.send_seldom(endpoint, "replica_lost", sentence, now, workload=replica.workload_id)
         return left, did
+
+    def _give_up(self, endpoint: Endpoint, replica: Replica, now: datetime) -> Replica:
+        """One whose program runs and whose model is not loaded after so long. It counts as one that ended before it was ready."""
+        sentence = f"Replica {replica.workload_id} has run for {_START.total_seconds() / 60:.0f} minutes and its model is not loaded; it is replaced. "
+        sentence += f"What it does: narf logs {replica.workload_id}"
+        with self._database.write() as connection:
+            store.change_replica(connection, replica, ReplicaState.DRAINING, now, only=(ReplicaState.STARTING,))
+            revision = store.find_revision(connection, replica.revision_id)
+            if revision is not None:
+                apart = sharing.apart_until(revision.apart_until, now, was_shared=False) if endpoint.shared else revision.apart_until
+                store.change_revision(connection, revision.id, failures=revision.failures + 1, last_failure=now, apart_until=apart)
+            store.add_event(connection, endpoint.id, now, "replica_lost", sentence, "platform")
+        self._alerts.send_seldom(endpoint, "replica_lost", sentence, now, workload=replica.workload_id)
+        return replace(replica, state=ReplicaState.DRAINING, since=now)
 
     def _without_unreachable(self, endpoint: Endpoint, replicas: list[Replica], now: datetime) -> tuple[list[Replica], bool]:
         """A ready replica that gateways get no answer from is out of the table now, to be stopped and replaced."""
@@ -526,6 +543,13 @@ class EndpointReconciler:
         if ended:
             with self._database.write() as connection:
                 store.remove_replica(connection, replica)
+
+
+def _hangs_at_its_start(replica: Replica, workload: Workload, now: datetime) -> bool:
+    """What waits for room, or whose environment is being built, does not run yet."""
+    if workload.state is not WorkloadState.RUNNING or workload.started_at is None:
+        return False
+    return now - max(replica.since, workload.started_at) >= _START
 
 
 def _by_endpoint(items: Iterable[_Of]) -> defaultdict[str, list[_Of]]:

@@ -40,6 +40,51 @@ def test_it_names_who_holds_the_capacity_and_what_would_start_now() -> None:
     assert [(h.workload, h.amount, h.running_seconds) for h in why.holders] == [("r", 1.0, 100.0)]
 
 
+def test_it_says_when_it_may_take_from_others_and_why() -> None:
+    queues = [Queue(name="p", quota={"gpu": 1}), Queue(name="q")]
+    requests = [busy("r", (0, 1), ran=600.0, queue="q"), request("x", 1.0)]
+    why = explained(requests, "x", queues)
+    assert "If nothing ends before, it takes the place of r, which borrows what this project is guaranteed, in 20 min." in why.sentence
+    assert why.takes_back is not None
+    assert (why.takes_back.reason, why.takes_back.victims) == ("quota", ("r",))
+    snapshot = snapshot_of([NODE], queues, requests)  # and so it is
+    moment = NOW + why.takes_back.seconds
+    assert plan(snapshot, DEFAULT_POLICY, moment - 2.0).preempts == []
+    assert [(p.workload, p.beneficiary) for p in plan(snapshot, DEFAULT_POLICY, moment).preempts] == [("r", "x")]
+
+
+def test_what_is_beyond_its_quota_is_told_what_it_could_take_back() -> None:
+    node = replace(NODE, gpus=4)
+    queues = [Queue(name="p", quota={"gpu": 1}), Queue(name="q", quota={"gpu": 3})]
+    requests = [busy("r", (0, 1), ran=600.0, queue="q"), busy("s", (2, 3), ran=600.0, queue="q"), request("x", 2.0)]
+    why = explained(requests, "x", queues, [node])
+    assert why.takes_back is None
+    assert why.remedy == (
+        "If nothing ends before, it would with 1 GPU instead of 2 take the place of s, which borrows what this project is guaranteed, "
+        "in 20 min."
+    )
+
+
+def test_what_another_takes_for_itself_may_serve_it_too() -> None:
+    queues = [Queue(name="p", quota={"gpu": 2}), Queue(name="q")]
+    requests = [busy("r", (0, 1), ran=600.0, queue="q"), request("x", 1.0), request("y", 1.0, submitted_at=NOW - 5)]
+    for name in ("x", "y"):
+        why = explained(requests, name, queues)
+        assert why.takes_back is not None
+        assert why.takes_back.victims == ("r",)
+
+
+def test_it_says_nothing_of_taking_where_nothing_may_be_taken() -> None:
+    why = explained([busy("r", (0, 1), preemptible=False), request("x", 1.0)], "x")
+    assert why.takes_back is None
+    assert "takes the place" not in why.sentence
+
+
+def test_what_can_never_fit_has_no_place_in_the_queue() -> None:
+    why = explained([busy("r", (0, 1)), request("x", 4.0)], "x")
+    assert why.sentence == "It asks for 4 GPUs in a shape that no node of this cluster has, however long it waits."
+
+
 def test_a_limit_is_named_with_what_is_left_of_it() -> None:
     why = explained([busy("r", (0,)), request("x", 1.0)], "x", [Queue(name="p", limit={"gpu": 1})])
     assert why.sentence.startswith("It asks for 1 GPU, and 'p' may take 0 GPUs more before it reaches its limit.")

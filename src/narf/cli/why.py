@@ -32,7 +32,8 @@ def why_(
         output.print_json({**found, "decisions": decided} if history or between else found)
         return
     if not between:
-        print(f"{found['workload']} is {found['state']}. {found['sentence']}")
+        waits = "It does not wait." if found["state"] == "running" else found["sentence"]
+        print(f"{found['workload']} is {found['state']}. {waits}")
         if found["remedy"]:
             print(found["remedy"])
     elif not decided:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from narf.scheduling.decisions import Plan, Reason, Waiting
+from narf.scheduling.decisions import Plan, PreemptReason, Reason, Waiting
 from narf.scheduling.forward import StartForecast
+from narf.scheduling.order import starves_after
 from narf.scheduling.planner import plan
 from narf.scheduling.policy import Policy
 from narf.scheduling.room import allowed_nodes, apart, whole_cluster
 from narf.scheduling.snapshot import WHOLE, Snapshot
 
 MOST_HOLDERS = 5
+_WHY_FROM = {
+    PreemptReason.QUOTA: "which borrows what this project is guaranteed",
+    PreemptReason.SHARE: "whose project is further over its share",
+    PreemptReason.PRIORITY: "which has lower priority",
+    PreemptReason.STARVED: "because it will have waited too long",
+    PreemptReason.SERVICE: "which has used far more",
+    PreemptReason.ROOM: "which goes on elsewhere",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +37,15 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakesBack:
+    """In so many seconds it may take the place of `victims`, and does if nothing ends and nothing else comes before."""
+
+    seconds: float
+    reason: PreemptReason
+    victims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """Why `workload` waits, in words and as data. remedy: what would make it start now, if anything would."""
 
@@ -36,6 +54,7 @@ class Explanation:
     remedy: str
     holders: tuple[Holder, ...] = ()
     forecast: StartForecast | None = None
+    takes_back: TakesBack | None = None
 
 
 def explain(
@@ -54,15 +73,23 @@ def explain(
     waiting = answer.waiting[workload]
     w = list(snapshot.ids).index(workload)
     holders = _holders(snapshot, w, waiting, now)
-    sentence = f"{_sentence(waiting, holders)} {_place(waiting, len(answer.waiting))}"
+    sentence = _sentence(waiting, holders)
+    if waiting.reason not in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES):  # else nobody is before it
+        sentence += f" {_place(waiting, len(answer.waiting))}"
     if forecast is not None:
         sentence += f" It is expected to start {_expected(forecast)}."
-    remedy = _remedy(snapshot, policy, now, w, waiting)
+    remedy, takes_back = _remedy(snapshot, policy, now, w, waiting), None
+    if waiting.reason in (Reason.NO_CAPACITY, Reason.FRAGMENTED):
+        takes_back = _takes_back(snapshot, policy, now, w)
+        if takes_back is not None:
+            sentence += f" If nothing ends before, it takes {_taken(takes_back)}."
+        elif not remedy:
+            remedy = _sooner(snapshot, policy, now, w)
     if growing and waiting.reason in (Reason.NEVER_FITS, Reason.NO_NODE_MATCHES):
         clusters = "cluster" if len(growing) == 1 else "clusters"
         sentence = sentence.replace(", however long it waits.", " now.")
         remedy = f"It starts if the {clusters} {', '.join(growing)} gets such nodes. {remedy}".strip()
-    return Explanation(waiting=waiting, sentence=sentence, remedy=remedy, holders=holders, forecast=forecast)
+    return Explanation(waiting=waiting, sentence=sentence, remedy=remedy, holders=holders, forecast=forecast, takes_back=takes_back)
 
 
 def past_sentence(waiting: Waiting) -> str:
@@ -120,6 +147,12 @@ def _expected(forecast: StartForecast) -> str:
     return f"in about {_duration(forecast.seconds)} ({_duration(forecast.low)} to {_duration(forecast.high)})"
 
 
+def _taken(found: TakesBack) -> str:
+    first, *others = found.victims
+    places = f"the place of {first}" if not others else f"the places of {first} and {len(others)} more"
+    return f"{places}, {_WHY_FROM[found.reason]}, in {_duration(found.seconds)}"
+
+
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -167,6 +200,31 @@ def _within(snapshot: Snapshot, queue: str) -> np.ndarray[tuple[int, ...], np.dt
     return np.array(inside, dtype=np.bool_)[snapshot.queue_W]
 
 
+def _takes_back(snapshot: Snapshot, policy: Policy, now: float, w: int) -> TakesBack | None:
+    """When it may take from others, be it that those have run their least, that it has been patient, or that it starves: by `plan` itself."""
+    running = (snapshot.phase_W == 1) & snapshot.preemptible_W
+    if not running.any():
+        return None
+    width = max(1.0, float(snapshot.gpu_W[w] * snapshot.replicas_W[w]) / (max(1, int(snapshot.node_gpus_N.max(initial=0))) * WHOLE))
+    ran = float(np.nanmax(snapshot.started_W[running])) + policy.least_run_seconds
+    queued = float(snapshot.queued_W[w])
+    rights = (ran, queued + policy.patience_seconds * width, queued + float(starves_after(snapshot, policy)[w]))
+    for moment in sorted({max(now, ran, right) + 1.0 for right in rights}):
+        answer = plan(snapshot, policy, moment)
+        taken = [preempt for preempt in answer.preempts if preempt.beneficiary == snapshot.ids[w]]
+        if not taken:  # another may take more than it needs, so that some is held for this one
+            nodes = {placed.node for hold in answer.holds if hold.workload == snapshot.ids[w] for placed in hold.placed}
+            taken = [preempt for preempt in answer.preempts if nodes & set(_nodes_of(snapshot, preempt.workload))]
+        if taken:
+            return TakesBack(seconds=moment - now, reason=taken[0].reason, victims=tuple(preempt.workload for preempt in taken))
+    return None
+
+
+def _nodes_of(snapshot: Snapshot, workload: str) -> list[str]:
+    mine = snapshot.placed_workload_A == list(snapshot.ids).index(workload)
+    return [snapshot.node_names[node] for node in snapshot.placed_node_A[mine].tolist()]
+
+
 def _remedy(snapshot: Snapshot, policy: Policy, now: float, w: int, waiting: Waiting) -> str:
     if waiting.reason is Reason.NEVER_FITS:
         largest = _largest(snapshot, w)
@@ -188,21 +246,34 @@ def _remedy(snapshot: Snapshot, policy: Policy, now: float, w: int, waiting: Wai
     return ""
 
 
+def _sooner(snapshot: Snapshot, policy: Policy, now: float, w: int) -> str:
+    """What of a smaller shape would have a right to others' places, where it has none as it is: inside its quota, say."""
+    for shape, changed in _smaller_shapes(snapshot, w):
+        found = _takes_back(changed, policy, now, w)
+        if found is not None:
+            return f"If nothing ends before, it would with {shape} take {_taken(found)}."
+    return ""
+
+
 def _smaller(snapshot: Snapshot, policy: Policy, now: float, w: int) -> str:
     """The largest smaller shape that `plan` would admit right now; found with `plan` itself."""
+    for shape, changed in _smaller_shapes(snapshot, w):
+        if any(admit.workload == snapshot.ids[w] for admit in plan(changed, policy, now).admits):
+            return shape
+    return ""
+
+
+def _smaller_shapes(snapshot: Snapshot, w: int) -> Iterator[tuple[str, Snapshot]]:
+    """Fewer replicas, then fewer GPUs, the largest first: in words, and the snapshot in which `w` asks for that."""
     gpu, replicas = int(snapshot.gpu_W[w]), int(snapshot.replicas_W[w])
     tries = [(gpu, fewer) for fewer in _halves(replicas)]
     tries += [(fewer * WHOLE, 1) for fewer in _halves(gpu // WHOLE)] + ([(WHOLE // 2, 1)] if gpu == WHOLE else [])
     for less_gpu, less_replicas in tries:
         gpu_W, replicas_W = snapshot.gpu_W.copy(), snapshot.replicas_W.copy()
         gpu_W[w], replicas_W[w] = less_gpu, less_replicas
-        again = plan(replace(snapshot, gpu_W=gpu_W, replicas_W=replicas_W), policy, now)
-        if any(admit.workload == snapshot.ids[w] for admit in again.admits):
-            was, is_ = gpu * replicas / WHOLE, less_gpu * less_replicas / WHOLE
-            if gpu:
-                return f"{amount_of('gpu', is_)} instead of {was:g}"
-            return f"{less_replicas} replicas instead of {replicas}"
-    return ""
+        was, is_ = gpu * replicas / WHOLE, less_gpu * less_replicas / WHOLE
+        shape = f"{amount_of('gpu', is_)} instead of {was:g}" if gpu else f"{less_replicas} replicas instead of {replicas}"
+        yield shape, replace(snapshot, gpu_W=gpu_W, replicas_W=replicas_W)
 
 
 def _halves(number: int) -> list[int]:

@@ -109,6 +109,14 @@ class HolderOut(BaseModel):
     running_seconds: float
 
 
+class TakesBackOut(BaseModel):
+    """In so many seconds it may take the place of `victims`, and does if nothing ends and nothing else comes before."""
+
+    seconds: float
+    reason: str
+    victims: list[str]
+
+
 class WhyOut(BaseModel):
     """Why a workload waits. One that does not wait has only `state` and `sentence`."""
 
@@ -125,6 +133,7 @@ class WhyOut(BaseModel):
     blocker: str = ""
     holders: list[HolderOut] = []
     forecast: ForecastOut | None = None
+    takes_back: TakesBackOut | None = None
 
 
 class DecidedOut(BaseModel):

@@ -127,6 +127,19 @@ def test_projects_are_not_guaranteed_more_than_their_department_may_hold(client:
     assert (answer.status_code, answer.json()["field"]) == (422, "limit.gpu")
 
 
+def test_why_says_from_whom_it_may_take_and_when(client: TestClient, small: Platform) -> None:
+    assert client.post("/api/v1/projects", json={"name": "other"}).status_code == 201
+    client.put("/api/v1/quotas/other", json={"quota": {"gpu": 1}})
+    running = submit(client, 2)
+    step(small)
+    body = {"name": "w", "command": ["true"], "resources": {"gpu": 1, "cpu": 0.1}}
+    waits = client.post("/api/v1/projects/other/workloads", json=body).json()["id"]
+    why = client.get(f"/api/v1/workloads/{waits}/why").json()
+    assert (why["takes_back"]["reason"], why["takes_back"]["victims"]) == ("quota", [running])
+    assert 0 < why["takes_back"]["seconds"] <= 1802
+    assert f"If nothing ends before, it takes the place of {running}, which borrows what this project is guaranteed, in" in why["sentence"]
+
+
 def test_a_project_does_not_move_to_a_department_that_cannot_keep_its_quota(client: TestClient) -> None:
     assert client.post("/api/v1/projects", json={"name": "other", "department": "retail"}).status_code == 201
     for queue, body in (

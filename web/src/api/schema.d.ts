@@ -5284,6 +5284,18 @@ export interface components {
             /** Version */
             version: string;
         };
+        /**
+         * TakesBackOut
+         * @description In so many seconds it may take the place of `victims`, and does if nothing ends and nothing else comes before.
+         */
+        TakesBackOut: {
+            /** Seconds */
+            seconds: number;
+            /** Reason */
+            reason: string;
+            /** Victims */
+            victims: string[];
+        };
         /** TokenIn */
         TokenIn: {
             /**
@@ -5649,6 +5661,7 @@ export interface components {
              */
             holders: components["schemas"]["HolderOut"][];
             forecast?: components["schemas"]["ForecastOut"] | null;
+            takes_back?: components["schemas"]["TakesBackOut"] | null;
         };
         /** WorkloadDetail */
         WorkloadDetail: {

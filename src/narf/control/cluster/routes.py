@@ -15,7 +15,7 @@ from narf.control.cluster.store import Decided, QueueQuota
 from narf.domain.access import Principal, Role
 from narf.domain.workload import Resources, Workload
 from narf.scheduling.decisions import Reason, Waiting
-from narf.scheduling.explanation import Explanation, past_sentence
+from narf.scheduling.explanation import Explanation, TakesBack, past_sentence
 from narf.scheduling.forward import StartForecast
 from narf.scheduling.requests import Forecast, Node, Request
 from narf.scheduling.snapshot import WHOLE, Snapshot
@@ -31,6 +31,7 @@ from narf.wire.cluster import (
     QueueOut,
     QuotaIn,
     QuotaOut,
+    TakesBackOut,
     WhatIfIn,
     WhatIfOut,
     WhatIfStart,
@@ -210,11 +211,15 @@ def _why(found: Explanation) -> WhyOut:
     return WhyOut(
         workload=waiting.workload, state="queued", sentence=found.sentence, remedy=found.remedy, reason=waiting.reason.value,
         position=waiting.position, resource=waiting.resource, asked=waiting.asked, available=waiting.available, queue=waiting.queue,
-        blocker=waiting.blocker, forecast=_forecast(found.forecast),
+        blocker=waiting.blocker, forecast=_forecast(found.forecast), takes_back=_takes_back(found.takes_back),
         holders=[
             HolderOut(workload=h.workload, queue=h.queue, amount=h.amount, running_seconds=h.running_seconds) for h in found.holders
         ],
     )  # fmt: skip
+
+
+def _takes_back(found: TakesBack | None) -> TakesBackOut | None:
+    return None if found is None else TakesBackOut(seconds=found.seconds, reason=found.reason.value, victims=list(found.victims))
 
 
 def _forecast(found: StartForecast | None) -> ForecastOut | None:

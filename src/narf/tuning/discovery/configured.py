@@ -129,7 +129,7 @@ def _built(source: Source, from_files: bool) -> Iterator[tuple[str, dict[str, An
             name = _class_around(module, call)
         has_more = any(item.arg is None for item in call.keywords)
         last = name.rpartition(".")[2]
-        if not name or last in seen or not is_dataclass(source, name) or (has_more and not from_files):
+        if not name or last in seen or not is_dataclass(source, name) or (has_more and not from_files and not _reads_its_own_words(module)):
             continue
         seen.add(last)
         given = _arguments(source, module, last, call)
@@ -140,6 +140,11 @@ def _built(source: Source, from_files: bool) -> Iterator[tuple[str, dict[str, An
             if is_one_of_several or class_name not in seen:
                 seen.add(class_name)
                 yield class_name, inner, path if is_one_of_several else ""
+
+
+def _reads_its_own_words(module: Module) -> bool:
+    """`cls(**parsed(sys.argv))`: what nobody gives stays at its default."""
+    return any(isinstance(node, ast.Attribute) and node.attr == "argv" for node in module.nodes)
 
 
 def _calls_in_order(source: Source) -> list[tuple[Module, ast.Call]]:

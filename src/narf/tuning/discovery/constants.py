@@ -35,7 +35,12 @@ def find_tables(source: Source) -> list[FoundParameter]:
                     for key, value in leaves:
                         _add(found, module, statement.lineno, f"{name}.{key}", value, Style.TABLE)
         for owner, name, line, node in _attributes(module.tree):
-            _add(found, module, line, f"{owner}.{name}", module.literal(node), Style.TABLE)
+            inner = list(_leaves(module, node, written)) if isinstance(node, ast.Dict | ast.Call) else []
+            if inner and (name in handed_on or _CONFIG & set(words_of(name)) or _sounds_like_settings(inner)):
+                for key, value in inner:
+                    _add(found, module, line, f"{owner}.{name}.{key}", value, Style.TABLE)
+            else:
+                _add(found, module, line, f"{owner}.{name}", module.literal(node), Style.TABLE)
     return list(found.values())
 
 
@@ -45,13 +50,14 @@ def find_constants(source: Source) -> list[FoundParameter]:
     found: dict[str, FoundParameter] = {}
     read, told = _read(source)
     for module in source.modules:
-        if module is not source.main and not _is_of_settings(module):
-            continue
+        is_main = module is source.main or _is_of_settings(module)
         changed = _bound_more_than_once(module.tree)
         for statement in _at_top(module.tree):
             for name, node in bindings(statement):
                 if name.startswith("_") or name in changed or not isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
                     continue
+                if not is_main and not (name.isupper() and name in read and sounds_like_a_setting(name)):
+                    continue  # of other modules: only what is called as people call what they tune
                 if name in read or (sounds_like_a_setting(name) and name not in told):
                     _add(found, module, statement.lineno, name, module.literal(node), Style.CONSTANT)
     return list(found.values())
@@ -147,11 +153,15 @@ def _last(node: ast.expr) -> str:
 def _attributes(tree: ast.Module) -> Iterator[tuple[str, str, int, ast.expr]]:
     """(class, name, line, value) of `class Config: lr = 0.1`."""
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and _CONFIG & set(words_of(node.name)) and not node.decorator_list:
-            for statement in node.body:
-                name, value = assigned(statement)
-                if name and value is not None and not name.startswith("_"):
-                    yield node.name, name, statement.lineno, value
+        if not isinstance(node, ast.ClassDef) or node.decorator_list:
+            continue
+        bound = [(*assigned(statement), statement.lineno) for statement in node.body]
+        held = [(name, value, line) for name, value, line in bound if name and value is not None and not name.startswith("_")]
+        numbers = [(name, value.value) for name, value, _ in held if isinstance(value, ast.Constant)]
+        is_of_settings = bool(_CONFIG & set(words_of(node.name))) or _sounds_like_settings(numbers)
+        for name, value, line in held:
+            if is_of_settings or isinstance(value, ast.Dict | ast.Call):
+                yield node.name, name, line, value
 
 
 def _at_top(tree: ast.Module) -> Iterator[ast.stmt]:

@@ -45,6 +45,8 @@ def find_literals(source: Source) -> list[FoundParameter]:
             kind = type_of_value(value)
             if kind not in ("int", "float", "bool") or name in again:
                 continue
+            if name == "DataLoader.batch_size" and name in found:
+                continue  # the loader that evaluates may have another, and takes this one as well
             if name in found and found[name].default != value:
                 again.add(name)  # one value cannot stand for both
                 del found[name]

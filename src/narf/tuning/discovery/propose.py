@@ -187,7 +187,7 @@ def core_of(name: str) -> str:
         return "batch size"
     if last in ("wd", "l2") or {"weight", "decay"} <= joined:
         return "weight decay"
-    if "dropout" in joined or last in ("p_drop", "drop", "drop_rate"):
+    if "dropout" in joined or last in ("p", "p_drop", "drop", "drop_rate"):
         return "dropout"
     return "momentum" if last == "momentum" else ""
 
@@ -252,7 +252,7 @@ def _float(parameter: FoundParameter, default: float | None) -> Parameter:
         "weight",
         "decay",
     } <= set(words)
-    if "dropout" in words or "drop" in words:
+    if "dropout" in words or "drop" in words or last == "p":
         return _range(parameter, 0.0, 0.9)
     if "momentum" in words:
         return _range(parameter, 0.0, 0.99)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
+import itertools
 import operator
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +39,7 @@ _BINARY: dict[type[ast.operator], Any] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
+_TARGET = re.compile(r"^[ \t]*(?:_target_|class_path):[ \t]*[\"']?([A-Za-z_][\w.]*\.\w+)", re.MULTILINE)
 _READERS = {"float": float, "int": int}
 
 
@@ -255,6 +259,10 @@ def read_source(script: Path) -> Source:
     main = _parse(script, folder)
     imported: dict[Path, Module] = {}
     waiting = [(script, main)]
+    for path in _targets(folder) if set(main.names) & {"hydra", "instantiate", "LightningCLI"} else ():
+        with contextlib.suppress(BadInput):
+            imported[path] = _parse(path, folder)
+            waiting.append((path, imported[path]))
     while waiting and len(imported) < MAX_MODULES:
         at, module = waiting.pop(0)
         for path in _local_imports(at, folder, module.tree):
@@ -338,6 +346,16 @@ def _local_imports(at: Path, folder: Path, tree: ast.Module) -> Iterator[Path]:
                 yield from _module_file(base, node.module)
             for alias in node.names:
                 yield from _module_file(base, f"{node.module}.{alias.name}" if node.module else alias.name)
+
+
+def _targets(folder: Path) -> list[Path]:
+    """Modules beside the script that configuration files name: `_target_: models.Net`, `class_path: models.Net`."""
+    found: dict[Path, None] = {}
+    for file in [*itertools.islice(folder.rglob("*.y*ml"), 100)]:
+        if file.is_file() and file.stat().st_size < 100_000:
+            for name in _TARGET.findall(file.read_text(encoding="utf-8", errors="replace")):
+                found |= dict.fromkeys(_module_file(folder, name.rpartition(".")[0]))
+    return list(found)[:MAX_MODULES]
 
 
 def _chosen_by_name(folder: Path, tree: ast.Module) -> Iterator[Path]:

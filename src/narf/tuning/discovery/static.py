@@ -73,12 +73,14 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         found = found + find_dataclasses(source, known, from_files=any(item.style is Style.CONFIG_FILE for item in found))
         known |= {item.name for item in found}
         found = found + find_constructed(source, known)
-        found = found + beside(found, [*find_tables(source), *find_constants(source), *find_defaults(source)])
-        found = found + beside(found, find_literals(source))
+        named = found + beside(found, [*find_tables(source), *find_constants(source)])
+        found = named + [item for item in beside(found, find_defaults(source)) if item.name not in names_of(named)]
+        # Numbers written into calls are settings only where none has a name.
+        found = found + beside(named, [item for item in find_literals(source) if item.name not in names_of(found)], from_calls=True)
     return _once(found), prefix, notes
 
 
-def beside(found: Sequence[FoundParameter], weaker: Sequence[FoundParameter]) -> list[FoundParameter]:
+def beside(found: Sequence[FoundParameter], weaker: Sequence[FoundParameter], *, from_calls: bool = False) -> list[FoundParameter]:
     """Those of `weaker` that are worth listing beside what was `found`, which states its settings more plainly.
 
     Tables of settings are what they say. Constants, defaults and numbers in calls are the last resort: all of them where there is nothing
@@ -92,7 +94,9 @@ def beside(found: Sequence[FoundParameter], weaker: Sequence[FoundParameter]) ->
         last = last_of(item.name).lower()
         if item.name.lower() in known or last in known:
             continue
-        if not stated or item.style is Style.TABLE or (core_of(item.name) and core_of(item.name) not in cores):
+        core = core_of(item.name)
+        is_missing = core in ("learning rate", "batch size") if from_calls else bool(core)
+        if not stated or item.style is Style.TABLE or (is_missing and core not in cores):
             kept.append(item)
     return kept
 

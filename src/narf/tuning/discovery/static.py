@@ -84,7 +84,8 @@ def beside(found: Sequence[FoundParameter], weaker: Sequence[FoundParameter], *,
     """Those of `weaker` that are worth listing beside what was `found`, which states its settings more plainly.
 
     Tables of settings are what they say. Constants, defaults and numbers in calls are the last resort: all of them where there is nothing
-    else, and otherwise only what every training has and `found` does not name: a learning rate, a batch size, a dropout.
+    else, and otherwise only what every training has and `found` does not name: a learning rate, a batch size, a dropout; of numbers in calls,
+    a learning rate.
     """
     known = {name.lower() for name in names_of(found)}
     stated = [item for item in found if propose(item).proposal is not None]
@@ -95,7 +96,7 @@ def beside(found: Sequence[FoundParameter], weaker: Sequence[FoundParameter], *,
         if item.name.lower() in known or last in known:
             continue
         core = core_of(item.name)
-        is_missing = core in ("learning rate", "batch size") if from_calls else bool(core)
+        is_missing = core == "learning rate" if from_calls else bool(core)
         if not stated or item.style is Style.TABLE or (is_missing and core not in cores):
             kept.append(item)
     return kept

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import textwrap
 import time
@@ -102,6 +104,28 @@ def test_pause_resume_and_extend(narf, script):
     over = _until_over(narf, "long")
     assert over["state"] == "succeeded" and sum(over["trials"].values()) == sum(resting["trials"].values()) + 2
     assert "whole budget" in said(narf("tune", "--extend", "long", code=None))
+
+
+def test_trials_that_end_while_the_control_plane_is_away_count_and_none_is_repeated(narf):
+    """It comes back at another address, so what they reported has to find it there."""
+    go = narf.folder / "go"
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+    script = narf.script("waits.py", wait + SCRIPT)
+    flags = ["--trials", "4", "--parallel", "2", "--cpu", "0.5", "--metric", "loss", "--minimize", "--name", "bereft", "--detach"]
+    narf("tune", script, *flags)
+    _until(narf, "bereft", lambda info: info["trials"]["running"] == 2)
+    jobs = [narf.home / "jobs" / f"{trial['workload_id']}.1" / "state.json" for trial in narf.json("tune", "--show", "bereft")["items"]]
+    deadline = time.monotonic() + 60
+    while not all(job.exists() and '"running"' in job.read_text() for job in jobs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(json.loads((narf.home / "run" / "server.json").read_text())["pid"], signal.SIGKILL)
+    go.write_text("")
+    narf("up")
+    assert _until_over(narf, "bereft")["state"] == "succeeded"
+    trials = narf.json("tune", "--show", "bereft")["items"]
+    assert [trial["state"] for trial in trials] == ["succeeded"] * 4, trials
+    assert all(narf.json("show", trial["workload_id"])["attempt"] == 1 for trial in trials)
+    assert len(narf.json("runs", "--filter", "tags.`narf.study_name` = 'bereft' and tags.`narf.kind` = 'trial'")["items"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,10 @@ class Backend(Protocol):
         """At most `limit` bytes of output from `offset` on."""
         ...
 
+    def is_delivered(self, job_id: str) -> bool:
+        """Whether nothing that the job's program reported is known to be still on its way to the control plane."""
+        ...
+
     def capacity(self) -> list[Node]:
         """The nodes that can be used now, with their whole size, not what is free."""
         ...

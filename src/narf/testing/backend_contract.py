@@ -174,6 +174,11 @@ class BackendContract:
         assert backend.observe([asked.id])[0].phase is JobPhase.UNKNOWN
         assert backend.logs(asked.id, 0, 100).data == b""
 
+    def test_of_what_is_unknown_or_reported_nothing_all_is_delivered(self, backend: Backend) -> None:
+        done = job(backend, "true")
+        run(backend, done)
+        assert backend.is_delivered(done.id) and backend.is_delivered("never.1")
+
     def test_capacity_names_usable_nodes(self, backend: Backend) -> None:
         nodes = backend.capacity()
         assert nodes and len({node.name for node in nodes}) == len(nodes)

@@ -40,6 +40,7 @@ class FakeBackend:
         self.submitted: list[Job] = []  # each job once, in order
         self._now, self._starts_at_once = now, starts_at_once
         self._entries: dict[str, _Entry] = {}
+        self.undelivered: set[str] = set()  # jobs whose reports are still on their way
 
     # -- the protocol
 
@@ -66,6 +67,9 @@ class FakeBackend:
             return LogChunk(offset, b"", True)
         data = entry.output[offset : offset + limit]
         return LogChunk(offset, data, entry.status.phase is JobPhase.ENDED and offset + len(data) >= len(entry.output))
+
+    def is_delivered(self, job_id: str) -> bool:
+        return job_id not in self.undelivered
 
     def capacity(self) -> list[Node]:
         return list(self.nodes)

@@ -146,3 +146,31 @@ def test_a_shipper_ships_when_it_is_told_to_hurry_and_the_rest_at_the_end(tmp_pa
     eventually(lambda: done == ["some"])
     running.finish()
     assert done == ["some", "all"] and shipping.is_shipped(folder.path)
+
+
+def test_what_is_left_at_the_end_is_shipped_to_where_the_server_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went away and came back at another address while the supervisor tried."""
+    tried: list[str] = []
+    place = tmp_path / "run" / "server.json"
+    place.parent.mkdir()
+    place.write_text('{"url": "http://old"}')
+
+    class Server:
+        def __init__(self, _spool: str, url: str, *_: str) -> None:
+            self.url = url
+
+        def ship_once(self) -> bool:
+            return False
+
+        def ship_all(self, _deadline: float) -> bool:
+            tried.append(self.url)
+            place.write_text('{"url": "http://new"}')
+            return self.url == "http://new"
+
+    monkeypatch.setattr("narf.training.shipper.Shipper", Server)
+    (tmp_path / "jobs" / "a.1").mkdir(parents=True)
+    folder = JobFolder(tmp_path / "jobs" / "a.1")
+    running = shipping.start(folder, "run", {"NARF_URL": "http://given"})
+    assert running is not None
+    running.finish()
+    assert tried == ["http://old", "http://new"] and shipping.is_shipped(folder.path)

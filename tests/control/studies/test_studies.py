@@ -397,6 +397,31 @@ def test_a_value_that_arrives_with_the_last_word_of_a_trial_counts(platform, mon
     assert [trial.value for trial in platform.trials(study)] == [0.25]
 
 
+def test_what_a_trial_reported_is_waited_for_as_long_as_it_is_known_to_be_on_its_way(platform, monkeypatch):
+    """The control plane was away when the trial ended; what it reported is shipped later."""
+    monkeypatch.setattr(platform.runs, "is_complete", lambda run_id: bool(platform.runs.values[run_id]))
+    study = platform.begin(budget=Budget(trials=2), parallel=1)
+    platform.settle()
+    (job,) = platform.backend.submitted
+    platform.backend.undelivered.add(job.id)
+    platform.backend.finish(job.id)
+    platform.clock.forward(seconds=120)
+    platform.settle()
+    assert [trial.state for trial in platform.trials(study)] == [TrialState.RUNNING]
+    platform.runs.values[job.run_id]["val_loss"] = [(0, 0.25)]
+    platform.backend.undelivered.clear()
+    platform.settle()
+    first = platform.trials(study)[0]
+    assert (first.state, first.value) == (TrialState.SUCCEEDED, 0.25)
+    job = platform.backend.submitted[-1]  # nothing of this one is on its way, nor arrived: it has reported nothing
+    platform.backend.finish(job.id)
+    platform.settle()
+    assert platform.trials(study)[1].state is TrialState.RUNNING
+    platform.clock.forward(seconds=5)
+    platform.settle()
+    assert platform.trials(study)[1].fault is Fault.NO_METRIC
+
+
 def test_an_earlier_study_is_a_start(platform):
     first = platform.begin(name="first", parallel=1, budget=Budget(trials=12))
     platform.play(good)

@@ -7,6 +7,7 @@ folders, starts supervisors, and reads what they have written.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 # or the control plane died between making the folder and starting the supervisor.
 _START_AGAIN_SECONDS = 15.0
 _START_PATIENCE_SECONDS = 120.0
-_LEFTOVERS_PERIOD_SECONDS = 20.0
+_LEFTOVERS_SECONDS = (1.0, 2.0, 4.0, 8.0, 20.0)  # most are there when we begin, and somebody may wait for them; the last goes on
 
 PRELOAD = ("numpy", "torch", "lightning.pytorch")
 
@@ -132,6 +133,9 @@ class LocalBackend:
         ended = state.phase == "ended" if state else not folder.path.exists()
         start, data = read_log(folder.log, max(0, offset), max(0, limit))
         return LogChunk(start, data, ended and start + len(data) >= log_end(folder.log))
+
+    def is_delivered(self, job_id: str) -> bool:
+        return shipping.is_shipped(self._folder(job_id).path)
 
     def capacity(self) -> list[Node]:
         return [self._node]
@@ -309,7 +313,8 @@ class LocalBackend:
 
     def _ship_leftovers(self) -> None:
         """Ship what jobs have left in their spools when their supervisor was killed or the server was away."""
-        while not self._closed.wait(_LEFTOVERS_PERIOD_SECONDS):
+        rests = itertools.chain(_LEFTOVERS_SECONDS, itertools.repeat(_LEFTOVERS_SECONDS[-1]))
+        while not self._closed.wait(next(rests)):
             for folder in shipping.leftovers(self.jobs):
                 if self._closed.is_set():
                     return

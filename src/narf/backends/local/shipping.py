@@ -18,6 +18,7 @@ from pathlib import Path
 from narf.backends.local.folder import JobFolder
 
 _PERIOD_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 1.0
 _PATIENCE_SECONDS = 10.0  # at the end of a job; what is left then is shipped by the control plane
 _NOTE = "ship.json"
 
@@ -45,18 +46,24 @@ class SpoolShipper:
         # Imported here: a job that ships nothing does not pay for the HTTP client.
         from narf.training.shipper import Shipper
 
-        url, shipper = "", None
+        url, shipper, latest = "", None, float("inf")
         while True:
-            self._wanted.wait(_PERIOD_SECONDS)
-            self._wanted.clear()
+            if not self._has_ended:
+                self._wanted.wait(_PERIOD_SECONDS)
+                self._wanted.clear()
             ended = self._has_ended  # after the wait: what was written before it was set is found below
             if (current := server_url(self._folder) or self._note["url"]) != url or shipper is None:
                 url, shipper = current, Shipper(str(self._folder.spool), current, self._note["token"], self._note["run"])
-            if ended:
-                break
-            shipper.ship_once()
-        if shipper.ship_all(time.monotonic() + _PATIENCE_SECONDS):
-            (self._folder.path / _NOTE).unlink(missing_ok=True)
+            if not ended:
+                shipper.ship_once()
+                continue
+            latest = min(latest, time.monotonic() + _PATIENCE_SECONDS)
+            # In pieces: a server that went away may come back at another address.
+            if shipper.ship_all(min(latest, time.monotonic() + _LOOK_AGAIN_SECONDS)):
+                (self._folder.path / _NOTE).unlink(missing_ok=True)
+                return
+            if time.monotonic() >= latest:
+                return
 
 
 def start(folder: JobFolder, run_id: str | None, environment: Mapping[str, str]) -> SpoolShipper | None:
@@ -86,7 +93,7 @@ def is_shipped(folder: Path) -> bool:
     return not (folder / _NOTE).exists()
 
 
-def ship_leftover(folder: JobFolder, patience_seconds: float = 5.0) -> bool:
+def ship_leftover(folder: JobFolder, patience_seconds: float = 1.0) -> bool:
     """Ship what an ended job has left; whether nothing is left now."""
     from narf.training.shipper import Shipper
 

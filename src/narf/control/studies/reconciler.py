@@ -29,7 +29,8 @@ from narf.tuning.proposer import Earlier, Proposer
 from narf.tuning.study import Engine, Fault, Study, StudyEnd, StudyState, Trial, TrialState
 
 _log = logging.getLogger(__name__)
-_METRIC_PATIENCE_SECONDS = 3.0  # how long points of a trial that has ended may take to arrive
+_METRIC_PATIENCE_SECONDS = 3.0  # how long points of a trial that has ended may take to arrive, when nobody knows of any
+_DELIVERY_PATIENCE_SECONDS = 600.0  # and when they are known to be on their way: we were away, or come back elsewhere
 _OUTPUT_BYTES = 16_384
 
 
@@ -224,8 +225,7 @@ class StudyReconciler:
 
     def _take_result(self, held: _Held, trial: Trial, workload: Workload, now: datetime) -> None:
         ended = workload.ended_at or now
-        is_late = (now - ended).total_seconds() > _METRIC_PATIENCE_SECONDS
-        if workload.run_id and not is_late and not self._metrics.is_complete(workload.run_id):
+        if workload.run_id and self._may_still_report(workload, (now - ended).total_seconds()):
             return
         trial = self._with_reports(held, trial, workload)  # now that all has arrived
         output, names = "", []
@@ -238,6 +238,13 @@ class StudyReconciler:
             trial, started_at=trial.started_at or workload.started_at, gpu_seconds=workload.used_seconds * workload.resources.gpu
         )
         self._end(held, trial, outcome, ended)
+
+    def _may_still_report(self, workload: Workload, seconds: float) -> bool:
+        """Whether something that it reported may still arrive, so many seconds after its end."""
+        assert workload.run_id is not None
+        if seconds > _DELIVERY_PATIENCE_SECONDS or self._metrics.is_complete(workload.run_id):
+            return False
+        return seconds <= _METRIC_PATIENCE_SECONDS or not self._workloads.is_delivered(workload)
 
     def _end(self, held: _Held, trial: Trial, outcome: Outcome, ended: datetime) -> None:
         assert held.proposer is not None

@@ -232,6 +232,12 @@ class WorkloadService:
                 self.changed(saved)
                 return saved
 
+    def is_delivered(self, workload: Workload) -> bool:
+        """Whether nothing that its program reported is known to be still on its way to us."""
+        made = {attempt.attempt: attempt for attempt in self.attempts(workload.id)}
+        backend = self._backends.get(made[workload.attempt].backend) if workload.attempt in made else None
+        return backend is None or backend.is_delivered(workload.job_id)
+
     def logs(self, workload_id: str, *, attempt: int | None = None, offset: int = 0, limit: int = 1 << 20) -> LogChunk:
         """Output of one attempt (the current one by default), from `offset` on."""
         workload = self.workload(workload_id)

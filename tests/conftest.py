@@ -11,9 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from narf.control.database import Database
 from narf.control.schema import upgrade
+
+settings.register_profile("narf", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("narf")
 
 
 class Clock:

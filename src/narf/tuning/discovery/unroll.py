@@ -14,11 +14,12 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from narf.tuning.discovery.simplify import DECLARING, FIELD, Known, Simplifier, last_name, signature
+from narf.tuning.discovery.meanings import Meanings
+from narf.tuning.discovery.simplify import DECLARING, Known, last_name
 from narf.tuning.discovery.source import UNKNOWN, Module, Source, assigned
 
 _BY_CLASS = {"add_optimizer_args", "add_lr_scheduler_args", "add_subclass_arguments"}  # of classes that are a library's
-_MOST_ROUNDS, _DEEPEST = 200, 4
+_DEEPEST = 4
 
 
 def unrolled(source: Source) -> Source:
@@ -141,10 +142,10 @@ def _is_open(module: Module, node: ast.AST) -> bool:
     return not any(isinstance(module.literal(item), str) for item in node.args)
 
 
-class _Unroller(ast.NodeTransformer):
+class _Unroller(Meanings, ast.NodeTransformer):
     def __init__(self, source: Source, module: Module, declaring: set[ast.FunctionDef | ast.AsyncFunctionDef], depth: int = 0) -> None:
-        self.source, self.module, self.declaring, self.depth = source, module, declaring, depth
-        self.owner = ""
+        super().__init__(source, module)
+        self.declaring, self.depth = declaring, depth
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         outer, self.owner = self.owner, node.name
@@ -153,16 +154,16 @@ class _Unroller(ast.NodeTransformer):
         return node
 
     def visit_For(self, node: ast.For) -> ast.AST | list[ast.stmt]:
-        if _declares(node) and (rounds := self._rounds(node.target, node.iter, {})) is not None:
+        if _declares(node) and (rounds := self.rounds(node.target, node.iter, {})) is not None:
             return [statement for known in rounds for statement in self._run(node.body, known)]
         return self.generic_visit(node)
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.AST:
         inner = node.generators[0]
         if len(node.generators) == 1 and not inner.ifs and _declares(node):
-            rounds = self._rounds(inner.target, inner.iter, {})
+            rounds = self.rounds(inner.target, inner.iter, {})
             if rounds is not None:
-                return ast.copy_location(ast.List(elts=[self._simple(node.elt, known) for known in rounds], ctx=ast.Load()), node)
+                return ast.copy_location(ast.List(elts=[self.simple(node.elt, known) for known in rounds], ctx=ast.Load()), node)
         return self.generic_visit(node)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.AST:
@@ -203,9 +204,9 @@ class _Unroller(ast.NodeTransformer):
                 bound[parameter.arg] = given
         more: list[tuple[str, ast.expr]] = []
         for name, value in zip(names, call.args, strict=False):
-            bound[name] = self._simple(value, known)
+            bound[name] = self.simple(value, known)
         for item in call.keywords:
-            value = self._simple(item.value, known)
+            value = self.simple(item.value, known)
             if item.arg in names or any(item.arg == extra.arg for extra in function.args.kwonlyargs):
                 bound[str(item.arg)] = value
             elif item.arg is not None:
@@ -244,21 +245,21 @@ class _Unroller(ast.NodeTransformer):
         for statement in body:
             name, value = assigned(statement)
             if name and value is not None:
-                known[name] = self._simple(value, known)
+                known[name] = self.simple(value, known)
                 if _declares(known[name]):
                     yield ast.copy_location(ast.Expr(known[name]), statement)
             elif isinstance(statement, ast.If):
-                decided = self.decide(self._simple(statement.test, known))
+                decided = self.decide(self.simple(statement.test, known))
                 for branch in (
                     [statement.body] if decided else [statement.orelse] if decided is False else [statement.body, statement.orelse]
                 ):
                     yield from self._run(branch, known if decided is not None else dict(known))
             elif isinstance(statement, ast.For):
-                rounds = self._rounds(statement.target, statement.iter, known)
+                rounds = self.rounds(statement.target, statement.iter, known)
                 for each in rounds or []:
                     yield from self._run(statement.body, known | each)
             elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
-                self._put(statement.targets[0], self._simple(statement.value, known), known)
+                self._put(statement.targets[0], self.simple(statement.value, known), known)
             elif isinstance(statement, ast.With | ast.Try):
                 yield from self._run(statement.body, known)
             elif isinstance(statement, ast.Expr | ast.Return) and statement.value is not None:
@@ -266,13 +267,13 @@ class _Unroller(ast.NodeTransformer):
                     yield from inner
                     continue
                 self._update(statement.value, known)
-                yield ast.copy_location(type(statement)(value=self._simple(statement.value, known)), statement)
+                yield ast.copy_location(type(statement)(value=self.simple(statement.value, known)), statement)
 
     def _put(self, target: ast.Subscript, value: ast.expr, known: Known) -> None:
         """`options["type"] = float`."""
         place = known.get(target.value.id) if isinstance(target.value, ast.Name) else None
         if isinstance(place, ast.Dict) and isinstance(target.value, ast.Name):
-            known[target.value.id] = ast.Dict(keys=[*place.keys, self._simple(target.slice, known)], values=[*place.values, value])
+            known[target.value.id] = ast.Dict(keys=[*place.keys, self.simple(target.slice, known)], values=[*place.values, value])
 
     def _update(self, node: ast.expr, known: Known) -> None:
         """`options.setdefault("type", float)` and `options.update(type=float)`."""
@@ -280,217 +281,11 @@ class _Unroller(ast.NodeTransformer):
             place = known.get(node.func.value.id)
             if not isinstance(place, ast.Dict):
                 return
-            if node.func.attr == "setdefault" and len(node.args) == 2 and self.item(place, self._simple(node.args[0], known)) is None:
+            if node.func.attr == "setdefault" and len(node.args) == 2 and self.item(place, self.simple(node.args[0], known)) is None:
                 known[node.func.value.id] = ast.Dict(
-                    keys=[*place.keys, node.args[0]], values=[*place.values, self._simple(node.args[1], known)]
+                    keys=[*place.keys, node.args[0]], values=[*place.values, self.simple(node.args[1], known)]
                 )
             elif node.func.attr == "update" and not node.args:
                 keys = [ast.Constant(item.arg) for item in node.keywords]
-                values = [self._simple(item.value, known) for item in node.keywords]
+                values = [self.simple(item.value, known) for item in node.keywords]
                 known[node.func.value.id] = ast.Dict(keys=[*place.keys, *keys], values=[*place.values, *values])
-
-    # -- loops -------------------------------------------------------------------------------------------------------------------------
-
-    def _rounds(self, target: ast.expr, iterated: ast.expr, known: Known) -> list[Known] | None:
-        items = self._items(iterated, known)
-        if items is None or len(items) > _MOST_ROUNDS:
-            return None
-        rounds = []
-        for item in items:
-            bound = _unpacked(target, item)
-            if bound is None:
-                return None
-            rounds.append(bound)
-        return rounds
-
-    def _items(self, node: ast.expr, known: Known) -> list[ast.expr] | None:
-        """What a loop goes over, one expression each."""
-        if isinstance(node, ast.Call):
-            name = last_name(node.func)
-            if name in ("reversed", "sorted", "list", "tuple", "iter") and len(node.args) == 1:
-                return self._items(node.args[0], known)
-            if name == "enumerate" and node.args:
-                items = self._items(node.args[0], known)
-                return None if items is None else [_pair(ast.Constant(index), item) for index, item in enumerate(items)]
-            if name == "zip":
-                columns = [self._items(item, known) for item in node.args]
-                if any(column is None for column in columns):
-                    return None
-                return [ast.Tuple(elts=list(row), ctx=ast.Load()) for row in zip(*(column or [] for column in columns), strict=False)]
-            if name == "range" and isinstance(numbers := self.module.literal(node), list):
-                return [ast.Constant(number) for number in numbers]
-            if name == "fields" and node.args:
-                return self.fields(node.args[0], known)
-            if isinstance(node.func, ast.Attribute) and name in ("items", "keys", "values"):
-                return self._entries(node.func.value, name, known)
-            return None
-        place = self.resolved(node, known)
-        if isinstance(place, ast.List | ast.Tuple | ast.Set):
-            return [self.resolved(item, known) if isinstance(item, ast.Name) else item for item in place.elts]
-        if isinstance(place, ast.Dict):
-            return [key for key in place.keys if key is not None]
-        return None
-
-    def _entries(self, node: ast.expr, which: str, known: Known) -> list[ast.expr] | None:
-        pairs: list[tuple[ast.expr, ast.expr]] | None = None
-        if isinstance(node, ast.Attribute) and node.attr == "__dataclass_fields__":
-            fields = self.fields(node.value, known)
-            pairs = None if fields is None else [(self.attribute(item, "name") or item, item) for item in fields]
-        elif (isinstance(node, ast.Attribute) and node.attr == "__annotations__") or (
-            isinstance(node, ast.Call) and last_name(node.func) == "get_type_hints" and node.args
-        ):
-            owner = node.value if isinstance(node, ast.Attribute) else node.args[0]
-            fields = self.fields(owner, known)
-            pairs = (
-                None
-                if fields is None
-                else [(self.attribute(item, "name") or item, self.attribute(item, "type") or item) for item in fields]
-            )
-        else:
-            place = self._simple(self.resolved(node, known), known)
-            if isinstance(place, ast.Dict) and all(key is not None for key in place.keys):
-                pairs = [(key, value) for key, value in zip(place.keys, place.values, strict=True) if key is not None]
-        if pairs is None:
-            return None
-        return [_pair(key, value) if which == "items" else key if which == "keys" else value for key, value in pairs]
-
-    def fields(self, node: ast.expr, known: Known) -> list[ast.expr] | None:
-        """The fields of a dataclass, or of each that the script hands to a function or class where the name is a parameter's."""
-        node = self.resolved(node, known)
-        name = self.module.dotted(node).rpartition(".")[2]
-        if name in ("cls", "self") and self.owner:
-            name = self.owner
-        classes = [name] if self.source.class_of(name) is not None else list(self._handed_over())
-        found = [field for each in classes for field in self.class_fields(each)]
-        return found or None
-
-    def _handed_over(self) -> Iterator[str]:
-        """Classes with annotated fields that stand as values in a call's arguments or a parameter's default."""
-        seen: set[str] = set()
-        for module in self.source.modules:
-            for node in module.nodes:
-                values: list[ast.expr | None] = []
-                if isinstance(node, ast.Call):
-                    values = [*node.args, *(item.value for item in node.keywords)]
-                elif isinstance(node, ast.arguments):
-                    values = [*node.defaults, *node.kw_defaults]
-                for value in values:
-                    for item in value.elts if isinstance(value, ast.Tuple | ast.List) else [value]:
-                        if isinstance(item, ast.Name) and item.id not in seen and (known := self.source.class_of(item.id)) is not None:
-                            seen.add(item.id)
-                            if any(isinstance(statement, ast.AnnAssign) for statement in known[1].body):
-                                yield item.id
-
-    def class_fields(self, name: str, depth: int = 6) -> Iterator[ast.expr]:
-        known = self.source.class_of(name)
-        if known is None or depth == 0:
-            return
-        module, node = known
-        for base in node.bases:
-            yield from self.class_fields(module.dotted(base).rpartition(".")[2], depth - 1)
-        for statement in node.body:
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and not statement.target.id.startswith("_"):
-                yield ast.copy_location(_field_of(statement, statement.target.id), statement)
-
-    # -- expressions --------------------------------------------------------------------------------------------------------------------
-
-    def resolved(self, node: ast.expr, known: Known) -> ast.expr:
-        """What a name stands for: known here, or assigned once at the top of this file or of the one it comes from."""
-        node = self._simple(node, known)
-        for _ in range(4):
-            if not isinstance(node, ast.Name | ast.Attribute):
-                break
-            module_name, _, last = self.module.dotted(node).rpartition(".")
-            places = (
-                [module for module in self.source.modules if module.file.removesuffix(".py").replace("/", ".") == module_name]
-                if module_name
-                else [self.module]
-            )
-            value = next(
-                (
-                    value
-                    for place in places
-                    for statement in place.tree.body
-                    for name, value in [assigned(statement)]
-                    if name == last and value
-                ),
-                None,
-            )
-            if value is None:
-                break
-            node = value
-        return node
-
-    def _simple(self, node: ast.expr, known: Known) -> ast.expr:
-        simplifier = Simplifier(self, known)
-        result = simplifier.visit(copy.deepcopy(node))
-        assert isinstance(result, ast.expr)
-        return result
-
-    def spread(self, call: ast.Call, known: Known) -> ast.Call:
-        """`add_argument("--lr", **options)` with the options written out."""
-        keywords: list[ast.keyword] = []
-        for item in call.keywords:
-            place = self._simple(self.resolved(item.value, known), known) if item.arg is None else None
-            if isinstance(place, ast.Dict) and all(isinstance(key, ast.Constant) for key in place.keys):
-                given = {
-                    str(key.value): value for key, value in zip(place.keys, place.values, strict=True) if isinstance(key, ast.Constant)
-                }
-                keywords += [ast.keyword(arg=name, value=value) for name, value in given.items()]
-            else:
-                keywords.append(item)
-        call.keywords = list({item.arg if item.arg is not None else id(item): item for item in keywords}.values())
-        return call
-
-    def attribute(self, node: ast.expr, name: str) -> ast.expr | None:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == FIELD:
-            return next((item.value for item in node.keywords if item.arg == name), None)
-        return None
-
-    def item(self, place: ast.expr, key: ast.expr) -> ast.expr | None:
-        if isinstance(place, ast.Dict):
-            wanted = signature(key)
-            pairs = list(zip(place.keys, place.values, strict=True))
-            return next((value for known, value in reversed(pairs) if known is not None and wanted and signature(known) == wanted), None)
-        if isinstance(place, ast.List | ast.Tuple) and isinstance(key, ast.Constant) and isinstance(key.value, int):
-            return place.elts[key.value] if -len(place.elts) <= key.value < len(place.elts) else None
-        return None
-
-    def decide(self, node: ast.expr) -> bool | None:
-        value = self.module.literal(node)
-        return None if value is UNKNOWN else bool(value)
-
-
-def _pair(key: ast.expr, value: ast.expr) -> ast.Tuple:
-    return ast.Tuple(elts=[key, value], ctx=ast.Load())
-
-
-def _unpacked(target: ast.expr, item: ast.expr) -> Known | None:
-    """Names of a loop's target with what they are bound to."""
-    if isinstance(target, ast.Name):
-        return {target.id: item}
-    if isinstance(target, ast.Tuple | ast.List) and isinstance(item, ast.Tuple | ast.List) and len(target.elts) == len(item.elts):
-        found: Known = {}
-        for inner, value in zip(target.elts, item.elts, strict=True):
-            bound = _unpacked(inner, value)
-            if bound is None:
-                return None
-            found |= bound
-        return found
-    return None
-
-
-def _field_of(statement: ast.AnnAssign, name: str) -> ast.Call:
-    """The call that stands for a field: its name, type, default and metadata by keyword."""
-    annotation: ast.expr = statement.annotation
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        annotation = ast.parse(annotation.value, mode="eval").body
-    default, metadata = statement.value, None
-    if isinstance(default, ast.Call) and last_name(default.func) in ("field", "Field", "ib", "attrib"):
-        given = {item.arg: item.value for item in default.keywords}
-        metadata = given.get("metadata")
-        default = given.get("default", default.args[0] if default.args else None)
-    keywords = [ast.keyword(arg="name", value=ast.Constant(name)), ast.keyword(arg="type", value=annotation)]
-    keywords.append(ast.keyword(arg="default", value=default if default is not None else ast.Name(id="MISSING", ctx=ast.Load())))
-    keywords.append(ast.keyword(arg="metadata", value=metadata if metadata is not None else ast.Dict(keys=[], values=[])))
-    return ast.Call(func=ast.Name(id=FIELD, ctx=ast.Load()), args=[], keywords=keywords)

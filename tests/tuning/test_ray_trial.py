@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from narf.backends.local.backend import LocalBackend
+from narf.domain.errors import Unavailable
 from narf.testing.backend_contract import is_running
 
 pytest.importorskip("ray")
@@ -26,8 +27,12 @@ class Record:
         self.asked: list[dict[str, Any]] = []
         self.told: list[dict[str, Any]] = []
         self.longest: float | None = None
+        self.away = 0  # for so many calls
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if self.away:
+            self.away -= 1
+            raise Unavailable("Nobody answers.")
         if path.endswith("/results"):
             self.told.append(body)
             return {"fault": "hung" if body["state"] == "hung" else None, "detail": ""}
@@ -126,3 +131,16 @@ def test_a_trial_sees_the_gpus_that_ray_gave_its_actor(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray_trial.ray, "get_gpu_ids", lambda: [1])
     assert (ray_trial._place(0.5).gpu_indices, ray_trial._place(0.5).gpu_fraction) == ((1,), 0.5)
     assert ray_trial._place(0.0).gpu_indices == ()
+
+
+def test_what_came_of_a_trial_is_told_when_the_platform_is_back(trial_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = trial_of("")
+    trial.connection.away = 1
+    trial._begin()
+    trial.connection.away = 2
+    assert trial.step()["done"]
+    assert [told["state"] for told in trial.connection.told] == ["succeeded"]
+    monkeypatch.setattr(ray_trial, "_AWAY_SECONDS", 0.1)
+    trial.connection.away = 100
+    with pytest.raises(Unavailable):
+        trial.step()

@@ -21,7 +21,7 @@ from ray import tune
 from narf.backends.local.backend import LocalBackend
 from narf.backends.protocol import Job, JobPhase, JobStatus, Replica
 from narf.client.connection import Connection
-from narf.domain.errors import NarfError
+from narf.domain.errors import NarfError, Unavailable
 from narf.domain.workload import EndReason, Resources
 from narf.training.spool import read_events, unpack_points, verified_length
 from narf.tuning.binding import bind, read_bindings
@@ -30,6 +30,7 @@ from narf.tuning.ray_driver import home_of
 
 _STOP_SECONDS = 15.0  # its grace, and what it takes to be seen
 _LOOK_SECONDS = 0.01
+_AWAY_SECONDS = 120.0  # how long the platform may be away before a trial is given up
 _ASK_AGAIN_SECONDS = 30.0  # how long a trial may take changes as others end
 _SEGMENTS: list[float] = []  # seconds of the segments of this actor that worked
 _WARM: dict[str, LocalBackend] = {}  # by folder: an actor that serves several trials keeps its zygote
@@ -113,9 +114,20 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
 
     def _written_down(self) -> dict[str, Any]:
         """The trial on record; it is made when this is asked for the first time."""
-        body = {"key": f"{self.trial_id}", "values": self.values}
-        answer: dict[str, Any] = self.connection.post(f"/api/v1/studies/{self.plan['study']}/driver/trials", body)
-        return answer
+        return self._post("trials", {"key": f"{self.trial_id}", "values": self.values})
+
+    def _post(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask or tell the platform; both may be repeated. While it is away, for as long as it takes to start it again."""
+        latest, rest = time.monotonic() + _AWAY_SECONDS, 0.25
+        while True:
+            try:
+                answer: dict[str, Any] = self.connection.post(f"/api/v1/studies/{self.plan['study']}/driver/{what}", body)
+                return answer
+            except Unavailable:
+                if time.monotonic() + rest > latest:
+                    raise
+            time.sleep(rest)
+            rest = min(2 * rest, 5.0)
 
     def _is_hanging(self) -> bool:
         """Whether it takes ten times as long as the others of its study: who knows them is asked, now and then, once it has taken a while."""
@@ -251,7 +263,7 @@ class WarmTrial(tune.Trainable):  # type: ignore[misc]
             "ended_at": datetime.now(UTC).isoformat(),
         }
         try:
-            answer = self.connection.post(f"/api/v1/studies/{self.plan['study']}/driver/results", body)
+            answer = self._post("results", body)
         except NarfError as error:
             print(f"the result of trial {self.number} could not be written down: {error}", flush=True)  # noqa: T201 - the actor's log
             return {}

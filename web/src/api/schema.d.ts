@@ -3182,12 +3182,17 @@ export interface components {
                 [key: string]: boolean | number | string | null;
             };
         };
-        /** DrivenTrialOut */
+        /**
+         * DrivenTrialOut
+         * @description longest_seconds: it hangs when it takes longer; null while too few have ended to say.
+         */
         DrivenTrialOut: {
             /** Number */
             number: number;
             /** Run Id */
             run_id: string;
+            /** Longest Seconds */
+            longest_seconds?: number | null;
             /** Fault */
             fault?: string | null;
             /**

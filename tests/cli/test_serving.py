@@ -248,7 +248,8 @@ def test_a_gateway_that_is_started_by_hand_serves_the_same_endpoints_and_each_go
         prediction = far.ask().headers["narf-prediction"]
         served("deploy", "plain/2", "--name", "both")
         eventually(lambda: [each.ask().json()["outputs"]["y"][0][0] for each in (near, far)] == [3.0, 3.0])
-        eventually(lambda: served.json("trace", prediction, code=None).get("revision") == 1)
+        eventually(lambda: served("trace", prediction, code=None).returncode == 0)  # its record is on its way for seconds
+        assert served.json("trace", prediction)["revision"] == 1
         asleep = deploy("plain/1", "--name", "asleep", "--replicas", "0..1", "--idle", "1")
         eventually(lambda: asleep.show()["replicas"] == [])
         asleep.url = f"{address}/endpoints/asleep"

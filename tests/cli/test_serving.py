@@ -111,6 +111,12 @@ def calling(*endpoints: Endpoint) -> Iterator[list[int]]:
         thread.join()
 
 
+def record_of(served: Any, prediction: str) -> Any:
+    """What is on record of a prediction; nothing while that is still on its way."""
+    done = served("trace", prediction, "--json", code=None)
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
 def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
     until = time.monotonic() + seconds
     while not check():
@@ -148,7 +154,7 @@ def test_small_models_share_a_process_and_each_has_its_own_answers_trace_and_rol
     assert doubles.ask("x").status_code == 400  # type: ignore[arg-type]
 
     def traced() -> bool:
-        found = [served.json("trace", answer["id"], code=None) for answer in answers]
+        found = [record_of(served, answer["id"]) for answer in answers]
         return [(f.get("endpoint"), f.get("lineage", {}).get("version")) for f in found] == [("doubles", 1), ("triples", 2), ("again", 1)]
 
     eventually(traced)
@@ -248,8 +254,7 @@ def test_a_gateway_that_is_started_by_hand_serves_the_same_endpoints_and_each_go
         prediction = far.ask().headers["narf-prediction"]
         served("deploy", "plain/2", "--name", "both")
         eventually(lambda: [each.ask().json()["outputs"]["y"][0][0] for each in (near, far)] == [3.0, 3.0])
-        eventually(lambda: served("trace", prediction, code=None).returncode == 0)  # its record is on its way for seconds
-        assert served.json("trace", prediction)["revision"] == 1
+        eventually(lambda: record_of(served, prediction).get("revision") == 1)
         asleep = deploy("plain/1", "--name", "asleep", "--replicas", "0..1", "--idle", "1")
         eventually(lambda: asleep.show()["replicas"] == [])
         asleep.url = f"{address}/endpoints/asleep"

@@ -115,6 +115,17 @@ def test_a_member_of_a_population_that_was_paused_goes_on_with_its_newest_values
     assert admin.get(f"{place}/trials").json()["items"][0]["value"] == 0.125
 
 
+def test_a_study_says_which_values_its_script_did_not_use_whatever_a_program_writes_there(admin, snapshot):
+    asked = {"snapshot": snapshot, "script": "train.py", "name": "unused", "engine": "ray", "budget": {"trials": 3}}
+    place = f"/api/v1/studies/{admin.post(STUDIES, json=asked).json()['id']}"
+    values = {"lr": 0.1, "size": 32}
+    runs = [admin.post(f"{place}/driver/trials", json={"key": key, "values": values}).json()["run_id"] for key in "abc"]
+    for run, said in zip(runs, ('["lr"]', "no JSON", "7"), strict=True):
+        tag = {"run_id": run, "key": "narf.unused_parameters", "value": said}
+        assert admin.post("/api/2.0/mlflow/runs/set-tag", json=tag).status_code == 200
+    assert admin.get(place).json()["warnings"] == ["lr was not used by the script in trial 0."]
+
+
 def test_a_trial_that_its_driver_found_hanging_is_marked_so(admin, snapshot):
     asked = {"snapshot": snapshot, "script": "train.py", "name": "hanging", "engine": "ray", "budget": {"trials": 2}}
     place = f"/api/v1/studies/{admin.post(STUDIES, json=asked).json()['id']}/driver"

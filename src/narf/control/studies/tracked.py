@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -67,8 +68,10 @@ class UnusedValues:
         found: dict[str, list[int]] = {}
         with self._tracking.store.engine.connect() as connection:
             for row in connection.execute(query):
-                for name in json.loads(row.value):
-                    found.setdefault(str(name), []).append(int(row.number))
+                with contextlib.suppress(ValueError, TypeError):  # the program may have written anything there
+                    number, names = int(row.number), [str(name) for name in json.loads(row.value)]
+                    for name in names:
+                        found.setdefault(name, []).append(number)
         return {name: sorted(numbers) for name, numbers in found.items()}
 
 

@@ -145,7 +145,11 @@ class LocalBackend:
         with self._lock:
             self._known.pop(job_id, None)
             self._promised.pop(job_id, None)
-        shutil.rmtree(folder.path, ignore_errors=True)
+        gone = self.jobs / f".gone-{job_id}"
+        shutil.rmtree(gone, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is not there
+            os.rename(folder.path, gone)  # at once: its supervisor may be writing into it
+        shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
         self._closed.set()
@@ -324,7 +328,7 @@ class LocalBackend:
                     _log.warning("the spool in %s could not be shipped: %s", folder.path, error)
 
     def _clear_unfinished_folders(self) -> None:
-        for path in self.jobs.glob(".new-*"):
+        for path in (*self.jobs.glob(".new-*"), *self.jobs.glob(".gone-*")):
             shutil.rmtree(path, ignore_errors=True)
 
     def _recall_promises(self) -> None:

@@ -14,8 +14,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from narf.backends.local.folder import JobFolder
+
+if TYPE_CHECKING:
+    from narf.training.shipper import Shipper
 
 _PERIOD_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 1.0
@@ -29,6 +33,7 @@ class SpoolShipper:
     def __init__(self, folder: JobFolder, note: Mapping[str, str]) -> None:
         self._folder, self._note = folder, note
         self._wanted, self._has_ended = threading.Event(), False
+        self._last: tuple[str, Shipper] | None = None  # with its address
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
         self._thread.start()
 
@@ -43,27 +48,27 @@ class SpoolShipper:
         self._thread.join(_PATIENCE_SECONDS + 5)
 
     def _run(self) -> None:
+        while not self._has_ended:
+            self._wanted.wait(_PERIOD_SECONDS)
+            self._wanted.clear()
+            if not self._has_ended:
+                self._shipper().ship_once()
+        latest = time.monotonic() + _PATIENCE_SECONDS
+        # In pieces: a server that went away may come back at another address.
+        while not self._shipper().ship_all(min(latest, time.monotonic() + _LOOK_AGAIN_SECONDS)):
+            if time.monotonic() >= latest:
+                return
+        (self._folder.path / _NOTE).unlink(missing_ok=True)
+
+    def _shipper(self) -> Shipper:
+        """The one for where the server is now."""
         # Imported here: a job that ships nothing does not pay for the HTTP client.
         from narf.training.shipper import Shipper
 
-        url, shipper, latest = "", None, float("inf")
-        while True:
-            if not self._has_ended:
-                self._wanted.wait(_PERIOD_SECONDS)
-                self._wanted.clear()
-            ended = self._has_ended  # after the wait: what was written before it was set is found below
-            if (current := server_url(self._folder) or self._note["url"]) != url or shipper is None:
-                url, shipper = current, Shipper(str(self._folder.spool), current, self._note["token"], self._note["run"])
-            if not ended:
-                shipper.ship_once()
-                continue
-            latest = min(latest, time.monotonic() + _PATIENCE_SECONDS)
-            # In pieces: a server that went away may come back at another address.
-            if shipper.ship_all(min(latest, time.monotonic() + _LOOK_AGAIN_SECONDS)):
-                (self._folder.path / _NOTE).unlink(missing_ok=True)
-                return
-            if time.monotonic() >= latest:
-                return
+        url = server_url(self._folder) or self._note["url"]
+        if self._last is None or self._last[0] != url:
+            self._last = url, Shipper(str(self._folder.spool), url, self._note["token"], self._note["run"])
+        return self._last[1]
 
 
 def start(folder: JobFolder, run_id: str | None, environment: Mapping[str, str]) -> SpoolShipper | None:

@@ -72,9 +72,8 @@ class DrivenStudies:
         checked = study.space.check(values, field="values")
         with self._database.read() as connection:
             known = store.trial_by_key(connection, study_id, key)
-            longest = longest_of(store.trials_of(connection, study_id))
-        if known is not None:
-            return known, longest
+            if known is not None:
+                return known, longest_of(store.trials_of(connection, study_id))
         now = self._now()
         draft = Trial(study_id=study_id, number=0, values=checked, created_at=now)
         asked = submission_of(study, draft)
@@ -88,12 +87,12 @@ class DrivenStudies:
         )
         with self._database.write() as connection:
             current = store.find(connection, study_id) or study
-            number = len(store.trials_of(connection, study_id))
-            trial = replace(draft, number=number, run_id=run_id, started_at=now, asked_at=current.events)
+            before = store.trials_of(connection, study_id)
+            trial = replace(draft, number=len(before), run_id=run_id, started_at=now, asked_at=current.events)
             store.add_trial(connection, trial, key)
             store.save(connection, replace(current, events=current.events + 1))
         self.changed(study_id)
-        return trial, longest
+        return trial, longest_of(before)
 
     def result(self, study_id: str, caller: Principal, result: DrivenResult) -> Trial:
         """What came of a trial. Told again, the first answer stands; but a member of a population may have been paused, and what is told

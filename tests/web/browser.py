@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+if TYPE_CHECKING:
+    from served import Served
 
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
 _FLAGS = [
@@ -51,3 +55,23 @@ def violations(page: Page) -> list[str]:
         + json.dumps([f"{' '.join(map(str, node['target']))} {node.get('failureSummary', '')[:300]}" for node in each["nodes"][:4]])
         for each in found["violations"]
     ]
+
+
+def problems(served: Served, browser: Browser, places: Sequence[str], *, scheme: str, size: tuple[int, int]) -> list[str]:
+    """What keeps somebody from using these pages on a screen of this size: what axe finds, and pages wider than the window."""
+    if not AXE.exists():
+        pytest.skip("axe is not installed: scripts/web.sh install")
+    tab = context(browser, served.url, scheme=scheme, width=size[0], height=size[1])
+    page = tab.new_page()
+    page.goto(served.link())
+    page.wait_for_url("**/home")
+    found = []
+    for place in places:
+        page.goto(place)
+        page.wait_for_load_state("networkidle")
+        expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=30_000)
+        found += [f"{place}: {each}" for each in violations(page)]
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"{place} is wider than the window")
+    tab.close()
+    return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import AXE, context, violations
+from browser import context, problems
 from playwright.sync_api import Browser, Page, expect
 from served import Served, until
 from tests import git_http
@@ -398,22 +398,7 @@ def done_snapshot(served: Served, workload: str) -> str:
 def test_every_page_can_be_used_by_everybody(
     served: Served, browser: Browser, everything: list[str], scheme: str, size: tuple[int, int]
 ) -> None:
-    if not AXE.exists():
-        pytest.skip("axe is not installed: scripts/web.sh install")
-    tab = context(browser, served.url, scheme=scheme, width=size[0], height=size[1])
-    page = tab.new_page()
-    page.goto(served.link())
-    page.wait_for_url("**/home")
-    found = []
-    for place in everything:
-        page.goto(place)
-        page.wait_for_load_state("networkidle")
-        expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=30_000)
-        found += [f"{place}: {each}" for each in violations(page)]
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append(f"{place} is wider than the window")
-    tab.close()
-    assert found == []
+    assert problems(served, browser, everything, scheme=scheme, size=size) == []
 
 
 def tiny_model(scale: float) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser import AXE, context, violations
+from browser import problems
 from playwright.sync_api import Browser, Page, expect
 from served import Served, until
 from test_journeys import P, tiny_model
@@ -51,19 +51,5 @@ def test_from_an_answer_to_its_model_run_and_what_was_asked(page: Page, served: 
 def test_an_endpoints_page_can_be_used_on_any_screen(
     served: Served, browser: Browser, endpoint: str, scheme: str, size: tuple[int, int]
 ) -> None:
-    if not AXE.exists():
-        pytest.skip("axe is not installed: scripts/web.sh install")
-    tab = context(browser, served.url, scheme=scheme, width=size[0], height=size[1])
-    page = tab.new_page()
-    page.goto(served.link())
-    page.wait_for_url("**/home")
-    found = []
-    for each in ("traffic", "try", "predictions", "revisions", "drift"):
-        page.goto(f"{endpoint}?tab={each}")
-        page.wait_for_load_state("networkidle")
-        expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=30_000)
-        found += [f"{each}: {problem}" for problem in violations(page)]
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append(f"{each} is wider than the window")
-    tab.close()
-    assert found == []
+    places = [f"{endpoint}?tab={tab}" for tab in ("traffic", "try", "predictions", "revisions", "drift")]
+    assert problems(served, browser, places, scheme=scheme, size=size) == []

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from narf.training.parameters import NOTHING_ARRIVED
+
 SCRIPTS = {
     "argparse": (
         "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', type=float, default=0.1)\n"
@@ -95,7 +97,7 @@ def test_a_parameter_without_a_place_is_said(cold, tmp_path, read_spool):
 def test_a_trial_of_which_nothing_arrives_fails_for_all_would_be_the_same(cold, tmp_path):
     (tmp_path / "train.py").write_text("LR = 1\nprint('ran')\n")
     code, output = cold("train.py", cwd=tmp_path, NARF_SPOOL=tmp_path / "spool", NARF_PARAMS='{"ghost": 1}', NARF_PARAMS_ARE_ALL="1")
-    assert code == 1 and "none of the values of this trial found a place in the script (ghost)" in output.splitlines()[-1]
+    assert code == 1 and output.splitlines()[-1].startswith(f"{NOTHING_ARRIVED}ghost. See what can be searched")
     values = '{"ghost": 1, "LR": 2}'
     code, output = cold("train.py", cwd=tmp_path, NARF_SPOOL=tmp_path / "again", NARF_PARAMS=values, NARF_PARAMS_ARE_ALL="1")
     assert code == 0 and "'ghost' found no place" in output

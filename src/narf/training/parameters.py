@@ -18,6 +18,9 @@ from typing import Any
 # What a script may call to make a table of its settings from keywords.
 TABLES = ("dict", "SimpleNamespace", "Namespace", "EasyDict", "edict", "Munch", "AttrDict", "ConfigDict", "DotDict")
 
+# What a trial ends with of which nothing arrived; the names and what to do follow. The platform knows it by this (`tuning.outcome`).
+NOTHING_ARRIVED = "narf: none of the values of this trial found a place in the script: "
+
 _values: dict[str, Any] | None = None
 _used: set[str] = set()
 
@@ -91,8 +94,7 @@ def nothing_arrived() -> str:
         return ""
     if not values() or _used:
         return ""
-    names = ", ".join(values())
-    return f"narf: none of the values of this trial found a place in the script ({names}): every trial would be the same. Name other parameters."
+    return f"{NOTHING_ARRIVED}{', '.join(values())}. See what can be searched (narf tune SCRIPT --discover), and name that."
 
 
 def forget() -> None:

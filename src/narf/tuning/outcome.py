@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from narf.domain.workload import EndReason, Workload, WorkloadState
+from narf.training.parameters import NOTHING_ARRIVED
 from narf.tuning.study import Direction, Fault, Study, Trial, TrialState
 
 Reports = Sequence[tuple[int, float]]
@@ -63,6 +64,9 @@ def outcome_of(study: Study, trial: Trial, workload: Workload, *, output: str = 
     }.get(workload.end_reason or EndReason.USER_ERROR, Fault.CRASHED)
     if fault is not Fault.CRASHED:
         return Outcome(TrialState.FAILED, fault=fault, detail=workload.detail)
+    _, nothing_arrived, names = output.rpartition(NOTHING_ARRIVED)
+    if nothing_arrived:
+        return Outcome(TrialState.FAILED, fault=Fault.UNUSED, detail=names.partition("\n")[0].strip())
     if workload.exit_code == 2 or _REJECTIONS.search(output[-4000:]):
         return Outcome(TrialState.FAILED, fault=Fault.REJECTED, detail=last_line(output))
     return Outcome(

@@ -95,6 +95,7 @@ class Fault(StrEnum):
 
     CRASHED = "crashed"
     REJECTED = "rejected"
+    UNUSED = "unused"
     DIVERGED = "diverged"
     NO_METRIC = "no_metric"
     HUNG = "hung"
@@ -106,6 +107,7 @@ class Fault(StrEnum):
         text = {
             Fault.CRASHED: "The script failed.",
             Fault.REJECTED: "The script does not accept these values.",
+            Fault.UNUSED: "None of its values reached the script, so all trials would be the same:",
             Fault.DIVERGED: f"{metric} became infinite or no number.",
             Fault.NO_METRIC: f"The script ended without reporting {metric}.",
             Fault.HUNG: "It ran more than ten times as long as its like and was stopped.",

@@ -25,6 +25,7 @@ from narf.data.objects import ObjectStore
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.workload import EndReason, WorkloadKind, WorkloadState
+from narf.training.parameters import NOTHING_ARRIVED
 from narf.tuning import results
 from narf.tuning.planning import Wishes
 from narf.tuning.study import Budget, Fault, Search, StudyEnd, StudyState, TrialState
@@ -515,6 +516,11 @@ def test_a_metric_that_never_appears_ends_the_study_and_says_what_did(platform):
     [
         ({"exit_code": 1, "output": b"Traceback ...\nValueError: boom"}, Fault.CRASHED, "ValueError: boom"),
         ({"exit_code": 2, "output": b"usage: ...\ntrain.py: error: argument --lr: too large"}, Fault.REJECTED, "argument --lr: too large"),
+        (
+            {"exit_code": 1, "output": f"ran\n{NOTHING_ARRIVED}lr. See\n".encode()},
+            Fault.UNUSED,
+            "reached the script, so all trials would be the same: lr. See",
+        ),
         ({"exit_code": -9, "reason": EndReason.OUT_OF_MEMORY}, Fault.OUT_OF_MEMORY, "memory"),
         ({"exit_code": -15, "reason": EndReason.TIME_LIMIT}, Fault.TIME_LIMIT, "time limit"),
     ],

@@ -85,7 +85,6 @@ def _copy(folder: Path, copy: Path) -> None:
 
 def _run(script: Path, original: Path, result: Path, arguments: Sequence[str], python: str, room: Path, limit: float) -> str:
     """Run the probe; what went wrong, as the last line it printed."""
-    roots = {name.partition(".")[0] for module in read_source(script).modules for name in module.names.values()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("NARF_", "MLFLOW_", "WANDB_"))}
     environment |= {
         "MLFLOW_TRACKING_URI": f"sqlite:///{room / 'mlflow.db'}",
@@ -94,7 +93,14 @@ def _run(script: Path, original: Path, result: Path, arguments: Sequence[str], p
         "PYTHONDONTWRITEBYTECODE": "1",
         "NARF_DRY_RUN": "1",
     }
-    command = [python, str(Path(probe.__file__)), str(result), str(original.resolve()), ",".join(sorted(roots)), str(script), *arguments]
+    command = [
+        python,
+        str(Path(str(probe.__file__)).with_name("__main__.py")),
+        str(result),
+        str(original.resolve()),
+        str(script),
+        *arguments,
+    ]
     process = subprocess.Popen(
         command,
         cwd=script.parent,

@@ -1,0 +1,56 @@
+"""Which configuration files a script reads, and that it changes nothing in the user's own folder."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="no-untyped-call,var-annotated,attr-defined,method-assign,assignment,index"
+# It replaces parts of libraries that need not be installed; types would say Any everywhere.
+
+from __future__ import annotations
+
+import os
+import sys
+
+from narf.tuning.discovery.probe.found import CONFIGURATION, FOUND
+
+CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree", "shutil.move")
+
+
+def watch(*folders):
+    """Write down which configuration files below `folders` are read."""
+    roots = [os.path.join(os.path.realpath(folder), "") for folder in folders]
+
+    def hook(event, arguments):
+        if event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+            return
+        path = os.fsdecode(arguments[0])
+        mode = arguments[1] if len(arguments) > 1 else None
+        if not path.lower().endswith(CONFIGURATION) or (isinstance(mode, str) and set(mode) & set("wax+")):
+            return
+        path = os.path.realpath(path)
+        for root in roots:
+            if path.startswith(root) and path[len(root) :] not in FOUND["files"] and os.path.isfile(path):
+                FOUND["files"].append(path[len(root) :])
+
+    sys.addaudithook(hook)
+
+
+def guard(folder):
+    """Refuse to change anything below `folder`: the user's own."""
+    prefix = os.path.join(os.path.realpath(folder), "")
+
+    def is_inside(path):
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return False
+        return os.path.realpath(os.fsdecode(path)).startswith(prefix)
+
+    def hook(event, arguments):
+        if event == "open":
+            path, mode, flags = (*arguments, None, None)[:3]
+            writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (
+                isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            )
+            if writes and is_inside(path):
+                raise PermissionError(f"a dry run may not write {path!r}")
+        elif event in CHANGES and any(is_inside(item) for item in arguments):
+            raise PermissionError(f"a dry run may not change {arguments[0]!r}")
+
+    if folder:
+        sys.addaudithook(hook)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from narf.training.parameters import TABLES
+from narf.training.places import TABLES
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.propose import core_of, sounds_like_a_setting, words_of
 from narf.tuning.discovery.signature import type_of_value
@@ -22,7 +22,7 @@ _CONFIG = {
 def find_tables(source: Source) -> list[FoundParameter]:
     """What tables of settings hold, at the top level of the script and of the modules beside it: `config = {"lr": 0.1}`,
     `class Config: lr = 0.1`, a table that is handed on, `Model(**TREES)`, or looked into, `cfg["lr"]`."""
-    handed_on, written = _handed_on(source), _written(source)
+    used, written = handed_on(source), _written(source)
     found: dict[str, FoundParameter] = {}
     for module in source.modules:
         changed, is_settings = _bound_more_than_once(module.tree), _is_of_settings(module)
@@ -31,12 +31,12 @@ def find_tables(source: Source) -> list[FoundParameter]:
                 if not isinstance(node, ast.Dict | ast.Call) or name.startswith("_") or name in changed:
                     continue
                 leaves = list(_leaves(module, node, written))
-                if is_settings or name in handed_on or _CONFIG & set(words_of(name)) or _sounds_like_settings(leaves):
+                if is_settings or name in used or is_named_settings(name) or sounds_like_settings(leaves):
                     for key, value in leaves:
                         _add(found, module, statement.lineno, f"{name}.{key}", value, Style.TABLE)
         for owner, name, line, node in _attributes(module.tree):
             inner = list(_leaves(module, node, written)) if isinstance(node, ast.Dict | ast.Call) else []
-            if inner and (name in handed_on or _CONFIG & set(words_of(name)) or _sounds_like_settings(inner)):
+            if inner and (name in used or is_named_settings(name) or sounds_like_settings(inner)):
                 for key, value in inner:
                     _add(found, module, line, f"{owner}.{name}.{key}", value, Style.TABLE)
             else:
@@ -63,8 +63,12 @@ def find_constants(source: Source) -> list[FoundParameter]:
     return list(found.values())
 
 
+def is_named_settings(name: str) -> bool:
+    return bool(_CONFIG & set(words_of(name)))
+
+
 def _is_of_settings(module: Module) -> bool:
-    return any(_CONFIG & set(words_of(part)) for part in PurePosixPath(module.file).with_suffix("").parts)
+    return any(is_named_settings(part) for part in PurePosixPath(module.file).with_suffix("").parts)
 
 
 def bindings(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
@@ -78,7 +82,7 @@ def bindings(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
                 yield target.id, item
 
 
-def _handed_on(source: Source) -> set[str]:
+def handed_on(source: Source) -> set[str]:
     """Names of tables that are settings by how they are used: `Model(**TREES)`, `set_params(**CHOSEN)`, `cfg["lr"]` and `cfg["hidden"]`."""
     found: set[str] = set()
     keys: dict[str, set[str]] = {}
@@ -158,7 +162,7 @@ def _attributes(tree: ast.Module) -> Iterator[tuple[str, str, int, ast.expr]]:
         bound = [(*assigned(statement), statement.lineno) for statement in node.body]
         held = [(name, value, line) for name, value, line in bound if name and value is not None and not name.startswith("_")]
         numbers = [(name, value.value) for name, value, _ in held if isinstance(value, ast.Constant)]
-        is_of_settings = bool(_CONFIG & set(words_of(node.name))) or _sounds_like_settings(numbers)
+        is_of_settings = is_named_settings(node.name) or sounds_like_settings(numbers)
         for name, value, line in held:
             if is_of_settings or isinstance(value, ast.Dict | ast.Call):
                 yield node.name, name, line, value
@@ -201,7 +205,7 @@ def _written(source: Source) -> Counter[str]:
     )
 
 
-def _sounds_like_settings(leaves: list[tuple[str, Any]]) -> bool:
+def sounds_like_settings(leaves: list[tuple[str, Any]]) -> bool:
     """A table of any name in which numbers are called as people call what they tune."""
     numbers = [key for key, value in leaves if isinstance(value, int | float) and not isinstance(value, bool)]
     return any(core_of(key) for key in numbers) and sum(sounds_like_a_setting(key) for key in numbers) > 1

@@ -16,6 +16,7 @@ from narf.tuning.discovery.constants import find_constants, find_tables
 from narf.tuning.discovery.defaults import find_defaults
 from narf.tuning.discovery.environment import find_environment
 from narf.tuning.discovery.found import Discovery, FoundParameter, Style
+from narf.tuning.discovery.inside import find_asked, find_inside
 from narf.tuning.discovery.lightning import find_constructed, find_lightning_cli
 from narf.tuning.discovery.literals import find_literals
 from narf.tuning.discovery.metrics import find_metrics
@@ -73,7 +74,8 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         found = found + find_dataclasses(source, known, from_files=any(item.style is Style.CONFIG_FILE for item in found))
         known |= {item.name for item in found}
         found = found + find_constructed(source, known)
-        named = found + beside(found, [*find_tables(source), *find_constants(source)])
+        named = found + beside(found, [*find_tables(source), *find_inside(source), *find_constants(source)])
+        named = named + beside(named, find_asked(source))
         found = named + [item for item in beside(found, find_defaults(source)) if item.name not in names_of(named)]
         # Numbers written into calls are settings only where none has a name.
         found = found + beside(named, [item for item in find_literals(source) if item.name not in names_of(found)], from_calls=True)

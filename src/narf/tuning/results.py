@@ -67,7 +67,8 @@ def valued(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def history(trials: Sequence[Trial], direction: Direction) -> History:
-    done = valued(trials)
+    """Values by the number of the trial, and the best of those up to it."""
+    done = sorted(valued(trials), key=lambda trial: trial.number)
     best: list[float] = []
     current: float | None = None
     for trial in done:

@@ -188,7 +188,7 @@ class BestOut(BaseModel):
 
 
 class HistoryOut(BaseModel):
-    """Values in the order in which trials ended, and the best so far."""
+    """Values by the number of the trial, and the best of those up to it."""
 
     numbers: list[int]
     values: list[float]

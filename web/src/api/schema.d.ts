@@ -3574,7 +3574,7 @@ export interface components {
         };
         /**
          * HistoryOut
-         * @description Values in the order in which trials ended, and the best so far.
+         * @description Values by the number of the trial, and the best of those up to it.
          */
         HistoryOut: {
             /** Numbers */

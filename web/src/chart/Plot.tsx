@@ -6,6 +6,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { value } from "~/format/number";
 import { duration } from "~/format/time";
+import { whole, WHOLE } from "./axis";
 import { color, dash } from "./colors";
 import { extent, middle, nearest, smoothed, type Series } from "./series";
 import css from "./Plot.module.css";
@@ -28,6 +29,10 @@ interface Props {
   lines: readonly Line[];
   height?: number;
   x?: XAxis;
+  /** What its steps are. */
+  noun?: string;
+  /** The values are counts. */
+  counts?: boolean;
   log?: boolean;
   /** Leave the few extreme values out of the vertical range. */
   robust?: boolean;
@@ -46,7 +51,7 @@ interface Painted {
   centre: Float64Array;
 }
 
-export function Plot({ title, lines, height = 220, x = "step", log = false, robust = false, smoothing = 0, range = null, onRange, syncKey, hidden, highlight, format = value }: Props) {
+export function Plot({ title, lines, height = 220, x = "step", noun = "step", counts = false, log = false, robust = false, smoothing = 0, range = null, onRange, syncKey, hidden, highlight, format = value }: Props) {
   const scheme = useComputedColorScheme("light");
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -83,8 +88,8 @@ export function Plot({ title, lines, height = 220, x = "step", log = false, robu
         y: { distr: log ? 3 : 1, range: (_, low, high) => yRange(low, high, state.current.log) },
       },
       axes: [
-        { ...axis, size: 26, gap: 6, values: (_: uPlot, splits: number[]) => splits.map((each) => (x === "elapsed" ? duration(each) : x === "clock" ? clock(each, splits) : short(each))) },
-        { ...axis, size: 52, gap: 6, values: (_, splits) => splits.map((each) => (each === null ? "" : state.current.format(each))) },
+        { ...axis, size: 26, gap: 6, ...(x === "step" ? { incrs: WHOLE } : {}), values: (_: uPlot, splits: number[]) => splits.map((each) => (x === "elapsed" ? duration(each) : x === "clock" ? clock(each, splits) : whole(each))) },
+        { ...axis, size: 52, gap: 6, ...(counts ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((each) => (each === null ? "" : state.current.format(each))) },
       ],
       series: [{}, { show: true, stroke: "transparent", paths: () => null, points: { show: false } }],
       cursor: {
@@ -135,21 +140,22 @@ export function Plot({ title, lines, height = 220, x = "step", log = false, robu
   return (
     <div className={css.frame}>
       <div ref={box} role="img" aria-label={`${title}. ${shown.length} lines. Last values: ${spoken || "none yet"}`} className={css.plot} />
-      {cursor && shown.length > 0 && <Values cursor={cursor} painted={shown} x={x} scheme={scheme} format={format} highlight={highlight ?? null} />}
+      {cursor && shown.length > 0 && <Values cursor={cursor} painted={shown} x={x} noun={noun} scheme={scheme} format={format} highlight={highlight ?? null} />}
     </div>
   );
 }
 
-function Values({ cursor, painted, x, scheme, format, highlight }: {
-  cursor: { left: number; x: number; width: number }; painted: Painted[]; x: XAxis; scheme: "light" | "dark"; format: (value: number) => string; highlight: string | null;
+function Values({ cursor, painted, x, noun, scheme, format, highlight }: {
+  cursor: { left: number; x: number; width: number }; painted: Painted[]; x: XAxis; noun: string; scheme: "light" | "dark"; format: (value: number) => string; highlight: string | null;
 }) {
   const rows = painted
     .map(({ line, xs, centre }) => ({ line, at: nearest(xs, cursor.x), centre }))
     .filter(({ at }) => at >= 0)
     .map(({ line, at, centre }) => ({ line, value: centre[at] ?? NaN }))
     .sort((a, b) => b.value - a.value);
+  const [step = 0] = painted.map(({ xs }) => xs[nearest(xs, cursor.x)] ?? NaN).filter(Number.isFinite).sort((a, b) => Math.abs(a - cursor.x) - Math.abs(b - cursor.x));
   const right = cursor.left > cursor.width / 2;
-  const head = x === "step" ? `step ${short(cursor.x)}` : x === "elapsed" ? duration(cursor.x) : new Date(cursor.x * 1000).toLocaleTimeString();
+  const head = x === "step" ? `${noun} ${whole(step)}` : x === "elapsed" ? duration(cursor.x) : new Date(cursor.x * 1000).toLocaleTimeString();
   return (
     <div className={css.values} style={right ? { right: cursor.width - cursor.left + 12 } : { left: cursor.left + 12 }}>
       <div className={css.head}>{head}</div>
@@ -170,13 +176,6 @@ function clock(seconds: number, splits: readonly number[]): string {
   const gap = (splits[1] ?? seconds + 60) - (splits[0] ?? seconds);
   const day = (splits.at(-1) ?? 0) - (splits[0] ?? 0) > 86_400;
   return new Date(seconds * 1000).toLocaleString(undefined, { hour: "2-digit", minute: "2-digit", hour12: false, ...(gap < 60 ? { second: "2-digit" } : {}), ...(day ? { day: "numeric", month: "short" } : {}) });
-}
-
-function short(step: number): string {
-  const size = Math.abs(step);
-  if (size >= 1e6) return `${Number((step / 1e6).toFixed(2))}M`;
-  if (size >= 1e4) return `${Number((step / 1e3).toFixed(1))}k`;
-  return String(Number(step.toFixed(2)));
 }
 
 function yRange(low: number | null, high: number | null, log: boolean): [number, number] {

@@ -1,5 +1,5 @@
 /** An axis for numbers or words: where a value stands on it, and what is written beside it. Pure. */
-import { value as text } from "~/format/number";
+import { count, value as text } from "~/format/number";
 
 type Value = number | string | boolean | null | undefined;
 
@@ -9,6 +9,16 @@ export interface Axis {
   high: number;
   log: boolean;
   ticks: { at: number; text: string }[];
+}
+
+/** How far ticks may stand apart on an axis that counts: never between two whole numbers. */
+export const WHOLE: number[] = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((each) => each * 10 ** power)).flat();
+
+/** A whole number beside its tick: shortened where nothing is lost, so that no two ticks say the same. */
+export function whole(number: number): string {
+  const size = Math.abs(number);
+  if (size >= 1e6 && number % 1e4 === 0) return `${number / 1e6}M`;
+  return size >= 1e4 && number % 100 === 0 ? `${number / 1e3}k` : count(number);
 }
 
 export function axisOf(values: readonly Value[], log = false): Axis {
@@ -24,7 +34,8 @@ export function axisOf(values: readonly Value[], log = false): Axis {
   const high = numbers.length ? Math.max(...numbers) : 1;
   const axis: Axis = { words: null, low, high, log, ticks: [] };
   const inner = low === high ? [low] : [0, 0.25, 0.5, 0.75, 1].map((share) => (log ? low * (high / low) ** share : low + share * (high - low)));
-  axis.ticks = inner.map((each) => ({ at: position(axis, each) ?? 0.5, text: text(each, 3) }));
+  const shown = numbers.every(Number.isInteger) ? [...new Set(inner.map(Math.round))] : inner;
+  axis.ticks = shown.map((each) => ({ at: position(axis, each) ?? 0.5, text: text(each, 3) }));
   return axis;
 }
 

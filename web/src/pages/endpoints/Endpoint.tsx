@@ -159,7 +159,7 @@ function Rates({ traffic, minutes }: { traffic: Traffic; minutes: number }) {
       { id: "errors", label: "errors", index: 7, series: series(xs, rows.map((row) => row.errors)) },
     ];
   }, [traffic]);
-  return <Plot title="Requests a minute" lines={lines} height={180} x="clock" syncKey="endpoint" range={span(minutes)} />;
+  return <Plot title="Requests a minute" lines={lines} height={180} counts x="clock" syncKey="endpoint" range={span(minutes)} />;
 }
 
 function Latencies({ traffic, minutes }: { traffic: Traffic; minutes: number }) {

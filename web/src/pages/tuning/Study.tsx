@@ -91,31 +91,30 @@ function Shown({ study, project }: { study: Study; project: string }) {
   );
 }
 
+const noValue = (study: Study): string => `No trial has given a value${isSearching(study) || study.state === "paused" ? " yet" : ""}.`;
+
 function History({ study }: { study: Study }) {
   const query = useQuery(historyQuery(study.id));
   const lines = useMemo<Line[]>(() => {
     const { numbers = [], values = [], best = [] } = query.data ?? {};
-    const series = (ys: number[]) => {
-      const steps = Float64Array.from(numbers);
-      const y = Float64Array.from(ys);
+    const series = (xs: number[], ys: number[]) => {
+      const [steps, y] = [Float64Array.from(xs), Float64Array.from(ys)];
       return { steps, times: steps, min: y, max: y, thinned: false };
     };
-    const order = numbers.map((number, i) => [number, i] as const).sort((a, b) => a[0] - b[0]).map(([, i]) => i);
-    const sorted = { ...series(values), steps: Float64Array.from(order, (i) => numbers[i] ?? 0), min: Float64Array.from(order, (i) => values[i] ?? NaN), max: Float64Array.from(order, (i) => values[i] ?? NaN) };
     // The best stays until the trial that betters it: a staircase, not a slope.
-    const [sofar, stairs] = [best.flatMap((_, i) => (i === 0 ? [0] : [i, i])), best.flatMap((each, i) => (i === 0 ? [each] : [best[i - 1] ?? each, each]))];
+    const stairs = best.flatMap((each, i) => (i === 0 ? [each] : [best[i - 1] ?? each, each]));
     return [
-      { id: "value", label: study.metric, index: 9, dots: true, series: sorted },
-      { id: "best", label: "best so far", index: 0, series: { steps: Float64Array.from(sofar), times: Float64Array.from(sofar), min: Float64Array.from(stairs), max: Float64Array.from(stairs), thinned: false } },
+      { id: "value", label: study.metric, index: 9, dots: true, series: series(numbers, values) },
+      { id: "best", label: "best so far", index: 0, series: series(numbers.flatMap((each, i) => (i === 0 ? [each] : [each, each])), stairs) },
     ];
   }, [query.data, study.metric]);
-  if (query.data && query.data.numbers.length === 0) return <p className="dim" style={{ height: 220 }}>The first trial has not ended yet.</p>;
-  return <Loaded query={query} height={220}>{() => <Plot title={`${study.metric} by trial`} lines={lines} height={220} range={[-0.5, Math.max(...(query.data?.numbers ?? [0])) + 0.5]} />}</Loaded>;
+  if (query.data && query.data.numbers.length === 0) return <p className="dim" style={{ height: 220 }}>{noValue(study)}</p>;
+  return <Loaded query={query} height={220}>{() => <Plot title={`${study.metric} by trial`} noun="trial" lines={lines} height={220} range={[-0.5, Math.max(...(query.data?.numbers ?? [0])) + 0.5]} />}</Loaded>;
 }
 
 function Best({ study, project }: { study: Study; project: string }) {
   const query = useQuery({ ...bestQuery(study.id), enabled: study.best_value !== null, retry: false });
-  if (study.best_value === null) return <p className="dim">No trial has ended yet.</p>;
+  if (study.best_value === null) return <p className="dim">{noValue(study)}</p>;
   if (query.error && !(query.error instanceof Problem && query.error.status === 404)) return <Failure error={query.error} />;
   if (!query.data) return <div style={{ height: 120 }} aria-busy="true" />;
   const { trial, command } = query.data;
@@ -157,7 +156,7 @@ function Trials({ study, project, view, onView }: { study: Study; project: strin
     }),
     { key: "seconds", label: "Time", width: 80, numeric: true, cell: (trial) => trial.seconds, show: (trial) => duration(trial.seconds) },
     { key: "reports", label: "Reports", width: 80, numeric: true, optional: true, cell: (trial) => trial.reports },
-    { key: "sentence", label: "Why", width: 220, grow: true, cell: (trial) => trial.fault ?? trial.sentence },
+    { key: "sentence", label: "Why", width: 220, grow: true, cell: (trial) => trial.sentence },
   ], [study, project]);
   return (
     <Loaded query={query} height={300}>
@@ -189,7 +188,7 @@ function Slices({ study }: { study: Study }) {
     <Loaded query={query} height={300}>
       {({ parameters }) => {
         const names = Object.keys(parameters).filter((name) => (parameters[name]?.["values"]?.length ?? 0) > 0);
-        if (names.length === 0) return <p className="dim">The first trial has not ended yet.</p>;
+        if (names.length === 0) return <p className="dim">{noValue(study)}</p>;
         return (
           <div className={css.slices}>
             {names.map((name) => {

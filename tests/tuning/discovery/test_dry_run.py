@@ -188,6 +188,65 @@ def test_only_the_configuration_file_that_is_opened_counts(discover):
     assert found.notes == ()
 
 
+def test_what_objects_hold_where_training_begins_confirms_and_fills_in(discover):
+    found = discover("""
+        import argparse, json
+        from dataclasses import dataclass
+        @dataclass
+        class TrainConfig:
+            lr: float = 0.1
+            hidden: int = 16
+        @dataclass
+        class OldConfig:
+            gone: float = 0.5
+        KINDS = {"train": TrainConfig, "old": OldConfig}
+        def make(kind, **more):
+            return KINDS[kind](**more)
+        def main():
+            config = make("train", hidden=8)
+            for epoch in range(10**9):
+                print("epoch", epoch, "loss:", 0.5, sep=" ")
+        main()
+    """, limit=20.0)  # fmt: skip
+    assert {item.name: (item.default, item.confirmed) for item in found.tunable} == {"TrainConfig.lr": (0.1, True)}
+    assert found.notes == ()
+
+
+def test_a_text_is_chosen_from_the_keys_of_a_table_that_decorators_fill(discover):
+    found = discover("""
+        LOSSES = {}
+        def loss(name):
+            return lambda function: LOSSES.setdefault(name, function)
+        @loss("huber")
+        def one(): ...
+        @loss("squared")
+        def two(): ...
+        class Config:
+            lr = 0.1
+            criterion = "huber"
+        print(LOSSES[Config.criterion])
+    """)
+    chosen = next(item for item in found.tunable if item.name == "Config.criterion")
+    assert chosen.choices == ("huber", "squared")
+
+
+def test_a_class_that_the_script_does_not_make_has_no_say(discover):
+    text = """
+        from dataclasses import dataclass
+        @dataclass
+        class Small:
+            lr: float = 0.1
+        @dataclass
+        class Large:
+            width: int = 512
+        config = {} or Small()
+        unused = Large if config else Large()
+    """
+    found = discover(text)
+    assert [item.name for item in discover_statically(discover.folder / "train.py").tunable] == ["lr", "width"]
+    assert [item.name for item in found.tunable] == ["lr"]
+
+
 @pytest.mark.slow
 def test_a_lightning_script_is_stopped_where_it_would_fit(discover):
     found = discover("""

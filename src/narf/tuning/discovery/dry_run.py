@@ -22,6 +22,7 @@ from typing import IO, Any
 from narf.tuning.discovery import probe
 from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
+from narf.tuning.discovery.live import with_held, with_words, without_unmade
 from narf.tuning.discovery.metrics import direction_of
 from narf.tuning.discovery.propose import last_of, propose, propose_all
 from narf.tuning.discovery.source import Source, read_source
@@ -44,7 +45,10 @@ _LEFT_OUT = (
     ".ruff_cache",
 )
 _LARGE = 50_000_000
-_TRAINS = ("backward", "fit", "Trainer.fit", "log_metric", "end")  # where a dry run stops that came to the training
+_TRAINS = ("backward", "fit", "Trainer.fit", "log_metric", "printed", "end")  # where a dry run stops that came to the training
+_NOTHING: dict[str, Any] = {
+    "parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "held": [], "words": [], "made": [], "stopped": "", "problem": "",
+}  # fmt: skip
 _PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
 
 
@@ -65,7 +69,7 @@ def confirm(
         try:
             seen: dict[str, Any] = json.loads(result.read_text())
         except (OSError, ValueError):
-            seen = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "stopped": "", "problem": ""}
+            seen = _NOTHING
     merged = _merge(found, seen, arguments, read_source(script))
     problem = problem if not seen["stopped"] else seen["problem"]
     return merged.with_notes(_told(problem)) if problem else replace(merged, is_open=False)
@@ -180,12 +184,14 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], sou
         replace(p, left_alone=excluded_by(seen["excluded"][p.name]), proposal=None) if p.name in seen["excluded"] else p for p in parameters
     ]
     parameters = _with_files(parameters, seen, source.folder)
+    if seen["stopped"] in _TRAINS:
+        parameters = without_unmade(with_held(source, parameters, seen["held"]), source, seen["made"])
     explicit = {parameter.name for parameter in parameters if parameter.style in COMMAND_LINE}
     parameters = [p for p in parameters if p.style in COMMAND_LINE or p.name not in explicit]
     weaker = [p for p in parameters if p.style in (Style.TABLE, Style.CONSTANT)]
     parameters = [p for p in parameters if p not in weaker]
     parameters += beside(parameters, weaker)
-    proposed = propose_all(_with_limits(with_choices(source, parameters), seen["limits"]))
+    proposed = propose_all(_with_limits(with_words(with_choices(source, parameters), seen["words"]), seen["limits"]))
     return replace(found, parameters=proposed, metrics=_metrics(found, seen))
 
 

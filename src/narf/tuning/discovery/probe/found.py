@@ -12,7 +12,21 @@ import os
 import sys
 import typing
 
-FOUND = {"parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "stopped": "", "problem": ""}
+# parameters: what is declared. held: [path, class, value] of what configurations hold where training begins. words: keys of tables of functions.
+# made: classes of the script's own of which there are objects.
+FOUND = {
+    "parameters": [],
+    "metrics": [],
+    "modules": {},
+    "files": [],
+    "excluded": {},
+    "limits": [],
+    "held": [],
+    "words": [],
+    "made": [],
+    "stopped": "",
+    "problem": "",
+}
 FILES = []  # options that name a configuration file, which may say more than the options do
 CONFIGURATION = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf")
 _TYPES = {float: "float", int: "int", bool: "bool", str: "str"}

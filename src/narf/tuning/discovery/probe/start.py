@@ -12,7 +12,7 @@ from types import ModuleType
 from narf.training.imports import when_imported
 from narf.tuning.discovery.probe import arguments, commands, configurations, training
 from narf.tuning.discovery.probe.folder import guard, watch
-from narf.tuning.discovery.probe.found import FOUND, begin, stop
+from narf.tuning.discovery.probe.found import FOUND, begin
 
 _PATCHES = {
     "argparse": arguments.patch_argparse,
@@ -40,6 +40,8 @@ def start(result: str, keep_out: str, script: str, words: list[str]) -> None:
     for name, patch in _PATCHES.items():
         when_imported(name, _forgiving(patch))
     watch(folder, keep_out)
+    training.begin_in(folder)
+    trace = None
     try:
         _execute(os.path.abspath(script))
     except SystemExit as request:
@@ -48,7 +50,8 @@ def start(result: str, keep_out: str, script: str, words: list[str]) -> None:
             FOUND["problem"] = FOUND["problem"] or f"it left {said}"
     except BaseException as problem:  # the script's own; what was found before it stands
         FOUND["problem"] = f"{type(problem).__name__}: {problem}"[:300]
-    stop("end")
+        trace = problem.__traceback__
+    training.begins("end", trace)
 
 
 def _forgiving(patch):

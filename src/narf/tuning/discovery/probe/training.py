@@ -6,8 +6,52 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import sys
 
-from narf.tuning.discovery.probe.found import FOUND, stop
+from narf.tuning.discovery.probe.found import FOUND, save, stop
+from narf.tuning.discovery.probe.objects import look
+
+_METRIC = re.compile(
+    r"(loss|acc|accuracy|auc|auroc|rmse|mae|mse|mape|f1|r2|gini|reward|return|silhouette|inertia|error|brier|ndcg|precision|recall|score|likelihood|perplexity)\b[\"']?\s*[^\w\s.-]{0,2}\s*-?\d+\.\d",
+    re.IGNORECASE,
+)
+_folder = ""
+
+
+def begin_in(folder):
+    """The script's own folder, whose frames and modules are looked at where it trains."""
+    global _folder
+    _folder = folder
+    for stream in (sys.stdout, sys.stderr):
+        _listen(stream)
+
+
+def begins(where, trace=None):
+    """Here the script trains: the end of the dry run."""
+    look(_folder, sys._getframe(1), trace)
+    stop(where)
+
+
+def _listen(stream):
+    """A script that prints one metric after another trains, with whatever library."""
+    write, line, told = stream.write, [], []
+
+    def heard(text):
+        line.append(text)
+        if "\n" in text:
+            whole = "".join(line)
+            line.clear()
+            if _METRIC.search(whole):
+                told.append(whole)
+                look(_folder, sys._getframe(1))
+                save()
+                if len(told) > 1:
+                    stop("printed")
+        return write(text)
+
+    with contextlib.suppress(AttributeError):
+        stream.write = heard
 
 
 def patch_lightning(library):
@@ -17,7 +61,7 @@ def patch_lightning(library):
             if isinstance(monitor, str):
                 FOUND["metrics"].append({"name": monitor, "mode": str(getattr(callback, "mode", "")), "monitored": True})
         take_module(model)
-        stop("Trainer.fit")
+        begins("Trainer.fit")
 
     library.Trainer.fit = record
 
@@ -34,7 +78,7 @@ def take_module(model):
 def patch_torch(torch):
     def record(*_, **__):
         FOUND["metrics"].append({"name": "loss", "mode": "min", "monitored": False})
-        stop("backward")
+        begins("backward")
 
     torch.Tensor.backward = record
 
@@ -47,7 +91,7 @@ def patch_sklearn(base):
             return original(estimator)  # a scaler prepares; the model comes later
         with contextlib.suppress(Exception):  # another version states its limits in another way
             take_limits(estimator)
-        return stop("fit")
+        return begins("fit")
 
     base.BaseEstimator._validate_params = record
 
@@ -95,7 +139,7 @@ def patch_mlflow(mlflow):
     def logged(key, *_, **__):
         for name in key if isinstance(key, dict) else [key]:
             FOUND["metrics"].append({"name": str(name), "mode": "", "monitored": False})
-        stop("log_metric")
+        begins("log_metric")
 
     for name in ("start_run", "active_run", "end_run", "set_experiment", "create_experiment", "set_tag", "set_tags", "log_param", "log_params", "log_text", "log_dict", "log_input",
                  "autolog"):  # fmt: skip

@@ -138,7 +138,7 @@ class _Reader:
         for index, item in enumerate(arguments.kwonlyargs):
             if arguments.kw_defaults[index] is not None:
                 yield from self._entry(f"{name}.{item.arg}", arguments.kw_defaults, index, "default")
-        for child in (*node.decorator_list, *arguments.defaults, *(item for item in arguments.kw_defaults if item is not None)):
+        for child in (*arguments.defaults, *(item for item in arguments.kw_defaults if item is not None)):
             yield from self._expressions(child, scope)
         yield from self.block(node.body, scope or f"{name}.", owner)
 

@@ -200,10 +200,8 @@ def test_what_objects_hold_where_training_begins_confirms_and_fills_in(discover)
         class OldConfig:
             gone: float = 0.5
         KINDS = {"train": TrainConfig, "old": OldConfig}
-        def make(kind, **more):
-            return KINDS[kind](**more)
         def main():
-            config = make("train", hidden=8)
+            config = KINDS["train"](hidden=8)
             for epoch in range(10**9):
                 print("epoch", epoch, "loss:", 0.5, sep=" ")
         main()

@@ -58,7 +58,6 @@ def _of_hydra(source: Source, module: Module, call: ast.Call) -> tuple[list[Foun
                 default=chosen,
                 choices=choices,
                 file=file.name,
-                left_alone="A config group: its choices have parameters of their own. Add it by hand to search over it.",
             ),
         )
     for key in _link_keys(body):

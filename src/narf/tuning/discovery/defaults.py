@@ -24,7 +24,7 @@ _BESIDE_THE_MODEL = {
 
 
 def find_defaults(source: Source) -> list[FoundParameter]:
-    """Numbers and truths that all callers leave as they are, or all write alike."""
+    """Numbers, truths and texts that all callers leave as they are, or all write alike."""
     found: dict[str, FoundParameter] = {}
     differs: set[str] = set()
     for module, call, owner, home, fields, is_at_top in _calls(source):
@@ -40,15 +40,29 @@ def find_defaults(source: Source) -> list[FoundParameter]:
             if isinstance(written, ast.Constant | ast.UnaryOp):
                 value = module.literal(written)
             kind = "" if isinstance(value, Unknown) or value is None else type_of_value(value)
-            if (name in found and found[name].default != value) or kind not in ("int", "float", "bool"):
+            if (name in found and found[name].default != value) or kind not in ("int", "float", "bool", "str"):
                 differs.add(name)
-            elif is_at_top or core_of(item.name) or (sounds_like_a_setting(item.name) and not _BESIDE_THE_MODEL & set(words_of(owner))):
+            elif is_at_top or core_of(item.name) or (_says_something(item.name, kind) and not _BESIDE_THE_MODEL & set(words_of(owner))):
                 style, passing = Style.CONSTANT, Passing(How.INJECT, name)
-                kind = item.type if item.type in ("int", "float", "bool") else kind
+                kind = item.type if item.type in ("int", "float", "bool", "choice") else kind
+                choices = item.choices if kind == "choice" and not item.class_name else ()
                 found[name] = FoundParameter(
-                    name=name, type=kind, style=style, passing=passing, default=value, help=item.help, line=item.line, file=home.file
+                    name=name,
+                    type=kind,
+                    style=style,
+                    passing=passing,
+                    default=value,
+                    choices=choices,
+                    help=item.help,
+                    line=item.line,
+                    file=home.file,
                 )
     return [item for name, item in found.items() if name not in differs]
+
+
+def _says_something(name: str, kind: str) -> bool:
+    """Of numbers, those that are called like settings; of truths and texts, all."""
+    return kind in ("bool", "str") or sounds_like_a_setting(name)
 
 
 def _hands_on(item: ast.keyword) -> bool:

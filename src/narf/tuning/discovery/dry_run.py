@@ -28,6 +28,7 @@ from narf.tuning.discovery.propose import last_of, propose, propose_all
 from narf.tuning.discovery.source import Source, read_source
 from narf.tuning.discovery.static import COMMAND_LINE, COMPOSED, beside, from_files, is_fixed, names_of
 from narf.tuning.discovery.texts import with_choices
+from narf.tuning.discovery.uses import without_data
 
 TIME_LIMIT_SECONDS = 60.0
 _LEFT_OUT = (
@@ -192,7 +193,7 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], sou
     parameters = [p for p in parameters if p not in weaker]
     parameters += beside(parameters, weaker)
     proposed = propose_all(_with_limits(with_words(with_choices(source, parameters), seen["words"]), seen["limits"]))
-    return replace(found, parameters=proposed, metrics=_metrics(found, seen))
+    return replace(found, parameters=without_data(source, proposed), metrics=_metrics(found, seen))
 
 
 def _with_limits(parameters: list[FoundParameter], limits: list[list[Any]]) -> list[FoundParameter]:
@@ -229,11 +230,15 @@ def _with_files(parameters: list[FoundParameter], seen: dict[str, Any], folder: 
 
 
 def _is_worth_listing(parameter: FoundParameter, found: Discovery) -> bool:
-    """LightningCLI declares some hundred arguments of the Trainer; those are not the model's."""
+    """LightningCLI declares some hundred arguments of the Trainer, and all that an optimiser takes; what none sets is not the model's."""
     is_cli = any(known.style is Style.LIGHTNING_CLI for known in found.parameters) or bool(found.prefix)
-    root = parameter.name.partition(".")[0]
-    return not (
-        parameter.style is Style.JSONARGPARSE and is_cli and root in ("trainer", "seed_everything", "ckpt_path", "verbose", "weights_only")
+    if not is_cli or parameter.style not in (Style.JSONARGPARSE, Style.LIGHTNING_CLI):
+        return True
+    root, last = parameter.name.partition(".")[0], last_of(parameter.name)
+    if root == "trainer":
+        return last == "gradient_clip_val" and parameter.default is not None
+    return root not in ("seed_everything", "ckpt_path", "verbose", "weights_only") and not (
+        root == "optimizer" and last in ("eps", "amsgrad")
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
+from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import UNKNOWN, Module, Source, argument
 
 _KINDS = {"float": "float", "int": "int", "bool": "bool", "str2bool": "bool", "strtobool": "bool"}
@@ -17,7 +18,11 @@ def find_environment(source: Source) -> list[FoundParameter]:
     """Variables read with a literal default and made a number or a truth; the hooks set them before the script begins."""
     found: dict[str, FoundParameter] = {}
     written = _env_files(source)
+    readers = _own_readers(source)
     for module in source.modules:
+        for own in module.calls():
+            if (reader := readers.get(module.dotted(own.func).rpartition(".")[2])) is not None:
+                _add_own(found, module, own, reader, written)
         for node, call in _reads(module):
             default: Any = UNKNOWN
             if isinstance(call, ast.Subscript):
@@ -39,6 +44,45 @@ def find_environment(source: Source) -> list[FoundParameter]:
                     file=module.file,
                 )
     return list(found.values())
+
+
+def _own_readers(source: Source) -> dict[str, ast.FunctionDef]:
+    """Functions of the script's that read the variable they are given: `def env_bool(name, default): return os.getenv(name, ...) == "1"`."""
+    found = {}
+    for name, (home, function) in source.defined.items():
+        first = function.args.args[0].arg if function.args.args else ""
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call | ast.Subscript) and _is_read(home, node):
+                key: ast.expr | None = node.slice if isinstance(node, ast.Subscript) else argument(node, 0, "key")
+                if isinstance(key, ast.Name) and key.id == first:
+                    found[name] = function
+    return found
+
+
+def _add_own(found: dict[str, FoundParameter], module: Module, call: ast.Call, reader: ast.FunctionDef, written: dict[str, str]) -> None:
+    """What `env_bool("NESTEROV", False)` reads: of the type of its default, or of the type that it is handed, `env("LR", 0.1, float)`."""
+    name, default = module.literal(argument(call, 0, reader.args.args[0].arg)), UNKNOWN
+    if len(reader.args.args) > 1:
+        default = module.literal(argument(call, 1, reader.args.args[1].arg))
+    given = {module.dotted(node).rpartition(".")[2] for node in (*call.args, *(item.value for item in call.keywords))}
+    returns = {module.dotted(node.func) for node in ast.walk(reader) if isinstance(node, ast.Call)} | given
+    kind = next((kind for kind in ("float", "int", "bool") if kind in given), "") or (
+        "" if isinstance(default, str) else type_of_value(default)
+    )
+    kind = kind or next((kind for kind in ("float", "int") if kind in returns), "")
+    if not isinstance(name, str) or not kind or name in found:
+        return
+    text = str(written.get(name, default))
+    try:
+        value: Any = text.lower() in _TRUTHS if kind == "bool" else int(float(text)) if kind == "int" else float(text)
+    except ValueError:
+        return
+    words = {node.value.lower() for node in ast.walk(reader) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    word = next((word for word in _TRUTHS if word in words), "true") if kind == "bool" else ""
+    flag = f"environment:{name}" + (f":{word}" if word and word != "true" else "")
+    found[name] = FoundParameter(
+        name=name, type=kind, style=Style.ENVIRONMENT, passing=Passing(How.INJECT, flag), default=value, line=call.lineno, file=module.file
+    )
 
 
 def _env_files(source: Source) -> dict[str, str]:

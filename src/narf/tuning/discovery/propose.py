@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from narf.domain.errors import BadInput
 from narf.tuning.discovery.found import FoundParameter, Style
-from narf.tuning.space import Kind, Parameter, Scale
+from narf.tuning.space import Condition, Kind, Parameter, Scale
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -31,15 +31,15 @@ _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
     "ckpt", "checkpointing", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
-    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds",
+    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds", "loans", "applications", "applicants", "borrowers", "transactions", "txns", "merchants", "patients", "documents", "docs", "sentences", "images", "records", "stores", "branches", "claims", "policies",
 }  # fmt: skip
 _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
     "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
     "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
-    "foreach", "fused", "decoupled_weight_decay", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n",
+    "foreach", "fused", "decoupled_weight_decay", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n", "horizon",
 }  # fmt: skip
-_KEPT = {"dropout", "momentum", "lr", "decay", "leaf"}  # words that outweigh those above: `out_dropout` is a rate
+_KEPT = {"dropout", "momentum", "lr", "decay", "leaf", "clip", "clipping"}  # words that outweigh those above: `out_dropout` is a rate
 _KEPT_NAMES = {
     "min_samples_split",
     "max_samples",
@@ -47,12 +47,18 @@ _KEPT_NAMES = {
     "log1p",
     "log_transform",
     "log_target",
+    "gradient_clip_val",
 }  # of trees, not of data; logarithms
 _RATES = {"rate", "alpha", "beta", "gamma", "lambda", "eta", "tau", "rho", "penalty", "reg", "l1", "l2", "ratio", "weight", "temperature", "margin", "clip", "warmup", "smoothing",
           "noise", "eps", "epsilon", "tol", "c", "threshold", "wd", "neighbors", "neighbours", "clusters", "components", "window", "lags", "degree", "scale", "level", "strength", "factor", "delta"}  # fmt: skip
 _PREPARES = {"preprocess", "preprocessing", "prep", "features", "feature", "transform", "transforms"}
 _TREES = {"leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
 _ABOUT_THE_RUN = {
+    "eval",
+    "evaluation",
+    "report",
+    "reporting",
+    "metrics",
     "checkpoint",
     "checkpointing",
     "checkpoints",
@@ -68,7 +74,23 @@ _ABOUT_THE_RUN = {
     "profiler",
 }
 _AT_LEAST_TWO = {"min_samples_split", "max_leaf_nodes", "num_leaves", "n_splits", "n_bins"}
-_OF_DATA = {"features", "dim", "size", "length", "channels", "n", "num", "classes", "degree", "noise_level", "informative"}
+_OF_DATA = {
+    "features",
+    "dim",
+    "size",
+    "length",
+    "channels",
+    "n",
+    "num",
+    "classes",
+    "degree",
+    "noise_level",
+    "informative",
+    "days",
+    "weeks",
+    "months",
+    "years",
+}
 _CALENDAR = {7, 12, 24, 30, 52, 60, 250, 252, 260, 365, 3600, 86400}
 _TIMES = {"trading", "business", "per", "year", "annual", "annualisation", "annualization"}
 _SETS_LENGTH = "It sets how long a trial trains; give it after --."
@@ -127,7 +149,19 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
         is_of_trees = bool(words & _TREES or "max_depth" in names) and not words & {"epoch", "epochs", "steps"}
         return is_of_trees or (item.name == "n_steps" and bool(words & {"episodes", "timesteps"}))
 
-    return _divisible(tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found))
+    return _grouped(_divisible(tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found)))
+
+
+def _grouped(found: tuple[FoundParameter, ...]) -> tuple[FoundParameter, ...]:
+    """What stands in the chosen file of a config group, `model.width` of `model=mlp`, is there only with that choice."""
+    groups = {item.name: item for item in found if item.type == "choice" and item.style is Style.HYDRA and item.proposal is not None}
+    result = []
+    for item in found:
+        group = next((groups[name] for name in groups if item.name.startswith(f"{name}.")), None)
+        if group is not None and item.proposal is not None:
+            item = replace(item, proposal=replace(item.proposal, when=(Condition(group.name, (str(group.default),)),)))
+        result.append(item)
+    return tuple(result)
 
 
 def _divisible(found: tuple[FoundParameter, ...]) -> tuple[FoundParameter, ...]:
@@ -194,7 +228,7 @@ def core_of(name: str) -> str:
 
 def _reason_to_leave(parameter: FoundParameter) -> str:
     words, last = set(words_of(parameter.name)), last_of(parameter.name).lower().replace("-", "_")
-    if parameter.name.startswith(("trainer.", "hydra.")):
+    if parameter.name.startswith(("trainer.", "hydra.")) and (last not in _KEPT_NAMES or parameter.default is None):
         return "It sets how the script runs, not the model."
     around = set(_WORDS.findall(parameter.name.rpartition(".")[0].lower()))
     if around & _ABOUT_THE_RUN or (around & {"data", "dataset", "datamodule"} and last in _OF_DATA):

@@ -25,6 +25,7 @@ from narf.tuning.discovery.read_files import find_in_files, named_files
 from narf.tuning.discovery.source import Source, read_source
 from narf.tuning.discovery.texts import with_choices
 from narf.tuning.discovery.unroll import is_open, unrolled
+from narf.tuning.discovery.uses import without_data
 
 # These say all that a script takes: their configuration files are read by the library, and overridden on the command line.
 COMPOSED = (Style.LIGHTNING_CLI, Style.JSONARGPARSE, Style.HYDRA, Style.OMEGACONF)
@@ -41,7 +42,7 @@ def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discover
     found, prefix, notes = _parameters(source, tuple(arguments))
     return Discovery(
         script=script.name,
-        parameters=propose_all(is_fixed(parameter, arguments) for parameter in with_choices(source, found)),
+        parameters=without_data(source, propose_all(is_fixed(parameter, arguments) for parameter in with_choices(source, found))),
         metrics=find_metrics(source),
         prefix=prefix,
         notes=notes,
@@ -78,7 +79,7 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         named = named + beside(named, find_asked(source))
         found = named + [item for item in beside(found, find_defaults(source)) if item.name not in names_of(named)]
         # Numbers written into calls are settings only where none has a name.
-        found = found + beside(named, [item for item in find_literals(source) if item.name not in names_of(found)], from_calls=True)
+        found = found + beside(found, find_literals(source), from_calls=True)
     return _once(found), prefix, notes
 
 

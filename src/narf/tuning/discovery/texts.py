@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from narf.tuning.discovery.found import FoundParameter
 from narf.tuning.discovery.propose import last_of
+from narf.tuning.discovery.signature import type_of
 from narf.tuning.discovery.source import Module, Source
 
 
@@ -41,7 +42,7 @@ def _choices(source: Source) -> dict[str, list[tuple[str, ...]]]:
     """Name -> the sets of words that it is looked up in, or compared with."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for module in source.modules:
-        for name, words in (*_looked_up(source, module), *_matched(module)):
+        for name, words in (*_looked_up(source, module), *_matched(module), *_annotated(source, module)):
             found.setdefault(name, []).append(words)
         compared: dict[str, list[str]] = {}
         for name, word in _compared(module):
@@ -104,6 +105,18 @@ def _compared(module: Module) -> Iterator[tuple[str, str]]:
                 yield name, value
             elif isinstance(node.ops[0], ast.In) and isinstance(value, list):
                 yield from ((name, word) for word in value if isinstance(word, str))
+
+
+def _annotated(source: Source, module: Module) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """`kernel: Literal["rbf", "linear"]`, `activation: Activation`: a field or argument that a text of that name becomes."""
+    for node in module.nodes:
+        name = node.arg if isinstance(node, ast.arg) else _key(node.target) if isinstance(node, ast.AnnAssign) else ""
+        if not name:
+            continue
+        kind, choices, of_enum = type_of(source, module, node.annotation)  # type: ignore[attr-defined] # both have one
+        words = [choice[1] if of_enum else choice for choice in choices] if kind == "choice" else []
+        if len(words) > 1 and all(isinstance(word, str) for word in words):
+            yield name, tuple(words)
 
 
 def _matched(module: Module) -> Iterator[tuple[str, tuple[str, ...]]]:

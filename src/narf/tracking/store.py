@@ -11,13 +11,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.entities.metric import MetricWithRunId
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
+from mlflow.store.db.utils import _make_parent_dirs_if_sqlite
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.search_utils import SearchUtils
@@ -28,7 +29,7 @@ from mlflow.utils.validation import (
     _validate_param_keys_unique,
     _validate_run_id,
 )
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import OperationalError
 
 from narf.tracking import metrics as points_of
@@ -56,12 +57,16 @@ class NarfTrackingStore(WorkspaceAwareSqlAlchemyStore):  # type: ignore[misc]
 
     @classmethod
     def _get_or_create_engine(cls, db_uri: str) -> Engine:
-        is_new = db_uri not in cls._engine_map
-        engine: Engine = super()._get_or_create_engine(db_uri)
-        if is_new and engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _configure_sqlite)
-            engine.dispose()  # connections made before would lack the settings
-        return engine
+        if not db_uri.startswith("sqlite"):
+            return cast(Engine, super()._get_or_create_engine(db_uri))
+        with cls._engine_map_lock:
+            if db_uri not in cls._engine_map:
+                _make_parent_dirs_if_sqlite(db_uri)
+                # MLflow's would ask whether a connection still lives before each transaction; a file does not hang up.
+                engine = create_engine(db_uri)
+                event.listen(engine, "connect", _configure_sqlite)
+                cls._engine_map[db_uri] = engine
+            return cast(Engine, cls._engine_map[db_uri])
 
     def _get_workspace_provider_instance(self) -> Any:
         if self._given_workspaces is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import argon2
@@ -219,20 +220,12 @@ class AccessService:
             token = store.find_token(connection, secret_hash=key)
             if token is None or token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now):
                 raise NotSignedIn("This token is unknown, revoked or expired.", remedy="Make a new one: narf token create")
-            user = store.find_user(connection, token.user)
-            roles = projects.roles_of(connection, token.user)
-        if user is None or user.disabled_at is not None:
-            raise NotSignedIn("The account of this token is disabled.", remedy="Ask an admin.")
-        principal = Principal(
-            user=user.name,
-            is_admin=user.is_admin,
-            roles=roles,
-            role_limit=token.role_limit,
-            projects_limit=token.projects,
-            run_id=token.run_id,
-            workload_id=token.workload_id,
+        # Of the same person as most tokens of the last seconds: every trial of a study has one of its own.
+        known_at, owner = self._of_user(token.user, "The account of this token is disabled.")
+        principal = replace(
+            owner, role_limit=token.role_limit, projects_limit=token.projects, run_id=token.run_id, workload_id=token.workload_id
         )
-        return self._keep(key, principal)
+        return self._keep(key, principal, known_at)
 
     def session(self, secret: str) -> Session:
         """The live session with this secret, its life extended.
@@ -251,15 +244,20 @@ class AccessService:
         return session
 
     def principal_of_user(self, name: str) -> Principal:
+        return self._of_user(name, "This account is disabled.")[1]
+
+    def _of_user(self, name: str, if_disabled: str) -> tuple[datetime, Principal]:
+        """The principal, and when it was read."""
         key = f"user {name}"
-        if cached := self._cached(key):
-            return cached
+        if (known := self._known.get(key)) is not None and self._is_fresh(known[0]):
+            return known
+        now = self._now()
         with self._database.read() as connection:
             user = store.find_user(connection, name)
             roles = projects.roles_of(connection, name)
         if user is None or user.disabled_at is not None:
-            raise NotSignedIn("This account is disabled.", remedy="Ask an admin.")
-        return self._keep(key, Principal(user=user.name, is_admin=user.is_admin, roles=roles))
+            raise NotSignedIn(if_disabled, remedy="Ask an admin.")
+        return now, self._keep(key, Principal(user=user.name, is_admin=user.is_admin, roles=roles), now)
 
     def forget_cached(self) -> None:
         """After a change of roles: the next request reads them anew."""
@@ -267,15 +265,16 @@ class AccessService:
 
     def _cached(self, key: str) -> Principal | None:
         found = self._known.get(key)
-        if found is None or (self._now() - found[0]).total_seconds() > _CACHE_SECONDS:
-            return None
-        return found[1]
+        return found[1] if found is not None and self._is_fresh(found[0]) else None
 
-    def _keep(self, key: str, principal: Principal) -> Principal:
+    def _is_fresh(self, read_at: datetime) -> bool:
+        return (self._now() - read_at).total_seconds() <= _CACHE_SECONDS
+
+    def _keep(self, key: str, principal: Principal, read_at: datetime) -> Principal:
         with self._lock:
             if len(self._known) > 10_000:
                 self._known.clear()
-            self._known[key] = (self._now(), principal)
+            self._known[key] = (read_at, principal)
         return principal
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Boolean, Column, Connection, ForeignKey, Index, String, Table, Text, delete, insert, select, update
+from sqlalchemy import Boolean, Column, Connection, ForeignKey, Index, String, Table, Text, bindparam, delete, insert, select, update
 
 from narf.control.database import Timestamp, metadata
 from narf.domain.access import Role
@@ -143,7 +143,9 @@ def remove_sessions(connection: Connection, *, id_hash: str | None = None, user:
     connection.execute(delete(sessions).where(condition))
 
 
-_ADD_TOKEN = insert(tokens)  # made once: every attempt of a workload has one
+# Made once: every attempt of a workload has one.
+_ADD_TOKEN = insert(tokens)
+_TOKEN_OF_SECRET = select(tokens).where(tokens.c.secret_hash == bindparam("hash"))
 
 
 def add_token(connection: Connection, token: Token, secret_hash: str) -> None:
@@ -163,8 +165,8 @@ def add_token(connection: Connection, token: Token, secret_hash: str) -> None:
 
 
 def find_token(connection: Connection, *, secret_hash: str | None = None, token_id: str | None = None) -> Token | None:
-    condition = tokens.c.secret_hash == secret_hash if secret_hash is not None else tokens.c.id == token_id
-    row = connection.execute(select(tokens).where(condition)).mappings().first()
+    query = _TOKEN_OF_SECRET if secret_hash is not None else select(tokens).where(tokens.c.id == token_id)
+    row = connection.execute(query, {"hash": secret_hash}).mappings().first()
     return _token(dict(row)) if row else None
 
 

@@ -123,7 +123,7 @@ def remove_cluster(connection: Connection, name: str) -> None:
 
 
 def list_quotas(connection: Connection) -> list[QueueQuota]:
-    rows = connection.execute(select(queue_quotas).order_by(queue_quotas.c.queue)).mappings()
+    rows = connection.execute(_QUOTAS).mappings()
     return [
         QueueQuota(
             queue=row["queue"], parent=row["parent"], quota=_amounts(row["quota"]), limit=_amounts(row["most"]), weight=row["weight"]
@@ -153,7 +153,7 @@ def remove_quota(connection: Connection, queue: str) -> bool:
 
 
 def usage(connection: Connection) -> dict[str, tuple[float, datetime]]:
-    return {row.queue: (row.gpu_seconds, row.at) for row in connection.execute(select(queue_usage))}
+    return {row.queue: (row.gpu_seconds, row.at) for row in connection.execute(_USAGE)}
 
 
 def set_usage(connection: Connection, gpu_seconds: Mapping[str, float], at: datetime) -> None:
@@ -166,6 +166,9 @@ def set_usage(connection: Connection, gpu_seconds: Mapping[str, float], at: date
         connection.execute(insert(queue_usage), new)
 
 
+# Made once: every plan begins with them.
+_QUOTAS = select(queue_quotas).order_by(queue_quotas.c.queue)
+_USAGE = select(queue_usage)
 _SET_USAGE = update(queue_usage).where(queue_usage.c.queue == bindparam("of"))
 
 

@@ -130,6 +130,7 @@ class Live:
         """Write what was published, read what is new (also from other processes), tell who listens."""
         with self._lock:
             pending, self._pending = self._pending, []
+        new: list[Event] = []
         if pending:
             with self._database.write() as connection:
                 store.add(connection, pending, self._now())
@@ -137,8 +138,8 @@ class Live:
                 if self._since_forgetting >= _FORGET_EVERY:
                     self._since_forgetting = 0
                     store.forget(connection, before=self._now() - KEPT_FOR, keep=KEPT)
-        new: list[Event] = []
-        if pending or not self._database.is_sqlite:
+                new = store.after(connection, self._recent.head, limit=5_000)
+        elif not self._database.is_sqlite:
             with self._database.read() as connection:
                 new = store.after(connection, self._recent.head, limit=5_000)
         if not new:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, delete, func, insert, select, text
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, bindparam, delete, func, insert, select, text
 
 from narf.control.database import Timestamp, metadata
 from narf.control.live.recent import Event
@@ -22,18 +22,27 @@ live_events = Table(
 )
 _ORDER_LOCK = 0x4E415246  # on PostgreSQL: cursors must become visible in the order in which they were given
 
+# Made once: every change of anything is an event.
+_e = live_events.c
+_ADD = insert(live_events)
+_AFTER = (
+    select(_e.cursor, _e.topic, _e.payload)
+    .where(_e.cursor > bindparam("since"))
+    .order_by(_e.cursor)
+    .limit(bindparam("most", type_=Integer))
+)
+_AFTER_OF_TOPIC = _AFTER.where(_e.topic == bindparam("of"))
+
 
 def add(connection: Connection, events: Sequence[tuple[str, str]], at: datetime) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ORDER_LOCK})
-    connection.execute(insert(live_events), [{"topic": topic, "payload": payload, "at": at} for topic, payload in events])
+    connection.execute(_ADD, [{"topic": topic, "payload": payload, "at": at} for topic, payload in events])
 
 
 def after(connection: Connection, cursor: int, *, topic: str | None = None, limit: int = 500) -> list[Event]:
-    query = select(live_events.c.cursor, live_events.c.topic, live_events.c.payload).where(live_events.c.cursor > cursor)
-    if topic is not None:
-        query = query.where(live_events.c.topic == topic)
-    return [Event(*row) for row in connection.execute(query.order_by(live_events.c.cursor).limit(limit))]
+    query = _AFTER if topic is None else _AFTER_OF_TOPIC
+    return [Event(*row) for row in connection.execute(query, {"since": cursor, "most": limit, "of": topic})]
 
 
 def bounds(connection: Connection) -> tuple[int, int]:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, ForeignKey, PrimaryKeyConstraint, String, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    ForeignKey,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from narf.control.database import Timestamp, metadata
 from narf.domain.access import Role
@@ -68,6 +82,12 @@ class Invitation:
     used_by: str | None = None
 
 
+# Made once: every workload that is begun asks for them.
+_DEPARTMENT = select(projects.c.department).where(projects.c.name == bindparam("named"))
+_PROJECTS = select(projects).where(projects.c.name > bindparam("after")).order_by(projects.c.name).limit(bindparam("most", type_=Integer))
+_ROLES = select(members.c.project, members.c.role).where(members.c.user == bindparam("of")).order_by(members.c.project)
+
+
 def add_project(connection: Connection, project: Project) -> None:
     connection.execute(
         insert(projects).values(
@@ -82,15 +102,13 @@ def find_project(connection: Connection, name: str) -> Project | None:
 
 
 def department_of(connection: Connection, name: str) -> str | None:
-    return connection.execute(select(projects.c.department).where(projects.c.name == name)).scalar()
+    return connection.execute(_DEPARTMENT, {"named": name}).scalar()
 
 
 def list_projects(connection: Connection, names: tuple[str, ...] | None, *, after: str = "", limit: int = 500) -> list[Project]:
     """In order of name, those among `names` (None: all)."""
-    query = select(projects).where(projects.c.name > after).order_by(projects.c.name).limit(limit)
-    if names is not None:
-        query = query.where(projects.c.name.in_(names))
-    return [Project(**row) for row in connection.execute(query).mappings()]
+    query = _PROJECTS if names is None else _PROJECTS.where(projects.c.name.in_(names))
+    return [Project(**row) for row in connection.execute(query, {"after": after, "most": limit}).mappings()]
 
 
 def change_project(connection: Connection, name: str, **values: object) -> None:
@@ -114,8 +132,7 @@ def list_members(connection: Connection, project: str) -> list[Member]:
 
 
 def roles_of(connection: Connection, user: str) -> tuple[tuple[str, Role], ...]:
-    query = select(members.c.project, members.c.role).where(members.c.user == user).order_by(members.c.project)
-    return tuple((row.project, Role(row.role)) for row in connection.execute(query))
+    return tuple((row.project, Role(row.role)) for row in connection.execute(_ROLES, {"of": user}))
 
 
 def add_invitation(connection: Connection, invitation: Invitation, code_hash: str) -> None:

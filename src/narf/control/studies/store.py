@@ -100,6 +100,15 @@ _ACTIVE = (
     .where(or_(studies.c.state.in_([StudyState.RUNNING, StudyState.PAUSED]), studies.c.id.in_(_UNFINISHED)))
     .order_by(studies.c.created_at)
 )
+_FIND = select(studies).where(studies.c.id == bindparam("of"))
+_PROJECT = select(studies.c.project).where(studies.c.id == bindparam("of"))
+_OF_STUDIES = trials.c.study_id.in_(bindparam("ids", expanding=True))
+_COUNTS = select(trials.c.study_id, trials.c.state, func.count()).where(_OF_STUDIES).group_by(trials.c.study_id, trials.c.state)
+_BEST = (
+    select(trials.c.study_id, func.min(trials.c.value), func.max(trials.c.value))
+    .where(_OF_STUDIES, trials.c.state.in_([TrialState.SUCCEEDED, TrialState.PAUSED]), trials.c.value.is_not(None))
+    .group_by(trials.c.study_id)
+)
 
 
 def add(connection: Connection, study: Study) -> None:
@@ -114,7 +123,7 @@ def save(connection: Connection, study: Study) -> Study | None:
 
 
 def find(connection: Connection, study_id: str) -> Study | None:
-    row = connection.execute(select(studies).where(studies.c.id == study_id)).mappings().first()
+    row = connection.execute(_FIND, {"of": study_id}).mappings().first()
     return _study(dict(row)) if row else None
 
 
@@ -124,7 +133,7 @@ def find_by_name(connection: Connection, project: str, name: str) -> Study | Non
 
 
 def project_of(connection: Connection, study_id: str) -> str | None:
-    return connection.execute(select(studies.c.project).where(studies.c.id == study_id)).scalar()
+    return connection.execute(_PROJECT, {"of": study_id}).scalar()
 
 
 def active(connection: Connection) -> list[Study]:
@@ -180,24 +189,14 @@ def trial_by_key(connection: Connection, study_id: str, key: str) -> Trial | Non
 def counts(connection: Connection, study_ids: Sequence[str]) -> dict[str, dict[TrialState, int]]:
     """How many trials of each state, by study."""
     found: dict[str, dict[TrialState, int]] = {study_id: {} for study_id in study_ids}
-    query = (
-        select(trials.c.study_id, trials.c.state, func.count())
-        .where(trials.c.study_id.in_(study_ids))
-        .group_by(trials.c.study_id, trials.c.state)
-    )
-    for study_id, state, count in connection.execute(query):
+    for study_id, state, count in connection.execute(_COUNTS, {"ids": study_ids}):
         found[study_id][TrialState(state)] = count
     return found
 
 
 def best_values(connection: Connection, study_ids: Sequence[str]) -> dict[str, tuple[float, float]]:
     """(least, greatest) value of the trials that succeeded or are put aside, by study."""
-    query = (
-        select(trials.c.study_id, func.min(trials.c.value), func.max(trials.c.value))
-        .where(trials.c.study_id.in_(study_ids), trials.c.state.in_([TrialState.SUCCEEDED, TrialState.PAUSED]), trials.c.value.is_not(None))
-        .group_by(trials.c.study_id)
-    )
-    return {study_id: (least, greatest) for study_id, least, greatest in connection.execute(query)}
+    return {study_id: (least, greatest) for study_id, least, greatest in connection.execute(_BEST, {"ids": study_ids})}
 
 
 def _study_row(study: Study) -> dict[str, Any]:

@@ -6,6 +6,7 @@ loaded libraries hold: arguments, variables, path, random state, thread counts, 
 
 from __future__ import annotations
 
+import _io
 import atexit
 import contextlib
 import ctypes
@@ -156,12 +157,15 @@ def _let_go(baseline: Baseline) -> None:
         if names is not None:
             for name in [name for name in names if name != "__builtins__"]:
                 names[name] = None
-    # Text first: in a garbage cycle the buffer below it may be closed before it.
-    for kind in (io.TextIOWrapper, io.BufferedIOBase):
-        for thing in gc.get_objects():
+    # Text first: in a garbage cycle the buffer below it may be closed before it. The class below `io.BufferedIOBase`, an abstract one,
+    # which would ask in Python, object by object.
+    things = gc.get_objects()
+    for kind in (io.TextIOWrapper, _io._BufferedIOBase):
+        for thing in things:
             if isinstance(thing, kind) and id(thing) not in stdio and not thing.closed and thing.writable():
                 with contextlib.suppress(OSError, ValueError):
                     thing.flush()
+    del things
     gc.collect()
 
 

@@ -79,7 +79,7 @@ def ingest(connection: Connection, run_id: str, spool_id: str, stream: Stream, o
     fresh = memoryview(data)[stored - offset :]
     if not len(fresh):
         return stored, Events()
-    if stored == 0:  # the program lives: the run that was scheduled is running
+    if stored == 0 and stream == "events":  # the program lives: the run that was scheduled is running
         connection.execute(_BEGIN_RUN, {"run": run_id})
     events = Events()
     if stream == "points":

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ _SET_STATUS = update(tables.runs).where(_r.run_uuid == bindparam("run"))
 _EXPERIMENT = select(_e.experiment_id, _e.artifact_location).where(
     _e.workspace == bindparam("project"), _e.name == bindparam("named"), _e.lifecycle_stage == "active"
 )
-_PROJECT = select(_e.workspace).where(_r.run_uuid == bindparam("run"), _e.experiment_id == _r.experiment_id)
-_PLACE = select(_r.experiment_id, _r.artifact_uri).where(_r.run_uuid == bindparam("run"))
+_PLACE = select(_e.workspace, _r.experiment_id, _r.artifact_uri).where(
+    _r.run_uuid == bindparam("run"), _e.experiment_id == _r.experiment_id
+)
 _CHECKPOINTED = select(_t.run_uuid, _t.value).where(_t.key == CHECKPOINTED_TAG, _t.run_uuid.in_(bindparam("runs", expanding=True)))
 
 
@@ -66,13 +68,16 @@ class Found:
 class Tracking:
     def __init__(self, stores: Stores) -> None:
         self.store, self.registry, self.artifacts_root = stores.tracking, stores.registry, stores.artifacts
+        self._place = lru_cache(maxsize=10_000)(self._read_place)  # project, experiment and artifacts of a run: asked thrice for each trial
         self._rows_known = 0  # when the database last looked at its tables
 
     # -- who owns what
 
     def project_of_run(self, run_id: str) -> str | None:
-        with self.store.engine.connect() as connection:
-            return _text(connection.execute(_PROJECT, {"run": run_id}).scalar())
+        try:
+            return self._place(run_id)[0]
+        except NotFound:
+            return None
 
     def project_of_experiment(self, experiment_id: str) -> str | None:
         if not experiment_id.isdigit() or len(experiment_id) > 18:
@@ -92,11 +97,14 @@ class Tracking:
         Raises:
             NotFound: there is no such run.
         """
+        return self._place(run_id)[1:]
+
+    def _read_place(self, run_id: str) -> tuple[str, str, str]:
         with self.store.engine.connect() as connection:
             row = connection.execute(_PLACE, {"run": run_id}).first()
         if row is None:
             raise NotFound("run", run_id)
-        return str(row.experiment_id), str(row.artifact_uri)
+        return str(row.workspace), str(row.experiment_id), str(row.artifact_uri)
 
     def checkpointed(self, run_ids: Sequence[str]) -> dict[str, float]:
         """When (seconds since 1970) each of the runs last wrote a checkpoint to go on from; those that have not are left out."""

@@ -24,19 +24,25 @@ def when_imported(name: str, act: Callable[[ModuleType], None]) -> None:
 
 
 def compile_beside(compile_source: Callable[[bytes, str], CodeType]) -> None:
-    """Compile the modules in the script's own folder with `compile_source` instead of taking Python's cached code."""
-    _finder.compile_source = compile_source
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
+    """Compile the modules in the script's own folder with `compile_source` instead of taking Python's cached code, whoever loads them."""
+    from importlib.machinery import SourceFileLoader
+
+    original = SourceFileLoader.get_code
+
+    def get_code(loader: Any, fullname: str) -> CodeType | None:
+        if not _is_beside_script(loader.path):
+            return original(loader, fullname)
+        with open(loader.path, "rb") as file:
+            return compile_source(file.read(), loader.path)
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign,assignment]
 
 
 class _Finder:
     """Finds nothing itself: lets the other finders find, and wraps how the module they found is executed."""
 
-    compile_source: Callable[[bytes, str], CodeType] | None = None
-
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name not in _waiting and self.compile_source is None:
+        if name not in _waiting:
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -44,10 +50,7 @@ class _Finder:
                 continue
             spec = find(name, path, target)
             if spec is not None:
-                if name in _waiting:
-                    _wrap(spec)
-                if self.compile_source is not None and _is_beside_script(spec.origin):
-                    _recompile(spec, self.compile_source)
+                _wrap(spec)
                 return spec
         return None
 
@@ -79,17 +82,6 @@ def _is_beside_script(origin: Any) -> bool:
     folder = os.path.dirname(os.path.realpath(main)) + os.sep
     inside = os.path.realpath(origin)
     return inside.startswith(folder) and os.sep + "site-packages" + os.sep not in inside[len(folder) - 1 :]
-
-
-def _recompile(spec: Any, compile_source: Callable[[bytes, str], CodeType]) -> None:
-    def get_code(name: str) -> CodeType:
-        with open(spec.origin, "rb") as file:
-            return compile_source(file.read(), spec.origin)
-
-    try:
-        spec.loader.get_code = get_code
-    except AttributeError:
-        return  # a loader without attributes of its own: its module is no source file
 
 
 _finder = _Finder()

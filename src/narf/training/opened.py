@@ -7,6 +7,7 @@ stays as it is: what is opened is a copy. `environment:NAME` is a variable of th
 
 from __future__ import annotations
 
+import ast
 import builtins
 import functools
 import io
@@ -20,8 +21,9 @@ from typing import Any
 
 from narf.training import parameters
 from narf.training.hooks import guarded
+from narf.training.places import places, worked_out
 
-SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf")
+SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".py")
 _ENVIRONMENT = "environment:"
 _original_open: Any = io.open
 _room: Any = None
@@ -51,7 +53,12 @@ def install() -> None:
                 file = copies[path]
         return _original_open(file, mode, *arguments, **named)
 
+    def opened_code(path: str) -> Any:
+        return opened(path, "rb") if os.path.realpath(path) in wanted else original_code(path)
+
+    original_code = io.open_code
     builtins.open = io.open = opened
+    io.open_code = sys.modules["_io"].open_code = opened_code  # type: ignore[attr-defined] # what runs a file reads it with that
 
 
 def by_file(values: Mapping[str, Any], folder: str) -> dict[str, dict[str, str]]:
@@ -70,7 +77,7 @@ def _copy(path: str, names: Mapping[str, str]) -> str:
     global _room
     with _original_open(path, encoding="utf-8") as file:
         text = file.read()
-    change = {".json": _json, ".toml": _toml, ".yaml": _yaml, ".yml": _yaml}.get(os.path.splitext(path)[1].lower(), _ini)
+    change = {".json": _json, ".toml": _toml, ".yaml": _yaml, ".yml": _yaml, ".py": _python}.get(os.path.splitext(path)[1].lower(), _ini)
     changed = change(text, names)
     if _room is None:
         _room = tempfile.TemporaryDirectory(prefix="narf-values-")
@@ -139,6 +146,18 @@ def _toml(text: str, names: Mapping[str, str]) -> str:
             line = f"{entry[1]}{entry[2]}{entry[3]}{json.dumps(_placed(name, original))}{entry[4]}"
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _python(text: str, names: Mapping[str, str]) -> str:
+    """A file that is run, not imported: the constants are changed where they stand."""
+    lines = text.encode().split(b"\n")
+    found = [place for place in places(ast.parse(text)) if place.names[0] in names]
+    for place in sorted(found, key=lambda place: (place.value.lineno, place.value.col_offset), reverse=True):
+        value = _placed(names[place.names[0]], worked_out(place.value)[0])
+        first, last = place.value.lineno - 1, (place.value.end_lineno or place.value.lineno) - 1
+        after = lines[last][place.value.end_col_offset or 0 :]
+        lines[first : last + 1] = [lines[first][: place.value.col_offset] + repr(value).encode() + after]
+    return b"\n".join(lines).decode()
 
 
 _TRUTHS = {"true": "false", "1": "0", "yes": "no", "on": "off"}

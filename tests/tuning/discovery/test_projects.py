@@ -27,6 +27,22 @@ def leaves(body, prefix=""):
             yield f"{prefix}{key}", value
 
 
+def run_trial(folder, found, given, tmp_path):
+    arguments, injected = bind({item.name: item.passing for item in found.tunable}, given)
+    launcher = Path(sys.modules["narf"].__path__[0]) / "training" / "launcher.py"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "NARF_SPOOL": str(tmp_path / "spool"),
+        "NARF_PARAMS": json.dumps(injected),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    (tmp_path / "spool").mkdir()
+    command = [sys.executable, str(launcher), str(folder / "train.py"), *found.prefix, *arguments]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
 @pytest.mark.parametrize("project", sorted(EXPECTED))
 def test_what_a_reader_would_list_is_found(project):
     found = discover_statically(PROJECTS / project / "train.py")
@@ -42,18 +58,7 @@ def test_the_values_of_a_trial_get_there_and_the_folder_stays_as_it_is(project, 
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     found = discover_statically(folder / "train.py")
     given = EXPECTED[project]["given"]
-    arguments, injected = bind({item.name: item.passing for item in found.tunable}, given)
-    launcher = Path(sys.modules["narf"].__path__[0]) / "training" / "launcher.py"
-    environment = {
-        "PATH": os.environ["PATH"],
-        "NARF_SPOOL": str(tmp_path / "spool"),
-        "NARF_PARAMS": json.dumps(injected),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    (tmp_path / "spool").mkdir()
-    command = [sys.executable, str(launcher), str(folder / "train.py"), *found.prefix, *arguments]
-    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0, ended.stderr
+    ended = run_trial(folder, found, given, tmp_path)
     printed = dict(leaves(json.loads(ended.stdout.splitlines()[0])))
     for name, value in given.items():
         last = name.rpartition(".")[2]
@@ -70,3 +75,22 @@ def test_a_dry_run_confirms_what_was_read(project):
     found = confirm(script, (), discover_statically(script), time_limit_seconds=60)
     assert {item.name: item.default for item in found.tunable} == EXPECTED[project]["defaults"]
     assert all(item.confirmed for item in found.tunable) and found.notes == ()
+
+
+def test_settings_in_files_of_python_that_are_run_are_found_by_a_dry_run_and_changed_where_they_stand(tmp_path):
+    folder = tmp_path / "code"
+    shutil.copytree(PROJECTS / "config_python", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    found = confirm(folder / "train.py", (), discover_statically(folder / "train.py"), time_limit_seconds=60)
+    flags = {item.name: item.passing.flag for item in found.tunable}
+    assert flags == {
+        "model.channels": "configs/tiny.py:model.channels",
+        "model.head.dropout_ratio": "configs/tiny.py:model.head.dropout_ratio",
+        "model.head.label_smooth_val": "configs/tiny.py:model.head.label_smooth_val",
+        "data.samples_per_gpu": "configs/tiny.py:data.samples_per_gpu",
+        "optimizer.lr": "configs/tiny.py:optimizer.lr",  # and not the one that it replaces
+        "optimizer.momentum": "configs/base/schedule.py:optimizer.momentum",
+    }
+    given = {"model.channels": 8, "model.head.dropout_ratio": 0.5, "optimizer.lr": 0.25, "optimizer.momentum": 0.5}
+    ended = run_trial(folder, found, given, tmp_path)
+    printed = dict(leaves(json.loads(ended.stdout.splitlines()[0])))
+    assert {name: printed[name] for name in given} == given

@@ -169,7 +169,16 @@ def test_the_width_of_a_transformer_stays_a_multiple_of_its_heads(discover):
     small = {item.name: item for item in discover("n_head = 2\nd_model = 16\nn_layer = 3\nuse(n_head, d_model, n_layer)\n").tunable}
     assert small["n_head"].proposal.to_text() == "1..8 pow2" and small["d_model"].proposal.to_text() == "8..64 pow2"
     large = {item.name: item for item in discover("num_heads = 12\nhidden_size = 768\nuse(num_heads, hidden_size)\n").parameters}
-    assert large["hidden_size"].proposal is None and "multiple of num_heads" in large["hidden_size"].left_alone
+    assert large["hidden_size"].proposal.to_text() == "192..3072 step 24" and large["num_heads"].proposal.choices == (
+        1,
+        2,
+        3,
+        4,
+        6,
+        8,
+        12,
+        24,
+    )
 
 
 def test_shares_begin_above_nothing(discover):
@@ -302,3 +311,46 @@ def test_what_reading_cannot_follow_is_known(discover):
         add(p, "hidden", 8)
         p.parse_args()
     """).is_open
+
+
+def test_what_stands_in_the_chosen_file_of_a_config_group_is_searched_with_that_choice_only(tmp_path):
+    for name, text in {
+        "config": "defaults: [{model: gcn}, _self_]\nlr: 0.1\n",
+        "model/gcn": "hidden: 32\n",
+        "model/gat": "heads: 4\n",
+    }.items():
+        (tmp_path / "conf" / name).with_suffix(".yaml").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / f"{name}.yaml").write_text(text)
+    (tmp_path / "train.py").write_text(
+        "import hydra\n@hydra.main(config_path='conf', config_name='config', version_base=None)\ndef main(cfg): ...\nmain()\n"
+    )
+    found = discover_statically(tmp_path / "train.py")
+    assert {item.name: item.proposal.to_text() for item in found.tunable} == {
+        "model.hidden": "8..128 pow2 if model=gcn",
+        "lr": "0.0033..1.0 log",
+        "model": "gat, gcn",
+    }
+
+
+def test_what_only_makes_the_data_is_left_alone(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--n-clients', type=int, default=500)\np.add_argument('--noise', type=float, default=0.1)\n"
+        "p.add_argument('--n-bins', type=int, default=5)\na = p.parse_args()\nx = simulate(a.n_clients, a.noise)\nmodel = Model(a.n_bins)\n"
+    )
+    found = discover_statically(tmp_path / "train.py")
+    assert [item.name for item in found.tunable] == ["n_bins"]
+    assert {item.name: item.left_alone for item in found.parameters}["noise"] == "It sets the data, not the model."
+
+
+def test_a_variable_that_a_function_of_the_scripts_own_reads_is_one_of_the_environment(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import os\ndef flag(name, default):\n    return os.getenv(name, str(default)).lower() in ('1', 'true')\n"
+        "def number(name, default, kind=float):\n    return kind(os.environ.get(name, default))\n"
+        "USE = flag('NESTEROV', False)\nLR = number('LR', 0.1)\nN = number('LAYERS', 2, int)\n"
+    )
+    found = {item.name: (item.type, item.default, item.passing.flag) for item in discover_statically(tmp_path / "train.py").tunable}
+    assert found == {
+        "NESTEROV": ("bool", False, "environment:NESTEROV"),
+        "LR": ("float", 0.1, "environment:LR"),
+        "LAYERS": ("int", 2, "environment:LAYERS"),
+    }

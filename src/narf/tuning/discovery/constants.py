@@ -187,7 +187,7 @@ def _leaves(module: Module, node: ast.expr, written: Counter[str]) -> Iterator[t
     for key, value in pairs:
         if isinstance(value, ast.Dict | ast.Call):
             yield from ((f"{key}.{inner}", leaf) for inner, leaf in _leaves(module, value, written))
-        else:
+        elif not isinstance(value, ast.Name):  # what it names says it
             yield key, module.literal(value)
 
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 from narf.tuning.discovery import probe
 from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
-from narf.tuning.discovery.live import with_held, with_words, without_unmade
+from narf.tuning.discovery.live import in_effect, with_held, with_words, without_unmade
 from narf.tuning.discovery.metrics import direction_of
 from narf.tuning.discovery.propose import last_of, propose, propose_all
 from narf.tuning.discovery.source import Source, read_source
@@ -186,7 +186,8 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], sou
     ]
     parameters = _with_files(parameters, seen, source.folder)
     if seen["stopped"] in _TRAINS:
-        parameters = without_unmade(with_held(source, parameters, seen["held"]), source, seen["made"])
+        parameters = with_held(source, in_effect(parameters, seen["held"]), seen["held"])
+        parameters = without_unmade(parameters, source, seen["made"])
     explicit = {parameter.name for parameter in parameters if parameter.style in COMMAND_LINE}
     parameters = [p for p in parameters if p.style in COMMAND_LINE or p.name not in explicit]
     weaker = [p for p in parameters if p.style in (Style.TABLE, Style.CONSTANT)]

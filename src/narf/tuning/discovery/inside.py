@@ -25,10 +25,13 @@ def find_inside(source: Source) -> list[FoundParameter]:
     used = handed_on(source)
     found: dict[str, FoundParameter] = {}
     for module in source.modules:
-        for table, leaves in _tables(source, module).items():
-            *scope, name = table.split(".")
-            values = [(key, value) for key, value, _ in leaves]
-            if name in used or any(is_named_settings(part) for part in (*scope, name)) or sounds_like_settings(values):
+        tables = _tables(source, module)
+        roots: dict[str, list[tuple[str, Any]]] = {}  # what all tables below one name hold
+        for table, leaves in tables.items():
+            roots.setdefault(_root(source, table), []).extend((key, value) for key, value, _ in leaves)
+        for table, leaves in tables.items():
+            parts = table.split(".")
+            if parts[-1] in used or any(is_named_settings(part) for part in parts) or sounds_like_settings(roots[_root(source, table)]):
                 for key, value, place in leaves:
                     _add(found, module, place, f"{table}.{key}", value)
     return list(found.values())
@@ -51,12 +54,26 @@ def _tables(source: Source, module: Module) -> dict[str, list[tuple[str, Any, Pl
     for place in places(module.tree):
         table, _, key = place.names[0].rpartition(".")
         is_inside = place.kind == "table" or (place.kind == "attribute" and _is_plain(source, table))
+        if isinstance(place.value, ast.Name):
+            continue  # what it names says it
         if is_inside and not key.startswith("_") and ".".join(place.names[0].split(".")[-2:]) not in replaced:
             found.setdefault(table, []).append((key, module.literal(place.value), place))
     return found
 
 
+def _root(source: Source, table: str) -> str:
+    """`config` of `config.model.head`; `main.config` where that is inside of a function."""
+    parts = table.split(".")
+    is_inside = parts[0] in source.defined or parts[0] in source.classes
+    return ".".join(parts[: 2 if is_inside else 1])
+
+
 def _is_plain(source: Source, name: str) -> bool:
+    """A class that holds values and does nothing: no module of torch, no object that changes its attributes."""
+    known = source.class_of(name)
+    methods = [item for item in known[1].body if isinstance(item, ast.FunctionDef)] if known else []
+    if any(not item.name.startswith("__") and not item.decorator_list for item in methods):
+        return False
     return not source.descends(name.rpartition(".")[2], "Module", "LightningModule", "LightningDataModule", "Enum", "StrEnum", "IntEnum")
 
 

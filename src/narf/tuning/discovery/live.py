@@ -33,6 +33,27 @@ def with_held(source: Source, parameters: Sequence[FoundParameter], held: Iterab
     return changed + [item for item in _only_held(source, leaves) if last_of(item.name).lower() not in known]
 
 
+def in_effect(parameters: Sequence[FoundParameter], held: Iterable[Held]) -> list[FoundParameter]:
+    """Of an entry that several files have, the one whose value some object holds, if that is only one: the others are overwritten."""
+    leaves = [(path, value) for path, _, value in held]
+
+    def key(item: FoundParameter) -> str:
+        return item.passing.flag.rpartition(":")[2]
+
+    def is_held(item: FoundParameter) -> bool:
+        return any(path.endswith(f".{key(item)}") and value == item.default for path, value in leaves)
+
+    result = []
+    for item in parameters:
+        same = [other for other in parameters if other.style is Style.CONFIG_FILE and key(other) == key(item)]
+        if item.style is Style.CONFIG_FILE and len(same) > 1 and len([other for other in same if is_held(other)]) == 1:
+            if not is_held(item):
+                continue
+            item = replace(item, name=key(item))
+        result.append(item)
+    return result
+
+
 def _with_value(item: FoundParameter, values: list[Any]) -> FoundParameter:
     if any(type(value) is type(item.default) and value == item.default for value in values):
         return replace(item, confirmed=True)

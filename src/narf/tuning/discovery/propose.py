@@ -31,15 +31,27 @@ _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
     "ckpt", "checkpointing", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
-    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds", "loans", "applications", "applicants", "borrowers", "transactions", "txns", "merchants", "patients", "documents", "docs", "sentences", "images", "records", "stores", "branches", "claims", "policies",
+    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds", "loans", "applications", "applicants", "borrowers", "transactions", "txns", "merchants", "patients", "documents", "docs", "sentences", "images", "records", "dataset", "datasets", "track", "multicore", "load", "sos", "eos", "bos", "unk", "idx", "index", "stores", "branches", "claims", "policies",
 }  # fmt: skip
 _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
     "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
-    "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "block_size", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
+    "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "k_shot", "n_shot", "k_query", "n_query", "n_way", "k_way", "n_days", "num_days", "n_weeks", "n_months", "n_years", "fp16", "bf16", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
     "foreach", "fused", "decoupled_weight_decay", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n", "horizon",
 }  # fmt: skip
-_KEPT = {"dropout", "momentum", "lr", "decay", "leaf", "clip", "clipping"}  # words that outweigh those above: `out_dropout` is a rate
+_AT_ONCE = re.compile(r"(samples|images|imgs|ims|examples|items|tokens|sequences)_per_(gpu|device|batch|step)$")  # samples_per_gpu is a batch size
+_LOOKS_ON = re.compile(r"(test|eval|valid|val)_?(batch|bs)|.*_per_class$")
+_KEPT = {
+    "dropout",
+    "momentum",
+    "lr",
+    "decay",
+    "leaf",
+    "clip",
+    "clipping",
+    "smooth",
+    "smoothing",
+}  # words that outweigh those above: `out_dropout` is a rate
 _KEPT_NAMES = {
     "min_samples_split",
     "max_samples",
@@ -138,7 +150,8 @@ def _with_proposal(parameter: FoundParameter) -> FoundParameter:
 
 def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, ...]:
     """Each with its proposal. Beside the words of boosted trees, rounds and iterations are trees, which a search may count; beside
-    episodes, `n_steps` is how far one looks ahead."""
+    episodes or timesteps, steps are how far one looks ahead and epochs how often one learns from what was seen; beside the ends of a
+    noise schedule, timesteps are its length."""
     found = tuple(propose(parameter) for parameter in parameters)
     words = {word for parameter in found for word in words_of(parameter.name)}
     names = {last_of(parameter.name).lower() for parameter in found}
@@ -147,7 +160,18 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
         if item.left_alone != _SETS_LENGTH or item.type != "int":
             return False
         is_of_trees = bool(words & _TREES or "max_depth" in names) and not words & {"epoch", "epochs", "steps"}
-        return is_of_trees or (item.name == "n_steps" and bool(words & {"episodes", "timesteps"}))
+        own, last = set(words_of(item.name)), last_of(item.name).lower()
+        is_of_a_rollout = bool(words & {"episodes", "timesteps"}) and not own & {
+            "episodes",
+            "timesteps",
+            "total",
+            "max",
+            "train",
+            "training",
+        }
+        if names & {"beta_start", "beta_schedule", "noise_schedule", "beta_end"}:
+            return "timesteps" in own
+        return is_of_trees or (is_of_a_rollout and last not in ("steps", "epochs", "iterations"))
 
     return _grouped(_divisible(tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found)))
 
@@ -191,9 +215,15 @@ def _divisible(found: tuple[FoundParameter, ...]) -> tuple[FoundParameter, ...]:
         for item in widths:
             if item.proposal is not None and item.proposal.low is not None and item.proposal.low < most:
                 changed[item.name] = replace(item, proposal=replace(item.proposal, low=most))
-    else:
-        reason = f"It must be a multiple of {heads[0].name}; give a range with a step."
-        changed = {item.name: replace(item, proposal=None, left_alone=reason) for item in widths}
+    elif widths:
+        step = count * 2 if all(isinstance(item.default, int) and item.default % (count * 2) == 0 for item in widths) else count
+        divisors = tuple(number for number in range(1, step + 1) if step % number == 0)
+        if len(divisors) > 1:
+            changed[heads[0].name] = replace(heads[0], proposal=Parameter(name=heads[0].name, kind=Kind.CATEGORICAL, choices=divisors))
+        for item in widths:
+            assert isinstance(item.default, int)
+            low, high = max(1, item.default // 4 // step) * step, max(2, item.default * 4 // step) * step
+            changed[item.name] = replace(item, proposal=Parameter(name=item.name, kind=Kind.INT, low=low, high=high, step=step))
     return tuple(changed.get(item.name, item) for item in found)
 
 
@@ -217,7 +247,7 @@ def core_of(name: str) -> str:
     joined = set(words)
     if "lr" in joined or {"learning", "rate"} <= joined or last in ("eta", "eta0", "step_size"):
         return "" if joined & {"min", "end", "final", "decay", "gamma", "scheduler", "factor", "warmup"} else "learning rate"
-    if ("batch" in joined and not joined & {"norm", "val", "test", "eval", "batches"}) or last in ("bs", "bsz"):
+    if _AT_ONCE.search(last) or ("batch" in joined and not joined & {"norm", "val", "test", "eval", "batches"}) or last in ("bs", "bsz"):
         return "batch size"
     if last in ("wd", "l2") or {"weight", "decay"} <= joined:
         return "weight decay"
@@ -240,7 +270,7 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
         and parameter.style in (Style.CONSTANT, Style.TABLE)
     ):
         return "It is a number of the calendar."
-    if words & _LENGTH or last in _LENGTH_NAMES:
+    if "warmup" not in words and (words & _LENGTH or last in _LENGTH_NAMES):
         return _SETS_LENGTH
     if "per" in words:
         words -= {"device", "gpu", "cpu"}  # per_device_train_batch_size is a batch size
@@ -253,8 +283,8 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
         and parameter.default > 1
     ):
         words -= {"rank"}  # of a factorisation, not of a process
-    is_kept = bool(words & _KEPT) or last in _KEPT_NAMES
-    if (words & _NOT_THE_MODEL and not is_kept) or last in _NAMES_LEFT_ALONE:
+    is_kept = bool(words & _KEPT) or last in _KEPT_NAMES or bool(_AT_ONCE.search(last))
+    if (words & _NOT_THE_MODEL and not is_kept) or last in _NAMES_LEFT_ALONE or _LOOKS_ON.match(last):
         return "It sets where or how the script runs, not the model."
     if parameter.type == "list":
         return "It takes several values."

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from narf.training.places import Place, places, worked_out
 from narf.tuning.discovery.config_files import SCIENTIFIC, flatten, read_yaml
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Source
 
-SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf")
+SUFFIXES = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf", ".py")
 _READERS = {
     "load", "loads", "safe_load", "full_load", "unsafe_load", "safe_load_all", "read", "read_file", "read_string", "open", "read_text", "read_bytes", "model_validate_json", "parse_raw",
     "parse_file", "from_yaml", "from_json", "from_file", "load_config", "read_config", "get_config",
@@ -45,13 +46,15 @@ def named_files(source: Source, arguments: Sequence[str] = ()) -> tuple[str, ...
         return tuple(dict.fromkeys(own))
     if not any(True for _ in source.calls(*(f".{reader}" for reader in _READERS))):
         return ()
+    runs_files = any(True for _ in source.calls("runpy.run_path", "exec"))
     found: list[str] = []
     for module in source.modules:
         written = _written(module.tree)
         for node in module.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in written:
                 found += [name for name in [_beside(source.folder, node.value)] if name]
-    return tuple(dict.fromkeys(found))
+    modules = {module.file for module in source.modules}
+    return tuple(name for name in dict.fromkeys(found) if not name.endswith(".py") or (runs_files and name not in modules))
 
 
 def _written(tree: ast.Module) -> set[ast.AST]:
@@ -123,7 +126,7 @@ def _leaves(path: Path) -> Iterator[tuple[str, Any]]:
             return
         text = path.read_text(encoding="utf-8", errors="replace")
         body = _parse(path.suffix.lower(), text, path)
-    except (OSError, ValueError, configparser.Error, RecursionError):
+    except (OSError, ValueError, SyntaxError, configparser.Error, RecursionError):
         return
     yield from flatten(body, "")
 
@@ -135,6 +138,8 @@ def _parse(suffix: str, text: str, path: Path) -> Any:
         return json.loads(text)
     if suffix == ".toml":
         return tomllib.loads(text)
+    if suffix == ".py":
+        return {place.names[0]: value for place, value in _settings(text)}
     parser = configparser.RawConfigParser()
     parser.optionxform = str  # type: ignore[assignment,method-assign] # the documented way to keep the case of names
     parser.read_string(text)
@@ -142,6 +147,17 @@ def _parse(suffix: str, text: str, path: Path) -> Any:
         section: {key: _ini_value(value) for key, value in parser.items(section) if key not in parser.defaults()}
         for section in parser.sections()
     }
+
+
+def _settings(text: str) -> Iterator[tuple[Place, Any]]:
+    """Constants and entries of tables at the top level of a file of Python, none of which is private."""
+    tree = ast.parse(text)
+    scopes = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for place in places(tree):
+        parts = place.names[0].split(".")
+        value, is_known = worked_out(place.value)
+        if is_known and place.kind in ("constant", "table") and parts[0] not in scopes and not any(part.startswith("_") for part in parts):
+            yield place, value
 
 
 def _ini_value(text: str) -> Any:

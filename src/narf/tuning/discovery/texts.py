@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from narf.training.places import places
 from narf.tuning.discovery.found import FoundParameter
 from narf.tuning.discovery.propose import last_of
-from narf.tuning.discovery.signature import type_of
+from narf.tuning.discovery.signature import constructor_of, parameters_of, type_of
 from narf.tuning.discovery.source import Module, Source
 
 
@@ -20,8 +22,17 @@ def with_choices(source: Source, parameters: Iterable[FoundParameter]) -> list[F
     found = list(parameters)
     if not any(_is_text(item) for item in found):
         return found
-    known = _choices(source)
-    return [_chosen(item, known.get(last_of(item.name).replace("-", "_"), [])) if _is_text(item) else item for item in found]
+    known, handed = _choices(source), _handed(source)
+    result = []
+    for item in found:
+        if _is_text(item):
+            names = _names_of(last_of(item.name).replace("-", "_"), handed)
+            item = _chosen(item, [words for name in names for words in known.get(name, [])] or [])
+            item = (
+                _chosen(item, [words for text in (item.help, _comment(source, item)) for words in _told(text)]) if _is_text(item) else item
+            )
+        result.append(item)
+    return result
 
 
 def _is_text(item: FoundParameter) -> bool:
@@ -38,10 +49,82 @@ def _chosen(item: FoundParameter, tables: list[tuple[str, ...]]) -> FoundParamet
     return replace(item, type="choice", choices=tuple(common), proposal=None, left_alone="")
 
 
+_LISTED = re.compile(
+    r"[\[({]\s*([^\[\](){}]+?)\s*[\])}]|([\w.-]+(?:\s*[|/]\s*[\w.-]+)+)|([\"'][\w.-]+[\"'](?:\s*(?:,|or|\||/)+\s*[\"'][\w.-]+[\"'])+)"
+)
+
+
+def _told(text: str) -> Iterator[tuple[str, ...]]:
+    """The words in `[batch | layer | none]`, `relu | elu` or `'adam' or 'sgd'`, as help texts and comments list them."""
+    for match in _LISTED.finditer(text):
+        words = [word.strip(" '\"") for word in re.split(r"\s*(?:[|,/]|\bor\b)\s*", next(group for group in match.groups() if group))]
+        if len(words) > 1 and all(re.fullmatch(r"[\w.-]+", word) for word in words):
+            yield tuple(dict.fromkeys(words))
+
+
+def _remarked(source: Source, module: Module) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Name -> words of the comment beside or above a text that is bound to it."""
+    lines: list[str] | None = None
+    for place in places(module.tree):
+        if isinstance(place.value, ast.Constant) and isinstance(place.value.value, str) and place.kind not in ("argument", "asked"):
+            lines = _lines(source, module.file) if lines is None else lines
+            text = _remark(lines, getattr(place.value, "lineno", 0))
+            yield from ((last_of(place.names[0]), words) for words in _told(text))
+
+
+def _comment(source: Source, item: FoundParameter) -> str:
+    """What stands behind a `#` beside or above the text, in the script or in the configuration file."""
+    lines = _lines(source, item.file)
+    if item.line:
+        return _remark(lines, item.line)
+    found = [index for index, line in enumerate(lines, 1) if re.match(rf"\s*[\"']?{re.escape(last_of(item.name))}[\"']?\s*[:=]", line)]
+    return _remark(lines, found[0]) if len(found) == 1 else ""
+
+
+def _lines(source: Source, file: str) -> list[str]:
+    try:
+        return (source.folder / file).read_text(errors="replace").splitlines() if file else []
+    except OSError:
+        return []
+
+
+def _remark(lines: list[str], number: int) -> str:
+    if not 0 < number <= len(lines):
+        return ""
+    above = lines[number - 2].strip() if number > 1 else ""
+    return f"{lines[number - 1].partition('#')[2]} {above if above.startswith('#') else ''}"
+
+
+def _handed(source: Source) -> dict[str, set[str]]:
+    """What a value is called in the functions and classes of the script's own that it is handed to: `get_norm(args.norm)` is `norm_type` there."""
+    found: dict[str, set[str]] = {}
+    for module in source.modules:
+        for call in module.calls():
+            last = module.dotted(call.func).rpartition(".")[2] if call.args or call.keywords else ""
+            known = source.defined.get(last)
+            if known is None and source.class_of(last) is None:
+                continue
+            fields = list(parameters_of(source, *known)) if known else constructor_of(source, last)
+            pairs = [(item.name, node) for item, node in zip(fields, call.args, strict=False)]
+            for name, node in (*pairs, *((item.arg, item.value) for item in call.keywords)):
+                if name and (key := _key(node)) and key != name:
+                    found.setdefault(key, set()).add(name)
+    return found
+
+
+def _names_of(name: str, handed: dict[str, set[str]]) -> list[str]:
+    names = [name]
+    for each in names:
+        names += [other for other in sorted(handed.get(each, ())) if other not in names and len(names) < 8]
+    return names
+
+
 def _choices(source: Source) -> dict[str, list[tuple[str, ...]]]:
     """Name -> the sets of words that it is looked up in, or compared with."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for module in source.modules:
+        for name, words in _remarked(source, module):
+            found.setdefault(name, []).append(words)
         for name, words in (*_looked_up(source, module), *_matched(module), *_annotated(source, module)):
             found.setdefault(name, []).append(words)
         compared: dict[str, list[str]] = {}
@@ -101,9 +184,9 @@ def _compared(module: Module) -> Iterator[tuple[str, str]]:
     for node in module.nodes:
         if isinstance(node, ast.Compare) and len(node.ops) == 1 and (name := _key(node.left)):
             value = module.literal(node.comparators[0])
-            if isinstance(node.ops[0], ast.Eq) and isinstance(value, str):
+            if isinstance(node.ops[0], ast.Eq | ast.NotEq) and isinstance(value, str):
                 yield name, value
-            elif isinstance(node.ops[0], ast.In) and isinstance(value, list):
+            elif isinstance(node.ops[0], ast.In | ast.NotIn) and isinstance(value, list):
                 yield from ((name, word) for word in value if isinstance(word, str))
 
 

@@ -21,7 +21,7 @@ _MAKES = {
 _READS = {"load", "loader", "read", "fetch"}
 _DATA = {"data", "dataset", "datasets", "corpus", "book", "population", "portfolio", "history", "records", "frame", "table", "panel"}
 _NOISE = {"noise", "prevalence", "imbalance", "signal", "share", "fraction"}
-_COUNT = re.compile(r"(n|num|number|count)_|_count$")
+_COUNT = re.compile(r"^(n|num|number|count)_|_count$")
 
 
 def without_data(source: Source, parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, ...]:

@@ -10,11 +10,13 @@ import sys
 
 from narf.tuning.discovery.probe.found import CONFIGURATION, FOUND
 
+_folders = []
 CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree", "shutil.move")
 
 
 def watch(*folders):
     """Write down which configuration files below `folders` are read."""
+    _folders.extend(folders)
     roots = [os.path.join(os.path.realpath(folder), "") for folder in folders]
 
     def hook(event, arguments):
@@ -22,7 +24,7 @@ def watch(*folders):
             return
         path = os.fsdecode(arguments[0])
         mode = arguments[1] if len(arguments) > 1 else None
-        if not path.lower().endswith(CONFIGURATION) or (isinstance(mode, str) and set(mode) & set("wax+")):
+        if not path.lower().endswith((*CONFIGURATION, ".py")) or (isinstance(mode, str) and set(mode) & set("wax+")):
             return
         path = os.path.realpath(path)
         for root in roots:
@@ -30,6 +32,15 @@ def watch(*folders):
                 FOUND["files"].append(path[len(root) :])
 
     sys.addaudithook(hook)
+
+
+def without_modules():
+    """The files that were read, without the modules that were imported: what remains of Python was run as a configuration."""
+    modules = {
+        os.path.realpath(file) for module in list(sys.modules.values()) if isinstance(file := getattr(module, "__file__", None), str)
+    }
+    roots = [os.path.join(os.path.realpath(folder), "") for folder in _folders]
+    return [name for name in FOUND["files"] if not any(root + name in modules for root in roots)]
 
 
 def guard(folder):

@@ -48,7 +48,9 @@ def save():
 
 
 def stop(where):
-    FOUND["stopped"] = where
+    from narf.tuning.discovery.probe.folder import without_modules
+
+    FOUND["stopped"], FOUND["files"] = where, without_modules()
     save()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()

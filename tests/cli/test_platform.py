@@ -143,6 +143,8 @@ def test_doctor_finds_a_healthy_platform(narf: Terminal):
         (["run", "--notify", "ftp://x", "ok.py"], 2, "no address"),
         (["show", "wl-nothing"], 3, "There is no workload"),
         (["show", "x" * 10_000], 3, "There is no workload"),
+        *(([command, "my-name"], 3, "List them: narf ps") for command in ("show", "why", "logs", "cancel")),
+        (["tune", "--show", "my-name"], 3, "List them: narf tune --list"),
         (["project", "create", "a" * 10_000], 2, "cannot name a project"),
         (["project", "create", "../../etc"], 2, "cannot name a project"),
         (["secret", "set", "a b"], 2, "cannot name a secret"),

@@ -34,15 +34,30 @@ class BadInput(NarfError):
     code = "bad_input"
 
 
+# How to find the one that was meant.
+_LISTS = {
+    "workload": "Workloads go by their ids. List them: narf ps",
+    "run": "Runs go by their ids. List them: narf runs",
+    "study": "List them: narf tune --list",
+    "endpoint": "List them: narf endpoints",
+    "model": "List them: narf models",
+    "dataset": "List them: narf data list",
+    "source": "List them: narf sources list",
+    "experiment": "List them: narf experiments",
+    "project": "List them: narf project list",
+    "cluster": "List them: narf cluster list",
+}
+
+
 class NotFound(BadInput):
-    """`kind` is the noun ("workload"), `name` what was asked for."""
+    """`kind` is the noun ("workload"), `name` what was asked for. Without a `remedy` of its own it says how to list such."""
 
     code = "not_found"
 
     def __init__(self, kind: str, name: str, *, remedy: str = "") -> None:
         self.kind, self.name = kind, name
         shown = name if len(name) <= 100 else name[:100] + "…"
-        super().__init__(f"There is no {kind} {shown!r}.", remedy=remedy)
+        super().__init__(f"There is no {kind} {shown!r}.", remedy=remedy or _LISTS.get(kind, ""))
 
 
 class Conflict(BadInput):

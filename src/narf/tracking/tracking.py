@@ -243,7 +243,7 @@ class Tracking:
             known = {row.name: str(row.experiment_id) for row in connection.execute(query)}
         for name in names:
             if name not in known:
-                raise NotFound("experiment", name, remedy="See: narf experiments")
+                raise NotFound("experiment", name)
         return [known[name] for name in names] if names else list(known.values())
 
     # -- written by the platform

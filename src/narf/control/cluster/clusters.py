@@ -167,7 +167,7 @@ class Clusters(Mapping[str, Backend]):
         self._sync(force=True)
         with self._lock:
             if name not in self._rows:
-                raise NotFound("cluster", name, remedy="See: narf cluster list")
+                raise NotFound("cluster", name)
         running = self._running_on(name)
         if running and not force:
             some = ", ".join(workload.id for workload, _ in running[:3]) + (", …" if len(running) > 3 else "")

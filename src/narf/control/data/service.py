@@ -459,7 +459,7 @@ class DatasetService:
     def _dataset(self, connection: Connection, project: str, name: str) -> Dataset:
         found = store.find_dataset(connection, project, name)
         if found is None:
-            raise NotFound("dataset", name, remedy="See: narf data list")
+            raise NotFound("dataset", name)
         return found
 
     def _find(self, connection: Connection, project: str, wanted: Reference) -> DatasetVersion | None:

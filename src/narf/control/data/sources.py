@@ -189,7 +189,7 @@ class SourceService:
         with self._database.read() as connection:
             row = connection.execute(select(sources).where(sources.c.project == project, sources.c.name == name)).mappings().first()
         if row is None:
-            raise NotFound("source", name, remedy="See: narf sources list")
+            raise NotFound("source", name)
         return _source(dict(row))
 
     def remove(self, project: str, name: str, *, by: str) -> None:

@@ -193,7 +193,7 @@ class StudyService:
         with self._database.read() as connection:
             study = store.find(connection, name_or_id) or store.find_by_name(connection, project, name_or_id)
         if study is None or study.project != project:
-            raise NotFound("study", name_or_id, remedy="List them: narf tune --list")
+            raise NotFound("study", name_or_id)
         return study
 
     def project_of(self, study_id: str) -> str | None:

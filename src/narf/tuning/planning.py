@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from narf.domain.errors import BadInput
+from narf.training.metric_names import direction_of
 from narf.tuning.discovery.found import Discovery, FoundParameter, Passing
-from narf.tuning.discovery.metrics import direction_of
 from narf.tuning.discovery.static import refuse_without_arguments
 from narf.tuning.space import Space, Values, in_order, read_space
 from narf.tuning.study import Direction, Search

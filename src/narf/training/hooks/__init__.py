@@ -15,7 +15,19 @@ from narf.training import recorder as recorders
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # In the order of installation. `NARF_HOOKS_OFF` names those to leave out, separated by commas.
-_HOOKS = ("stopping", "segments", "facts", "arguments", "torch_loop", "lightning", "lightning_resume", "mlflow", "wandb", "tensorboard")
+_HOOKS = (
+    "stopping",
+    "segments",
+    "facts",
+    "arguments",
+    "torch_loop",
+    "lightning",
+    "lightning_resume",
+    "mlflow",
+    "wandb",
+    "tensorboard",
+    "printed",
+)
 
 
 def install() -> None:

@@ -27,12 +27,18 @@ def install() -> None:
 
 
 _paused = 0
+_seen = False
 
 
 def pause(is_paused: bool) -> None:
     """While Lightning trains, its own hooks record."""
     global _paused
     _paused += 1 if is_paused else -1
+
+
+def sees_loss() -> bool:
+    """Whether a loss has been differentiated here: it is recorded at each step."""
+    return _seen
 
 
 class _Loop:
@@ -49,6 +55,8 @@ class _Loop:
 
     def backward(self, tensor: Any) -> None:
         """Remember the loss that is differentiated; nothing is computed yet."""
+        global _seen
+        _seen = True
         if self.unscaled is not None and self.unscaled[0] is tensor:
             tensor = self.unscaled[1]
         self.loss = tensor.detach()

@@ -1,39 +1,23 @@
-"""Metrics that a script will report, read from its logging calls, with the direction their names and callbacks tell."""
+"""Metrics that a script will report, read from its logging calls, or else from what it prints, with the direction their names and callbacks
+tell."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from narf.training.metric_names import direction_of
 from narf.tuning.discovery.found import FoundMetric
+from narf.tuning.discovery.printed import printed_metrics
 from narf.tuning.discovery.source import Module, Source, argument, keyword
 
-# Words that end on the low side come first: "log_loss", "error_rate", "mean_squared_error".
-_LOW = {
-    "loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "cer", "wer", "fid", "divergence", "kl", "kld", "distance", "regret", "time", "latency",
-    "seconds", "bpd", "bits", "brier", "ece", "cost", "energy", "elbo_loss", "residual", "deviance", "misclassification", "hinge", "crossentropy", "entropy", "rmsle", "logloss", "bpc", "eer", "focal", "huber", "bce", "xent", "bouldin", "inertia", "pinball", "smape", "wape", "mase", "mdape",
-}  # fmt: skip
-_HIGH = {
-    "accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "f1", "fbeta", "precision", "recall", "score", "reward", "return", "returns", "bleu", "rouge", "meteor", "r2", "iou", "miou",
-    "dice", "ndcg", "mrr", "psnr", "ssim", "kappa", "mcc", "correct", "top1", "top5", "likelihood", "throughput", "gain", "em", "sensitivity", "specificity", "jaccard", "elbo", "win", "hits", "gini", "ks", "lift", "aucpr", "profit", "sharpe", "silhouette", "nmi", "ari", "qini", "uplift", "concordance", "cindex", "ctr",
-}  # fmt: skip
-_WEAK = {"score"}  # says more only where no other word does: the Brier score is an error
 _IGNORED = {"lr", "epoch", "step", "global_step", "learning_rate"}
 _SPLIT = re.compile(r"[^a-z0-9]+")
-
-
-def direction_of(name: str) -> str:
-    """ "minimize" or "maximize" as the name says, "" where it says neither."""
-    words = [word for word in _SPLIT.split(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()) if word]
-    for word in [*(word for word in reversed(words) if word not in _WEAK), *(word for word in words if word in _WEAK)]:
-        if word in _LOW or word in _HIGH:
-            is_low = (word in _LOW) != bool({"neg", "negative"} & set(words))  # scikit-learn's neg_log_loss is to grow
-            return "minimize" if is_low else "maximize"
-    return ""
 
 
 def find_metrics(source: Source) -> tuple[FoundMetric, ...]:
@@ -42,13 +26,30 @@ def find_metrics(source: Source) -> tuple[FoundMetric, ...]:
     for name, line in _logged(source):
         if name and name.lower() not in _IGNORED:
             found.setdefault(name, FoundMetric(name=name, direction=direction_of(name), line=line))
+    if not found:  # a script with a logger is taken at its word; what it prints besides is recorded all the same
+        for name, line in printed_metrics(source, functools.partial(_keys, source), functools.partial(_strings, source)):
+            found.setdefault(name, FoundMetric(name=name, direction=direction_of(name), line=line))
     for name, mode, line in _monitored(source):
         known = found.get(name, FoundMetric(name=name, direction=direction_of(name), line=line))
         direction = {"min": "minimize", "max": "maximize"}.get(mode, known.direction)
         found[name] = replace(known, monitored=True, direction=direction)
     if (line := _plain_loop(source)) and not any(source.descends(name, "LightningModule") for name in source.classes):
         found.setdefault("loss", FoundMetric(name="loss", direction="minimize", line=line))  # the hooks record it
-    return tuple(sorted(found.values(), key=lambda metric: (_rank(metric), list(found).index(metric.name))))
+    return tuple(sorted(found.values(), key=lambda metric: (_rank(metric), _is_summary(metric), list(found).index(metric.name))))
+
+
+def _keys(source: Source, module: Module, node: ast.expr, call: ast.Call) -> list[str]:
+    """The keys of the dictionary that an expression is; empty where it is none, or none that can be seen."""
+    if isinstance(node, ast.Dict):
+        return list(_dict_names(source, module, node, call))
+    if isinstance(node, ast.Name):
+        return list(_variable_dict(source, module, node, call))
+    return list(_returned(source, module, node)) if isinstance(node, ast.Call) else []
+
+
+def _strings(source: Source, module: Module, node: ast.expr, call: ast.Call) -> list[str]:
+    """The texts that a name stands for: what a loop gives it, or a caller."""
+    return _names(source, module, _function_around(module, call), node, call)
 
 
 def _plain_loop(source: Source) -> int:
@@ -56,6 +57,11 @@ def _plain_loop(source: Source) -> int:
     if not any(name.partition(".")[0] == "torch" for module in source.modules for name in module.names.values()):
         return 0
     return next((call.lineno for _, call, _ in source.calls(".backward") if not isinstance(call.func, ast.Name)), 0)
+
+
+def _is_summary(metric: FoundMetric) -> bool:
+    """Said once at the end: what is said on the way can stop a trial early, and ends at the same."""
+    return "best" in _SPLIT.split(metric.name.lower())
 
 
 def _rank(metric: FoundMetric) -> int:

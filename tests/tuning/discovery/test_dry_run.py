@@ -245,6 +245,74 @@ def test_a_class_that_the_script_does_not_make_has_no_say(discover):
     assert [item.name for item in found.tunable] == ["lr"]
 
 
+def test_a_module_that_was_imported_by_a_name_put_together_is_read_too(discover):
+    (discover.folder / "configs").mkdir()
+    (discover.folder / "configs" / "cfg_base.py").write_text(
+        "from types import SimpleNamespace\ncfg = SimpleNamespace()\ncfg.lr = 0.1\ncfg.pool = 'gem'\n"
+    )
+    (discover.folder / "configs" / "cfg_3.py").write_text("from cfg_base import cfg\ncfg.lr = 0.3\ncfg.width = 16  # channels\n")
+    found = discover("""
+        import argparse, importlib, os, sys
+        sys.path.append(os.path.join(os.path.dirname(__file__), "configs"))
+        p = argparse.ArgumentParser()
+        p.add_argument("--config", default="cfg_3")
+        cfg = importlib.import_module(p.parse_known_args(sys.argv)[0].config).cfg
+        POOLS = {"gem": max, "avg": min}
+        print(POOLS[cfg.pool])
+    """)
+    assert {item.name for item in found.tunable} == {"cfg.lr", "cfg.pool", "cfg.width"}
+
+
+def test_a_variable_whose_name_is_put_together_outweighs_the_field_it_fills(discover):
+    (discover.folder / ".env").write_text("RISK_MAX_DEPTH=3\n")
+    found = discover("""
+        import os
+        from dataclasses import dataclass, fields
+        from pathlib import Path
+        from typing import Literal
+        for line in Path(".env").read_text().splitlines():
+            os.environ.setdefault(*line.split("="))
+        @dataclass
+        class Settings:
+            max_depth: int = 6
+            min_gain: float = 0.0
+            kind: Literal["gbm", "logit"] = "gbm"
+            seed: int = 1
+        given = {item.name: os.environ.get("RISK_" + item.name.upper()) for item in fields(Settings)}
+        print(Settings(**{name: value for name, value in given.items() if value is not None}))
+    """)
+    assert {item.name: (item.default, item.passing.flag) for item in found.tunable} == {
+        "RISK_MAX_DEPTH": (3, "environment:RISK_MAX_DEPTH"),
+        "RISK_MIN_GAIN": (0.0, "environment:RISK_MIN_GAIN"),
+        "RISK_KIND": ("gbm", "environment:RISK_KIND"),
+    }
+
+
+def test_of_presets_the_entries_count_that_some_object_holds(discover):
+    found = discover("""
+        BASE = {"model": {"width": 32, "dropout": 0.1}, "optim": {"lr": 1e-3, "wd": 0.01}}
+        PRESETS = {"tiny": {"model": {"width": 16}, "optim": {"lr": 3e-3}}, "regularised": {"model": {"dropout": 0.3}}}
+        def resolve(name):
+            return {key: {**BASE[key], **PRESETS[name].get(key, {})} for key in BASE}
+        cfg = resolve(["tiny", "regularised"][0])
+    """)
+    assert {item.name: item.default for item in found.tunable} == {
+        "PRESETS.tiny.model.width": 16,
+        "BASE.model.dropout": 0.1,
+        "PRESETS.tiny.optim.lr": 3e-3,
+        "BASE.optim.wd": 0.01,
+    }
+
+
+def test_a_text_that_a_model_takes_has_the_words_that_the_model_states(discover):
+    found = discover("""
+        from sklearn.neighbors import KNeighborsClassifier
+        knn = dict(n_neighbors=3, weights="distance", algorithm="brute")
+        KNeighborsClassifier(**knn).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+    """)
+    assert {item.name: item.choices for item in found.tunable} == {"knn.n_neighbors": (), "knn.weights": ("distance", "uniform", None)}
+
+
 @pytest.mark.slow
 def test_a_lightning_script_is_stopped_where_it_would_fit(discover):
     found = discover("""

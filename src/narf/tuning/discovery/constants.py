@@ -161,6 +161,7 @@ def _attributes(tree: ast.Module) -> Iterator[tuple[str, str, int, ast.expr]]:
             continue
         bound = [(*assigned(statement), statement.lineno) for statement in node.body]
         held = [(name, value, line) for name, value, line in bound if name and value is not None and not name.startswith("_")]
+        held = [each for each in held if each[0] != "model_config"]  # how pydantic reads a record
         numbers = [(name, value.value) for name, value, _ in held if isinstance(value, ast.Constant)]
         is_of_settings = is_named_settings(node.name) or sounds_like_settings(numbers)
         for name, value, line in held:

@@ -12,7 +12,7 @@ from typing import Any
 
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.lightning import MODULES
-from narf.tuning.discovery.propose import core_of, sounds_like_a_setting, words_of
+from narf.tuning.discovery.propose import core_of, words_of
 from narf.tuning.discovery.signature import Field, constructor_of, is_dataclass, parameters_of, type_of_value
 from narf.tuning.discovery.source import UNKNOWN, Module, Source, Unknown
 
@@ -21,6 +21,9 @@ _BESIDE_THE_MODEL = {
     "data", "dataset", "datasets", "load", "read", "fetch", "generate", "simulate", "synth", "synthetic", "sample", "plot", "draw", "show", "save", "write", "dump", "export", "log", "logger", "report",
     "print", "seed", "eval", "evaluate", "evaluation", "test", "validate", "metric", "metrics", "score", "accuracy", "bootstrap", "setup", "split", "parse", "download", "benchmark", "time",
 }  # fmt: skip
+
+
+_OF_CLASSES = {"log", "time", "sample", "score", "split", "test"}  # in names of classes, part of what a model is called
 
 
 def find_defaults(source: Source) -> list[FoundParameter]:
@@ -42,7 +45,11 @@ def find_defaults(source: Source) -> list[FoundParameter]:
             kind = "" if isinstance(value, Unknown) or value is None else type_of_value(value)
             if (name in found and found[name].default != value) or kind not in ("int", "float", "bool", "str"):
                 differs.add(name)
-            elif is_at_top or core_of(item.name) or (_says_something(item.name, kind) and not _BESIDE_THE_MODEL & set(words_of(owner))):
+            elif (
+                is_at_top
+                or core_of(item.name)
+                or not _BESIDE_THE_MODEL & set(words_of(owner)) - (_OF_CLASSES if owner in source.classes else set())
+            ):
                 style, passing = Style.CONSTANT, Passing(How.INJECT, name)
                 kind = item.type if item.type in ("int", "float", "bool", "choice") else kind
                 choices = item.choices if kind == "choice" and not item.class_name else ()
@@ -58,11 +65,6 @@ def find_defaults(source: Source) -> list[FoundParameter]:
                     file=home.file,
                 )
     return [item for name, item in found.items() if name not in differs]
-
-
-def _says_something(name: str, kind: str) -> bool:
-    """Of numbers, those that are called like settings; of truths and texts, all."""
-    return kind in ("bool", "str") or sounds_like_a_setting(name)
 
 
 def _hands_on(item: ast.keyword) -> bool:

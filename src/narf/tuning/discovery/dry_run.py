@@ -19,14 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from narf.training.metric_names import direction_of
 from narf.tuning.discovery import probe
 from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
-from narf.tuning.discovery.live import in_effect, with_held, with_words, without_unmade
-from narf.tuning.discovery.metrics import direction_of
+from narf.tuning.discovery.live import in_effect, with_environment, with_held, with_options, with_words, without_unmade
 from narf.tuning.discovery.propose import last_of, propose, propose_all
 from narf.tuning.discovery.source import Source, read_source
-from narf.tuning.discovery.static import COMMAND_LINE, COMPOSED, beside, from_files, is_fixed, names_of
+from narf.tuning.discovery.static import COMMAND_LINE, COMPOSED, beside, discover_statically, from_files, is_fixed, names_of
 from narf.tuning.discovery.texts import with_choices
 from narf.tuning.discovery.uses import without_data
 
@@ -48,7 +48,7 @@ _LEFT_OUT = (
 _LARGE = 50_000_000
 _TRAINS = ("backward", "fit", "Trainer.fit", "log_metric", "printed", "end")  # where a dry run stops that came to the training
 _NOTHING: dict[str, Any] = {
-    "parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "held": [], "words": [], "made": [], "stopped": "", "problem": "",
+    "parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "held": [], "words": [], "options": [], "made": [], "imported": [], "environment": {}, "stopped": "", "problem": "",
 }  # fmt: skip
 _PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
 
@@ -71,7 +71,11 @@ def confirm(
             seen: dict[str, Any] = json.loads(result.read_text())
         except (OSError, ValueError):
             seen = _NOTHING
-    merged = _merge(found, seen, arguments, read_source(script))
+    source = read_source(script)
+    known = {module.file for module in source.modules}
+    if also := [file for file in seen["imported"] if file not in known and (script.parent / file).is_file()]:
+        found, source = discover_statically(script, arguments, also), read_source(script, also)
+    merged = _merge(found, seen, arguments, source)
     problem = problem if not seen["stopped"] else seen["problem"]
     return merged.with_notes(_told(problem)) if problem else replace(merged, is_open=False)
 
@@ -188,12 +192,15 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], sou
     if seen["stopped"] in _TRAINS:
         parameters = with_held(source, in_effect(parameters, seen["held"]), seen["held"])
         parameters = without_unmade(parameters, source, seen["made"])
+    parameters = with_environment(source, parameters, seen["environment"])
     explicit = {parameter.name for parameter in parameters if parameter.style in COMMAND_LINE}
     parameters = [p for p in parameters if p.style in COMMAND_LINE or p.name not in explicit]
     weaker = [p for p in parameters if p.style in (Style.TABLE, Style.CONSTANT)]
     parameters = [p for p in parameters if p not in weaker]
     parameters += beside(parameters, weaker)
-    proposed = propose_all(_with_limits(with_words(with_choices(source, parameters), seen["words"]), seen["limits"]))
+    proposed = propose_all(
+        _with_limits(with_options(with_words(with_choices(source, parameters), seen["words"]), seen["options"]), seen["limits"])
+    )
     return replace(found, parameters=without_data(source, proposed), metrics=_metrics(found, seen))
 
 

@@ -69,12 +69,13 @@ def _add_own(found: dict[str, FoundParameter], module: Module, call: ast.Call, r
     kind = next((kind for kind in ("float", "int", "bool") if kind in given), "") or (
         "" if isinstance(default, str) else type_of_value(default)
     )
-    kind = kind or next((kind for kind in ("float", "int") if kind in returns), "")
+    kind = kind or next((kind for kind in ("float", "int") if kind in returns), "") or ("str" if isinstance(default, str) else "")
     if not isinstance(name, str) or not kind or name in found:
         return
     text = str(written.get(name, default))
     try:
-        value: Any = text.lower() in _TRUTHS if kind == "bool" else int(float(text)) if kind == "int" else float(text)
+        numbers: dict[str, Any] = {"int": lambda: int(float(text)), "float": lambda: float(text), "bool": lambda: text.lower() in _TRUTHS}
+        value = numbers[kind]() if kind in numbers else text
     except ValueError:
         return
     words = {node.value.lower() for node in ast.walk(reader) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
@@ -135,7 +136,7 @@ def _kind(module: Module, node: ast.expr, call: ast.expr, default: Any) -> tuple
         is_truth = isinstance(node.ops[0], ast.Eq | ast.In) and bool(word)
         return ("bool", str(default).lower() in words, word) if is_truth else ("", None, "")
     if not isinstance(node, ast.Call) or node is call:
-        return "", None, ""
+        return ("str", default, "") if isinstance(default, str) and default.isidentifier() else ("", None, "")
     name, inner = module.dotted(node.func), node.args[0]
     if name == "bool":
         # bool("false") is true: only with a number in between does the text say what it means.

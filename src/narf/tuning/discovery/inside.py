@@ -54,6 +54,8 @@ def _tables(source: Source, module: Module) -> dict[str, list[tuple[str, Any, Pl
     for place in places(module.tree):
         table, _, key = place.names[0].rpartition(".")
         is_inside = place.kind == "table" or (place.kind == "attribute" and _is_plain(source, table))
+        if "model_config" in place.names[0].split("."):
+            continue  # how pydantic reads a record
         if isinstance(place.value, ast.Name):
             continue  # what it names says it
         if is_inside and not key.startswith("_") and ".".join(place.names[0].split(".")[-2:]) not in replaced:

@@ -5,7 +5,7 @@ Only what has a place is added: a value that a trial could not deliver is no par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,13 @@ from narf.training.places import Place, places
 from narf.tuning.discovery.constants import is_named_settings, sounds_like_settings
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.propose import last_of, sounds_like_a_setting
-from narf.tuning.discovery.signature import type_of_value
+from narf.tuning.discovery.signature import fields_of, is_dataclass, type_of_value
+from narf.tuning.discovery.signature_parameters import from_fields
 from narf.tuning.discovery.source import Module, Source
 
 Held = tuple[str, str, Any]  # path, class of the object, value
+_WEAKER = (Style.DATACLASS, Style.TABLE, Style.CONSTANT)
+_NOT_THE_MODELS = ("solver", "algorithm", "svd_solver", "output_distribution", "strategy", "handle_unknown")
 _BUILT = (Style.DATACLASS, Style.LIGHTNING_MODULE)
 _STATED = ("table", "field", "attribute")
 
@@ -34,24 +37,77 @@ def with_held(source: Source, parameters: Sequence[FoundParameter], held: Iterab
 
 
 def in_effect(parameters: Sequence[FoundParameter], held: Iterable[Held]) -> list[FoundParameter]:
-    """Of an entry that several files have, the one whose value some object holds, if that is only one: the others are overwritten."""
-    leaves = [(path, value) for path, _, value in held]
+    """Of an entry that several files or tables have, those whose value some other object holds, if one does: the rest is overwritten, or
+    stands in a preset that is not chosen."""
+    names = {item.name for item in parameters}
+    leaves = [(path, value) for path, _, value in held if path not in names]
 
     def key(item: FoundParameter) -> str:
-        return item.passing.flag.rpartition(":")[2]
+        if item.style is Style.CONFIG_FILE:
+            return item.passing.flag.rpartition(":")[2]
+        return ".".join(item.name.split(".")[-2:]) if item.style is Style.TABLE else ""
 
     def is_held(item: FoundParameter) -> bool:
-        return any(path.endswith(f".{key(item)}") and value == item.default for path, value in leaves)
+        return any(f".{path}".endswith(f".{key(item)}") and value == item.default for path, value in leaves)
 
+    shared: dict[tuple[Style, str], list[FoundParameter]] = {}
+    for item in parameters:
+        shared.setdefault((item.style, key(item)), []).append(item)
     result = []
     for item in parameters:
-        same = [other for other in parameters if other.style is Style.CONFIG_FILE and key(other) == key(item)]
-        if item.style is Style.CONFIG_FILE and len(same) > 1 and len([other for other in same if is_held(other)]) == 1:
+        same = shared[item.style, key(item)] if key(item) else []
+        if len(same) > 1 and any(is_held(other) for other in same):
             if not is_held(item):
                 continue
-            item = replace(item, name=key(item))
+            if item.style is Style.CONFIG_FILE and sum(is_held(other) for other in same) == 1:
+                item = replace(item, name=key(item))
         result.append(item)
     return result
+
+
+_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def with_environment(source: Source, parameters: Sequence[FoundParameter], environment: Mapping[str, str | None]) -> list[FoundParameter]:
+    """The parameters, and the variables that the script's own code asked for by names that it puts together. A variable has the type, the
+    ends and the choices of the field that it is called like, `RISK_MAX_DEPTH` of `max_depth`, and outweighs it."""
+    result = list(parameters)
+    records = [name for name in source.classes if is_dataclass(source, name)] if environment else []
+    known = [item for name in records for item in from_fields(source, "", fields_of(source, name), Style.DATACLASS, how=How.INJECT)]
+    for name, text in environment.items():
+        if any(item.name == name for item in result):
+            continue
+        weaker = (*(item for item in result if item.style in _WEAKER), *known)
+        fields = [item for item in weaker if f"_{name}".lower().endswith(f"_{last_of(item.name).lower()}")]
+        field = max(fields, key=lambda item: len(last_of(item.name)), default=None)
+        value = _read(text)
+        if field is not None and (text is not None or field.default is not None):
+            if field.type == "float" and type(value) is int:
+                value = float(value)
+            default = field.default if value is None else value
+            item = replace(field, name=name, style=Style.ENVIRONMENT, default=default, proposal=None, left_alone="", confirmed=True)
+            result = [other for other in result if last_of(other.name) != last_of(field.name) or other.style not in _WEAKER]
+        elif isinstance(value, bool | int | float) and sounds_like_a_setting(name):
+            item = FoundParameter(
+                name=name, type=type_of_value(value), style=Style.ENVIRONMENT, passing=Passing(How.INJECT), default=value, confirmed=True
+            )
+        else:
+            continue
+        word = text.lower() if text and text.lower() in ("1", "yes", "on") and item.type == "bool" else ""
+        result.append(replace(item, passing=Passing(How.INJECT, f"environment:{name}" + (f":{word}" if word else ""))))
+    return result
+
+
+def _read(text: str | None) -> Any:
+    """A variable as what it looks like: a truth, a number, or the text itself."""
+    if text is None or text.lower() in _TRUTHS:
+        return _TRUTHS.get((text or "").lower())
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _with_value(item: FoundParameter, values: list[Any]) -> FoundParameter:
@@ -113,6 +169,24 @@ def with_words(parameters: Iterable[FoundParameter], words: Sequence[Sequence[st
             fitting = {tuple(keys) for keys in words if item.default in keys}
             if len(fitting) == 1:
                 item = replace(item, type="choice", choices=fitting.pop(), proposal=None, left_alone="")
+        result.append(item)
+    return result
+
+
+def with_options(parameters: Iterable[FoundParameter], options: Sequence[tuple[str, Sequence[str], bool]]) -> list[FoundParameter]:
+    """A text that is called like an argument of a model of scikit-learn and is one of its words: those are what is chosen from."""
+    result = []
+    for item in parameters:
+        last = last_of(item.name).lower()
+        if item.type == "str" and isinstance(item.default, str) and not item.choices and last not in _NOT_THE_MODELS:
+            can_be_none = item.passing.how is How.INJECT and ":" not in item.passing.flag
+            fitting: set[tuple[str | None, ...]] = {
+                (*words, *((None,) if may_be_none and can_be_none else ()))
+                for name, words, may_be_none in options
+                if f"_{last}".endswith(f"_{name}") and item.default in words
+            }
+            if len(fitting) == 1 and len(choices := fitting.pop()) > 1:
+                item = replace(item, type="choice", choices=choices, proposal=None, left_alone="")
         result.append(item)
     return result
 

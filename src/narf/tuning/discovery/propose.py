@@ -31,15 +31,18 @@ _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
     "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
     "ckpt", "checkpointing", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
-    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds", "loans", "applications", "applicants", "borrowers", "transactions", "txns", "merchants", "patients", "documents", "docs", "sentences", "images", "records", "dataset", "datasets", "track", "multicore", "load", "sos", "eos", "bos", "unk", "idx", "index", "stores", "branches", "claims", "policies",
+    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds", "loans", "applications", "applicants", "borrowers", "transactions", "txns", "merchants", "patients", "documents", "docs", "sentences", "images", "records", "dataset", "datasets", "track", "multicore", "load", "holdout", "vocab", "env", "environment", "sos", "eos", "bos", "unk", "idx", "index", "stores", "branches", "claims", "policies",
 }  # fmt: skip
 _NAMES_LEFT_ALONE = {
     "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
     "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
-    "train_fraction", "image_size", "img_size", "overwrite", "n_inputs", "n_outputs", "vocab_size", "k_shot", "n_shot", "k_query", "n_query", "n_way", "k_way", "n_days", "num_days", "n_weeks", "n_months", "n_years", "fp16", "bf16", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
+    "train_fraction", "image_size", "img_size", "overwrite", "inputs", "outputs", "drop_last", "n_inputs", "n_outputs", "vocab_size", "k_shot", "n_shot", "k_query", "n_query", "n_way", "k_way", "n_days", "num_days", "n_weeks", "n_months", "n_years", "n_hours", "num_hours", "fp16", "bf16", "apex", "target_size", "train", "training", "do_train", "is_train", "n_actions", "num_actions", "state_dim", "action_dim", "obs_dim", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
     "foreach", "fused", "decoupled_weight_decay", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n", "horizon",
 }  # fmt: skip
-_AT_ONCE = re.compile(r"(samples|images|imgs|ims|examples|items|tokens|sequences)_per_(gpu|device|batch|step)$")  # samples_per_gpu is a batch size
+_AT_ONCE = re.compile(
+    r"(samples|images|imgs|ims|examples|items|tokens|sequences)_per_(gpu|device|batch|step)$"
+)  # samples_per_gpu is a batch size
+_LEARNS = re.compile(r"(learn|train|update|sync|target\w*)_(every|freq|frequency|interval)$")  # how often one learns from what was seen
 _LOOKS_ON = re.compile(r"(test|eval|valid|val)_?(batch|bs)|.*_per_class$")
 _KEPT = {
     "dropout",
@@ -171,7 +174,7 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
         }
         if names & {"beta_start", "beta_schedule", "noise_schedule", "beta_end"}:
             return "timesteps" in own
-        return is_of_trees or (is_of_a_rollout and last not in ("steps", "epochs", "iterations"))
+        return (is_of_trees and "iter" not in own) or (is_of_a_rollout and last not in ("steps", "epochs", "iterations"))
 
     return _grouped(_divisible(tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found)))
 
@@ -270,7 +273,7 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
         and parameter.style in (Style.CONSTANT, Style.TABLE)
     ):
         return "It is a number of the calendar."
-    if "warmup" not in words and (words & _LENGTH or last in _LENGTH_NAMES):
+    if "warmup" not in words and (words & _LENGTH or _LENGTH_NAMES & {last, "_".join(last.split("_")[-2:])}):
         return _SETS_LENGTH
     if "per" in words:
         words -= {"device", "gpu", "cpu"}  # per_device_train_batch_size is a batch size
@@ -283,9 +286,13 @@ def _reason_to_leave(parameter: FoundParameter) -> str:
         and parameter.default > 1
     ):
         words -= {"rank"}  # of a factorisation, not of a process
-    is_kept = bool(words & _KEPT) or last in _KEPT_NAMES or bool(_AT_ONCE.search(last))
+    is_kept = bool(_LEARNS.match(last)) or bool(words & _KEPT) or last in _KEPT_NAMES or bool(_AT_ONCE.search(last))
+    if parameter.type == "bool":
+        words -= {"classes", "labels", "samples", "rows", "items", "points", "products", "users", "customers", "transactions", "images"}
     if (words & _NOT_THE_MODEL and not is_kept) or last in _NAMES_LEFT_ALONE or _LOOKS_ON.match(last):
         return "It sets where or how the script runs, not the model."
+    if last in ("eps", "epsilon") and isinstance(parameter.default, float) and 0 < parameter.default < 1e-4:
+        return "It keeps a division from zero."
     if parameter.type == "list":
         return "It takes several values."
     if parameter.type == "str":

@@ -9,7 +9,7 @@ import itertools
 import operator
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,8 +238,8 @@ class Source:
         return members
 
 
-def read_source(script: Path) -> Source:
-    """Parse the script and the modules beside it that it imports.
+def read_source(script: Path, also: Sequence[str] = ()) -> Source:
+    """Parse the script and the modules beside it that it imports, and those of `also`, which a run was seen to import.
 
     Raises:
         BadInput: there is no such file, or it is not Python.
@@ -259,6 +259,10 @@ def read_source(script: Path) -> Source:
     main = _parse(script, folder)
     imported: dict[Path, Module] = {}
     waiting = [(script, main)]
+    for path in (folder / file for file in also):
+        with contextlib.suppress(BadInput, OSError):
+            imported[path] = _parse(path, folder)
+            waiting.append((path, imported[path]))
     for path in _targets(folder) if set(main.names) & {"hydra", "instantiate", "LightningCLI"} else ():
         with contextlib.suppress(BadInput):
             imported[path] = _parse(path, folder)

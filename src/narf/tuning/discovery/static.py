@@ -32,13 +32,14 @@ COMPOSED = (Style.LIGHTNING_CLI, Style.JSONARGPARSE, Style.HYDRA, Style.OMEGACON
 COMMAND_LINE = (*COMPOSED, Style.ARGPARSE, Style.CLICK, Style.TYPER, Style.ABSL)
 
 
-def discover_statically(script: Path, arguments: Sequence[str] = ()) -> Discovery:
-    """What the text of the script tells. `arguments`: those the user will give, which are not searched over.
+def discover_statically(script: Path, arguments: Sequence[str] = (), also: Sequence[str] = ()) -> Discovery:
+    """What the text of the script tells. `arguments`: those the user will give, which are not searched over. `also`: modules beside the
+    script that it was seen to import, by whatever name.
 
     Raises:
         BadInput: there is no such file, or it is not Python.
     """
-    source = unrolled(read_source(script))
+    source = unrolled(read_source(script, also))
     found, prefix, notes = _parameters(source, tuple(arguments))
     return Discovery(
         script=script.name,

@@ -62,6 +62,25 @@ def _told(text: str) -> Iterator[tuple[str, ...]]:
             yield tuple(dict.fromkeys(words))
 
 
+_TORCH = {
+    "torch.optim": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "torch.nn": ("ReLU", "GELU", "SiLU", "ELU", "LeakyReLU", "Tanh"),
+    "torch.nn.functional": ("relu", "gelu", "silu", "elu", "leaky_relu", "tanh"),
+}
+_TAKES = {"TransformerEncoderLayer": {"activation": ("relu", "gelu")}, "TransformerDecoderLayer": {"activation": ("relu", "gelu")}, "RNN": {"nonlinearity": ("tanh", "relu")}}  # fmt: skip
+
+
+def _of_libraries(module: Module) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Words of torch: `getattr(torch.optim, args.optimizer)`, `nn.TransformerEncoderLayer(activation=args.act)`."""
+    for call in module.calls():
+        if module.dotted(call.func) == "getattr" and len(call.args) > 1 and (key := _key(call.args[1])):
+            yield key, _TORCH.get(module.dotted(call.args[0]), ())
+        for item in call.keywords:
+            words = _TAKES.get(module.dotted(call.func).rpartition(".")[2], {}).get(item.arg or "", ())
+            if words and (key := _key(item.value)):
+                yield key, words
+
+
 def _remarked(source: Source, module: Module) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Name -> words of the comment beside or above a text that is bound to it."""
     lines: list[str] | None = None
@@ -123,7 +142,7 @@ def _choices(source: Source) -> dict[str, list[tuple[str, ...]]]:
     """Name -> the sets of words that it is looked up in, or compared with."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for module in source.modules:
-        for name, words in _remarked(source, module):
+        for name, words in (*_remarked(source, module), *_of_libraries(module)):
             found.setdefault(name, []).append(words)
         for name, words in (*_looked_up(source, module), *_matched(module), *_annotated(source, module)):
             found.setdefault(name, []).append(words)

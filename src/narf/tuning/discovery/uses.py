@@ -18,8 +18,24 @@ OF_DATA = "It sets the data, not the model."
 _MAKES = {
     "simulate", "simulated", "simulation", "simulator", "generate", "generated", "synth", "synthetic", "synthesize", "synthesise", "synthesis", "toy", "fake", "dummy", "fabricate",
 }  # fmt: skip
+_JUDGES = {"evaluate", "evaluation", "eval", "metric", "metrics", "ndcg", "recall", "precision", "hits", "hit", "report"}
 _READS = {"load", "loader", "read", "fetch"}
-_DATA = {"data", "dataset", "datasets", "corpus", "book", "population", "portfolio", "history", "records", "frame", "table", "panel"}
+_DATA = {
+    "data",
+    "dataset",
+    "datasets",
+    "corpus",
+    "book",
+    "population",
+    "portfolio",
+    "history",
+    "records",
+    "frame",
+    "table",
+    "panel",
+    "series",
+}
+_SPANS = {"days", "hours", "weeks", "months", "years", "length"}
 _NOISE = {"noise", "prevalence", "imbalance", "signal", "share", "fraction"}
 _COUNT = re.compile(r"^(n|num|number|count)_|_count$")
 
@@ -41,7 +57,9 @@ def _is_of_data(item: FoundParameter, uses: list[set[str]]) -> bool:
         return False
     if {"synthetic", "simulated"} & set(re.findall(r"\w+", item.help.lower())):
         return True
-    is_count = item.type == "int" and bool(_COUNT.search(last_of(item.name)))
+    is_count = item.type == "int" and bool(_COUNT.search(last_of(item.name)) or _SPANS & set(words_of(item.name)))
+    if item.type == "int" and uses and all(words & _JUDGES for words in uses):
+        return True
     is_noise = bool(set(words_of(item.name)) & _NOISE)
     return bool(uses) and all(
         words & _MAKES or (is_count and words & _READS) or ((is_count or is_noise) and words & _DATA) for words in uses
@@ -63,7 +81,7 @@ def _collect(module: Module, names: set[str], uses: dict[str, list[set[str]]]) -
         if name not in names or not isinstance(getattr(node, "ctx", None), ast.Load):
             continue
         function = around.get(id(node))
-        uses.setdefault(name, []).append(handed.get(node) or (set(words_of(function.name)) & _MAKES if function else set()))
+        uses.setdefault(name, []).append(handed.get(node) or (set(words_of(function.name)) & (_MAKES | _DATA) if function else set()))
 
 
 def _name(node: ast.expr) -> str:

@@ -34,13 +34,33 @@ def watch(*folders):
     sys.addaudithook(hook)
 
 
-def without_modules():
-    """The files that were read, without the modules that were imported: what remains of Python was run as a configuration."""
+def tell_modules():
+    """Tell the modules that were imported from other files of Python that were read: those were run as a configuration."""
     modules = {
         os.path.realpath(file) for module in list(sys.modules.values()) if isinstance(file := getattr(module, "__file__", None), str)
     }
     roots = [os.path.join(os.path.realpath(folder), "") for folder in _folders]
-    return [name for name in FOUND["files"] if not any(root + name in modules for root in roots)]
+    FOUND["imported"] = sorted(
+        file[len(root) :] for file in modules for root in roots[:1] if file.startswith(root) and file.endswith(".py")
+    )
+    FOUND["files"] = [name for name in FOUND["files"] if not any(root + name in modules for root in roots)]
+
+
+def watch_environment(folder):
+    """Write down which variables of the environment the code below `folder` asks for."""
+    prefix = os.path.join(os.path.realpath(folder), "")
+    original = type(os.environ).__getitem__
+
+    def read(variables, name):
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_globals.get("__name__") in ("os", "_collections_abc", "collections.abc"):
+            frame = frame.f_back
+        if frame is not None and os.path.realpath(frame.f_code.co_filename).startswith(prefix):
+            FOUND["environment"][str(name)] = None
+            FOUND["environment"][str(name)] = original(variables, name)
+        return original(variables, name)
+
+    type(os.environ).__getitem__ = read
 
 
 def guard(folder):

@@ -13,7 +13,8 @@ import sys
 import typing
 
 # parameters: what is declared. held: [path, class, value] of what configurations hold where training begins. words: keys of tables of functions.
-# made: classes of the script's own of which there are objects.
+# options: [name, words, whether there may be none] of what models of scikit-learn take as text. made: classes of the script's own of which there
+# are objects. imported: files of modules. environment: variables that the script's own code asked for.
 FOUND = {
     "parameters": [],
     "metrics": [],
@@ -23,6 +24,9 @@ FOUND = {
     "limits": [],
     "held": [],
     "words": [],
+    "options": [],
+    "imported": [],
+    "environment": {},
     "made": [],
     "stopped": "",
     "problem": "",
@@ -48,9 +52,10 @@ def save():
 
 
 def stop(where):
-    from narf.tuning.discovery.probe.folder import without_modules
+    from narf.tuning.discovery.probe.folder import tell_modules
 
-    FOUND["stopped"], FOUND["files"] = where, without_modules()
+    FOUND["stopped"] = where
+    tell_modules()
     save()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()

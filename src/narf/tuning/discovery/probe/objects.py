@@ -28,15 +28,27 @@ def look(folder, frame, trace=None):
     """
     prefix = os.path.join(os.path.realpath(folder), "")
     seen = set()
-    FOUND["held"], FOUND["words"] = [], []
+    FOUND["held"], FOUND["words"], FOUND["options"] = [], [], []
     for function, names in _scopes(prefix, frame, trace):
         for name, value in list(names.items()):
             if name.startswith("__") or isinstance(value, types.ModuleType):
                 continue
             with contextlib.suppress(Exception):
                 _take(f"{function}.{name}" if function else name, value, prefix, seen, 0)
+            if isinstance(value, type) and isinstance(constraints := getattr(value, "_parameter_constraints", None), dict):
+                with contextlib.suppress(Exception):  # another version states them in another way
+                    FOUND["options"] += _options(constraints)
     with contextlib.suppress(Exception):
         FOUND["made"] = sorted(set(_made(prefix)))
+
+
+def _options(constraints):
+    """[name, words, whether there may be none] of what a model of scikit-learn takes as text."""
+    for name, options in constraints.items():
+        for option in options if isinstance(options, list) else ():
+            if type(option).__name__ == "StrOptions":
+                words = sorted(set(option.options) - set(getattr(option, "deprecated", ())) - {"precomputed", "passthrough", "drop"})
+                yield [name, words, None in options]
 
 
 def _scopes(prefix, frame, trace):

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from narf.training.imports import when_imported
 from narf.tuning.discovery.probe import arguments, commands, configurations, training
-from narf.tuning.discovery.probe.folder import guard, watch
+from narf.tuning.discovery.probe.folder import guard, watch, watch_environment
 from narf.tuning.discovery.probe.found import FOUND, begin
 
 _PATCHES = {
@@ -40,6 +40,7 @@ def start(result: str, keep_out: str, script: str, words: list[str]) -> None:
     for name, patch in _PATCHES.items():
         when_imported(name, _forgiving(patch))
     watch(folder, keep_out)
+    watch_environment(folder)
     training.begin_in(folder)
     trace = None
     try:

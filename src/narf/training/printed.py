@@ -17,6 +17,7 @@ _LONGEST_LINE = 2000
 _NEVER = {"time", "seconds", "latency", "throughput", "bits"}
 _ONLY_WITH_SIGN = {"map", "em", "ap", "return", "returns", "win", "hits", "gain", "cost", "distance", "score", "correct", "energy", "error", "err", "lift", "profit", "ks", "entropy"}  # fmt: skip
 _METRICS = (LOW | HIGH | {"losses", "roc", "pr"}) - _NEVER
+_HINTS = _METRICS | {"index"}  # of the c-index
 _AFTER = {"macro", "micro", "weighted", "roc", "pr", "score", "avg", "average", "mean", "train", "training", "val", "valid", "validation", "test", "eval", "dev", "d", "g", "rate", "top"}  # fmt: skip
 _PREPOSITIONS = {"of", "on", "for", "in", "over", "at", "after", "with", "per"}
 _FILLERS = {"the", "a", "an", "set", "data", "average", "avg", "mean", "final", "overall", "current", "total", "epoch", "step", "iter", "iteration", "batch", "fold", "results", "result", "and", "end"}  # fmt: skip
@@ -25,7 +26,7 @@ _STEPS = {"epoch", "step", "iter", "iteration", "round", "episode", "update"}
 _SIGNS = {"=", ":", "is", "was"}
 _TOKEN = re.compile(r"[=:]|[^\s=:,;|\[\](){}<>│┃!]+|[^\s]")
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf))(?:/(\d+\.?\d*))?%?\.?$", re.IGNORECASE)
-_MAY_SAY = re.compile(r"[A-Za-z].*(?:\d|nan|inf)", re.IGNORECASE)
+_WORDS = re.compile(r"[A-Z]*[a-z]+\d*|[A-Z]+\d*")
 _WORD = re.compile(r"[A-Za-z_]")
 _IN_BRACKETS = re.compile(r"\(([A-Za-z][A-Za-z_ \-]{0,20})\)")
 
@@ -38,7 +39,7 @@ class Printed(NamedTuple):
 
 def metrics_in(line: str) -> list[Printed]:
     """The metrics that a line of output says, in its order; the first value of a name counts."""
-    if len(line) > _LONGEST_LINE or not _MAY_SAY.search(line):
+    if len(line) > _LONGEST_LINE or _HINTS.isdisjoint(map(str.lower, _WORDS.findall(line))):  # most lines: some microseconds each
         return []
     found: dict[str, Printed] = {}
     phrase: list[str] = []

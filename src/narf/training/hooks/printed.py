@@ -17,6 +17,7 @@ from narf.training.hooks import guarded, torch_loop
 from narf.training.printed import Printed, metrics_in
 
 _MOST_NAMES = 200
+_FREE_SECONDS, _MOST_SHARE = 0.25, 0.02  # what reading may take of a program that prints without end
 _LONGEST_REST = 4000
 
 
@@ -32,17 +33,23 @@ def install() -> None:
 
 
 def _listen(stream: Any, said: _Said) -> None:
-    original, rest, process = stream.write, [""], os.getpid()
+    original, process = stream.write, os.getpid()
+    rest, spent, began = "", 0.0, time.monotonic()
 
     @guarded("printed")
     def hear(text: str) -> None:
+        nonlocal rest, spent
         if os.getpid() != process:  # a worker of a loader
             return
-        *lines, last = (rest[0] + text).split("\n")
-        rest[0] = last[-_LONGEST_REST:]
+        *lines, last = (rest + text).split("\n")
+        rest = last[-_LONGEST_REST:]
+        now = time.monotonic()
+        if not lines or spent > _FREE_SECONDS + _MOST_SHARE * (now - began):
+            return
         for line in lines:
             for one in metrics_in(line):
                 said.hear(one)
+        spent += time.monotonic() - now
 
     @functools.wraps(original)
     def write(text: Any) -> Any:

@@ -198,6 +198,7 @@ def test_importance_finds_the_parameter_that_matters():
         (Search(pruner="shears"), "no pruner 'shears'"),
         (Search(sampler_options=(("speed", 3),)), "no option 'speed'"),
         (Search(sampler_options=(("n_startup_trials", "many"),)), "of type int"),
+        (Search(sampler_options=(("n_startup_trials", -1),)), "0 or more"),
         (Search(pruner="percentile", pruner_options=(("percentile", 400),)), "does not accept"),
         (Search(pruner="threshold"), "does not accept"),
         (Search(sampler="grid"), "continuous"),

@@ -7,11 +7,12 @@ lost is built again by replaying the asks and tells of the record in their order
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from narf.domain.errors import BadInput, MissingExtra
+from narf.domain.errors import BadInput, MissingExtra, NarfError
 from narf.tuning.space import Kind, Parameter, Scale, Space, Value, Values
 from narf.tuning.study import Direction, Search, Trial, TrialState
 
@@ -40,6 +41,12 @@ PRUNERS: dict[str, _Options] = {
     "threshold": {"lower": _NUMBER, "upper": _NUMBER, "n_warmup_steps": _COUNT, "interval_steps": _COUNT},
     "wilcoxon": {"p_threshold": _NUMBER, "n_startup_steps": _COUNT},
 }
+
+
+class SearchBroken(NarfError):
+    """A sampler or pruner stumbled. It would again: the search cannot go on, and other studies are not concerned."""
+
+    code = "search_broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,7 @@ class Proposer:
             self._add_earlier(trial)
         for values in initial:
             self._study.enqueue_trial({name: self._internal(name, value) for name, value in values.items()})
+        self._search = search
         self._live: dict[int, Any] = {}
         self._reports: dict[int, int] = {}
 
@@ -109,11 +117,16 @@ class Proposer:
         return Proposal(self.ask(number))
 
     def ask(self, number: int) -> Values:
-        """The values of trial `number`, the next."""
-        trial = self._study.ask()
-        self._live[number] = trial
-        self._reports[number] = 0
-        return self._suggest(trial)
+        """The values of trial `number`, the next.
+
+        Raises:
+            SearchBroken: the sampler stumbled.
+        """
+        with _answering(f"sampler {self._search.sampler}"):
+            trial = self._study.ask()
+            self._live[number] = trial
+            self._reports[number] = 0
+            return self._suggest(trial)
 
     def report(self, number: int, value: float) -> bool:
         """Take the next intermediate value of a running trial. True: it should be stopped.
@@ -123,9 +136,10 @@ class Proposer:
         trial = self._live[number]
         if not math.isfinite(value):
             return False
-        trial.report(value, self._reports[number])
-        self._reports[number] += 1
-        return bool(trial.should_prune())
+        with _answering(f"pruner {self._search.pruner}"):
+            trial.report(value, self._reports[number])
+            self._reports[number] += 1
+            return bool(trial.should_prune())
 
     def reports_seen(self, number: int) -> int:
         return self._reports.get(number, 0)
@@ -135,12 +149,13 @@ class Proposer:
         trial = self._live.pop(number)
         self._reports.pop(number, None)
         states = self._optuna.trial.TrialState
-        if state is TrialState.SUCCEEDED and value is not None and math.isfinite(value):
-            self._study.tell(trial, value)
-        elif state is TrialState.PRUNED:
-            self._study.tell(trial, state=states.PRUNED)
-        else:
-            self._study.tell(trial, state=states.FAIL)
+        with _answering(f"sampler {self._search.sampler}"):
+            if state is TrialState.SUCCEEDED and value is not None and math.isfinite(value):
+                self._study.tell(trial, value)
+            elif state is TrialState.PRUNED:
+                self._study.tell(trial, state=states.PRUNED)
+            else:
+                self._study.tell(trial, state=states.FAIL)
 
     def replay(self, trials: Sequence[Trial]) -> None:
         """Bring a new proposer to where the one that made `trials` was. Values on record win over those proposed again."""
@@ -242,6 +257,17 @@ class Proposer:
 
     def _stop(self) -> None:
         self._is_exhausted = True
+
+
+@contextmanager
+def _answering(part: str) -> Iterator[None]:
+    """Raises SearchBroken where Optuna raises."""
+    try:
+        yield
+    except Exception as error:
+        # Broad on purpose: numerics, memory, a bug of a library; each ends this search and no other.
+        what = f"the {part} stumbled ({type(error).__name__}: {str(error)[:200]})"
+        raise SearchBroken(f"{what}.", remedy="Begin another study with another sampler or pruner, and start it from this one.") from error
 
 
 def import_optuna() -> Any:
@@ -352,6 +378,8 @@ def _checked(name: str, options: Sequence[tuple[str, Any]], known: Mapping[str, 
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             words = " or ".join(kind.__name__ for kind in kinds)
             raise BadInput(f"Option {option} of the {noun} {name} is of type {words}, not {value!r}.", field=f"{noun}_options")
+        if kinds == _COUNT and isinstance(value, int) and value < 0:
+            raise BadInput(f"Option {option} of the {noun} {name} is 0 or more, not {value}.", field=f"{noun}_options")
     return dict(options)
 
 

@@ -60,6 +60,7 @@ class StudyEnd(StrEnum):
     ALL_FAIL = "all_fail"
     NOTHING_WORKED = "nothing_worked"
     DRIVER_FAILED = "driver_failed"
+    SEARCH_FAILED = "search_failed"
     CANCELLED = "cancelled"
 
     def sentence(self, detail: str = "") -> str:
@@ -72,6 +73,7 @@ class StudyEnd(StrEnum):
             StudyEnd.ALL_FAIL: "Every trial fails in the same way, so the study stopped early:",
             StudyEnd.NOTHING_WORKED: "No trial gave a value:",
             StudyEnd.DRIVER_FAILED: "The program that drives the trials ended:",
+            StudyEnd.SEARCH_FAILED: "Nothing more could be proposed:",
             StudyEnd.CANCELLED: "It was cancelled.",
         }[self]
         return f"{text} {detail}".strip()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from optuna.samplers import RandomSampler
 
 from narf.backends.protocol import Job, Node
 from narf.control.access.service import AccessService
@@ -598,3 +599,52 @@ def test_what_does_not_exist_is_said(platform):
         platform.studies.discover(platform.snapshot(), "other.py")
     with pytest.raises(BadInput, match="cannot name"):
         platform.begin(name="Bad Name!")
+
+
+class Stumbles(RandomSampler):
+    """A sampler that meets numbers it cannot do with, from the third trial on."""
+
+    def sample_independent(self, study, trial, name, distribution):
+        if trial.number >= 2:
+            raise ArithmeticError("singular matrix")
+        return super().sample_independent(study, trial, name, distribution)
+
+
+def test_a_sampler_that_stumbles_ends_its_study_with_a_sentence_and_loses_no_trial(platform, monkeypatch):
+    monkeypatch.setattr("optuna.samplers.RandomSampler", Stumbles)
+    study = platform.begin(wishes={"search": Search(sampler="random")})
+    platform.settle()
+    assert [trial.state for trial in platform.trials(study)] == [TrialState.RUNNING] * 2
+    platform.play(good, most=1)
+    platform.settle()
+    ended = platform.studies.study(study.id)
+    assert (ended.state, ended.end) == (StudyState.FAILED, StudyEnd.SEARCH_FAILED)
+    assert "the sampler random stumbled (ArithmeticError: singular matrix)" in ended.sentence()
+    assert [trial.state for trial in platform.trials(study)] == [TrialState.SUCCEEDED, TrialState.CANCELLED]
+    assert platform.runs.finished[study.run_id] is WorkloadState.FAILED
+    assert platform.studies.best(study.id).number == 0
+    monkeypatch.undo()
+    platform.studies.extend(study.id, {"trials": 4}, by="ada")
+    platform.play(good)
+    assert platform.studies.study(study.id).state is StudyState.SUCCEEDED
+    assert len(platform.trials(study)) == 4
+
+
+def test_what_one_study_stumbles_over_holds_up_no_other(platform, monkeypatch):
+    poisoned, sound = platform.begin(name="poisoned"), platform.begin(name="sound")
+    move = StudyReconciler._move
+
+    def stumble(self, held, now):
+        if held.study.id == poisoned.id:
+            raise ZeroDivisionError
+        move(self, held, now)
+
+    monkeypatch.setattr(StudyReconciler, "_move", stumble)
+    with pytest.raises(ZeroDivisionError):  # the loop logs it
+        platform.reconciler.pass_once(platform.clock())
+    assert len(platform.trials(sound)) == 2
+    platform.reconciler.pass_once(platform.clock())  # it rests a while
+    monkeypatch.undo()
+    platform.clock.forward(seconds=2)
+    platform.play(good)
+    assert {platform.studies.study(study.id).state for study in (poisoned, sound)} == {StudyState.SUCCEEDED}

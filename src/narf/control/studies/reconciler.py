@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -25,13 +25,14 @@ from narf.tuning.decisions import Step, decide, wants_more
 from narf.tuning.engines import make_proposer
 from narf.tuning.outcome import Outcome, is_diverging, outcome_of
 from narf.tuning.pbt import PbtProposer
-from narf.tuning.proposer import Earlier, Proposer
+from narf.tuning.proposer import Earlier, Proposer, SearchBroken
 from narf.tuning.study import Engine, Fault, Study, StudyEnd, StudyState, Trial, TrialState
 
 _log = logging.getLogger(__name__)
 _METRIC_PATIENCE_SECONDS = 3.0  # how long points of a trial that has ended may take to arrive, when nobody knows of any
 _DELIVERY_PATIENCE_SECONDS = 600.0  # and when they are known to be on their way: we were away, or come back elsewhere
 _OUTPUT_BYTES = 16_384
+_LONGEST_REST_SECONDS = 60.0
 
 
 class TrialMetrics(Protocol):
@@ -93,6 +94,7 @@ class StudyReconciler:
         self._database, self._workloads, self._metrics, self._runs = database, workloads, metrics, runs
         self._parents, self.changed = parents, changed
         self._held: dict[str, _Held] = {}
+        self._resting: dict[str, tuple[int, datetime]] = {}  # how often a study has failed in a row, and when it is tried again
         self._alive = 0
         self._looks_again = False
         self.asks_on = True  # a study would begin another trial if none waited
@@ -102,48 +104,81 @@ class StudyReconciler:
         return 0.5 if self._alive else 5.0
 
     def pass_once(self, now: datetime) -> bool:
+        """Raises what one of the studies stumbled over, once all others have been looked at."""
         with self._database.read() as connection:
             active = store.active(connection)
-        for gone in self._held.keys() - {study.id for study in active}:
-            del self._held[gone]
+        for gone in (self._held.keys() | self._resting.keys()) - {study.id for study in active}:
+            self._held.pop(gone, None)
+            self._resting.pop(gone, None)
         self._alive, self._looks_again = 0, False
         self.asks_on, asks_on = True, False  # until it is known
+        stumbled: Exception | None = None
         for study in active:
+            failures, again_at = self._resting.get(study.id, (0, now))
+            if now < again_at:
+                continue
             try:
-                held = self._hold(study)
-                self._move(held, now)
+                held = self._pass_over(study, now)
+            except _Overtaken:
+                self._looks_again = asks_on = True
             except Exception as error:
-                self._held.pop(study.id, None)  # it may have been ahead of the tables
                 asks_on = True
-                if isinstance(error, _Overtaken):
-                    self._looks_again = True
-                elif isinstance(error, NarfError):
+                if isinstance(error, NarfError):
                     _log.warning("study %s cannot go on now: %s", study.name, error)
-                else:
-                    raise
+                    continue
+                stumbled = stumbled or error
+                self._resting[study.id] = failures + 1, now + timedelta(seconds=min(_LONGEST_REST_SECONDS, 2.0**failures))
             else:
+                self._resting.pop(study.id, None)
                 asks_on |= wants_more(held.study, list(held.trials.values()))
                 if held.study.version != study.version:
                     self.changed(held.study)
         self.asks_on = asks_on
+        if stumbled is not None:
+            raise stumbled
         return self._looks_again
+
+    def _pass_over(self, study: Study, now: datetime) -> _Held:
+        """Move one study on. What is held of it is forgotten when that fails: it may have been ahead of the tables."""
+        try:
+            held = self._hold(study)
+            self._move(held, now)
+        except SearchBroken as error:
+            self._held.pop(study.id, None)
+            _log.warning("study %s ends: %s", study.name, error, exc_info=True)
+            held = self._load(study, searches=False)
+            self._stop(held, decide(replace(study, state=StudyState.FAILED), list(held.trials.values()), now))
+            self._finish(held, StudyEnd.SEARCH_FAILED, str(error), now)
+        except Exception:
+            self._held.pop(study.id, None)
+            raise
+        return held
 
     def _hold(self, study: Study) -> _Held:
         held = self._held.get(study.id)
         if held is not None and held.study.version == study.version:
             return held
+        self._held[study.id] = self._load(study, searches=study.engine is Engine.EMBEDDED and not study.state.is_finished, known=held)
+        return self._held[study.id]
+
+    def _load(self, study: Study, *, searches: bool, known: _Held | None = None) -> _Held:
+        """The record of a study and, if it still searches, a proposer that has been told of it: the known one where that is up to date."""
         with self._database.read() as connection:
             trials = {trial.number: trial for trial in store.trials_of(connection, study.id)}
-            earlier = self._earlier(connection, study)
-        if held is not None and held.study.events == study.events and held.trials == trials:
-            held.study = study  # its state or budget was changed; the search goes on where it was
-            return held
+            earlier = self._earlier(connection, study) if searches else []
+        if (
+            known is not None
+            and known.study.events == study.events
+            and known.trials == trials
+            and (known.proposer is not None or not searches)
+        ):
+            known.study = study  # its state or budget was changed; the search goes on where it was
+            return known
         proposer: Proposer | PbtProposer | None = None
-        if study.engine is Engine.EMBEDDED:
+        if searches:
             proposer = make_proposer(study.space, study.direction, study.search, study.initial, earlier)
             proposer.replay(list(trials.values()))
-        self._held[study.id] = _Held(study, trials, proposer, set(trials))
-        return self._held[study.id]
+        return _Held(study, trials, proposer, set(trials))
 
     def _earlier(self, connection: Connection, study: Study) -> list[Earlier]:
         found = []
@@ -158,13 +193,15 @@ class StudyReconciler:
             self._watch_driver(held, now)
             return
         waiting = self._take_in(held, now)
-        assert held.proposer is not None
         trials = [held.trials[number] for number in sorted(held.trials)]
-        held.proposer.know(trials)
-        step = decide(held.study, trials, now, waiting=waiting, exhausted=held.proposer.is_exhausted, ready=held.proposer.ready)
+        if held.proposer is None:  # the search has ended, its trials have not
+            step = decide(held.study, trials, now)
+        else:
+            held.proposer.know(trials)
+            step = decide(held.study, trials, now, waiting=waiting, exhausted=held.proposer.is_exhausted, ready=held.proposer.ready)
         self._stop(held, step)
         for _ in range(step.ask):
-            if held.proposer.is_exhausted:
+            if held.proposer is not None and held.proposer.is_exhausted:
                 self._looks_again = True
                 break
             self._begin(held, now)
@@ -207,14 +244,13 @@ class StudyReconciler:
 
     def _with_reports(self, held: _Held, trial: Trial, workload: Workload) -> Trial:
         """New values of the metric, each shown to the pruner in its order."""
-        assert held.proposer is not None
         points = list(self._metrics.points(trial.run_id, held.study.metric, len(trial.reports))) if trial.run_id else []
         if not points:
             return trial
         trial = replace(trial, reports=(*trial.reports, *points))
         is_behind = False
         for _, value in points:
-            is_behind |= held.proposer.report(trial.number, value)
+            is_behind |= held.proposer is not None and held.proposer.report(trial.number, value)
         if trial.stopping is None and not workload.state.is_finished:
             if is_behind:
                 trial = self._ask_to_stop(trial, TrialState.PRUNED, None)
@@ -247,8 +283,8 @@ class StudyReconciler:
         return seconds <= _METRIC_PATIENCE_SECONDS or not self._workloads.is_delivered(workload)
 
     def _end(self, held: _Held, trial: Trial, outcome: Outcome, ended: datetime) -> None:
-        assert held.proposer is not None
-        held.proposer.tell(trial.number, outcome.state, outcome.value)
+        if held.proposer is not None:
+            held.proposer.tell(trial.number, outcome.state, outcome.value)
         held.put(
             replace(
                 trial,
@@ -339,7 +375,7 @@ class StudyReconciler:
     # -- the end
 
     def _finish(self, held: _Held, end: StudyEnd, detail: str, now: datetime) -> None:
-        failed = end in (StudyEnd.ALL_FAIL, StudyEnd.NOTHING_WORKED, StudyEnd.DRIVER_FAILED)
+        failed = end in (StudyEnd.ALL_FAIL, StudyEnd.NOTHING_WORKED, StudyEnd.DRIVER_FAILED, StudyEnd.SEARCH_FAILED)
         state = StudyState.FAILED if failed else StudyState.SUCCEEDED
         study = held.study
         held.study = replace(

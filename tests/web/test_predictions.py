@@ -6,7 +6,7 @@ import re
 
 import pytest
 from browser import problems
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from served import Served, until
 from test_journeys import P, tiny_model
 
@@ -44,6 +44,24 @@ def test_from_an_answer_to_its_model_run_and_what_was_asked(page: Page, served: 
     page.get_by_label("Find a prediction by its id").fill("pred-nothing")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("There is no prediction", timeout=20_000)
+
+
+def test_an_example_that_comes_late_changes_nothing_under_the_hand_and_is_asked_for_once(page: Page, endpoint: str) -> None:
+    held: list[Route] = []
+    page.route("**/schema", lambda route: held.append(route))
+    with page.expect_request("**/schema"):
+        page.goto(f"{endpoint}?tab=try")
+    body = page.get_by_label("Body of the request")
+    body.focus()
+    held[0].continue_()
+    expect(page.get_by_text("The example comes from the model's own signature.")).to_be_visible()
+    expect(body).to_have_value('{"inputs": [[0]]}')
+    body.fill('{"inputs": [[1.0, 10.0]]}')
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_label("Answer", exact=True)).to_contain_text("20", timeout=60_000)
+    page.get_by_role("tab", name="Traffic").click()  # shown anew with the events of that request
+    expect(page.get_by_role("img", name=re.compile("^Requests a minute"))).to_be_visible()
+    assert len(held) == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

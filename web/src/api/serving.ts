@@ -79,11 +79,27 @@ export const endpointsQuery = (project: string) =>
   queryOptions({ queryKey: ["endpoints", project], queryFn: ({ signal }) => all<Endpoint>(`/api/v1/projects/${seg(project)}/endpoints`, { query: { limit: undefined }, signal }) });
 export const endpointQuery = (name: string) =>
   queryOptions({ queryKey: ["endpoint", name], queryFn: ({ signal }) => get<EndpointDetail>(`/api/v1/endpoints/${seg(name)}`, {}, signal) });
+/** What its models take. Asked once for its active revisions, and only of one that is awake: to ask is a request as any other, so it
+ * must neither wake what sleeps nor be repeated with each event, of which it is one. */
+export const schemaQuery = ({ name, ready, revisions }: EndpointDetail) =>
+  queryOptions({
+    queryKey: ["schema", name, ...revisions.filter((revision) => revision.role === "active").map((revision) => revision.id)],
+    enabled: ready > 0,
+    staleTime: Infinity,
+    retry: false,
+    queryFn: ({ signal }) => get<unknown>(`/api/v1/endpoints/${seg(name)}/schema`, {}, signal),
+  });
 export const trafficQuery = (name: string, minutes: number) =>
   queryOptions({ queryKey: ["endpoint", name, "traffic", minutes], queryFn: ({ signal }) => get<Traffic>(`/api/v1/endpoints/${seg(name)}/traffic`, { minutes }, signal) });
 export const driftQuery = (name: string) => queryOptions({ queryKey: ["endpoint", name, "drift"], queryFn: ({ signal }) => get<Drift>(`/api/v1/endpoints/${seg(name)}/drift`, {}, signal) });
 export const predictionsQuery = (name: string) =>
   queryOptions({ queryKey: ["endpoint", name, "predictions"], queryFn: ({ signal }) => get<{ items: Prediction[] }>(`/api/v1/endpoints/${seg(name)}/predictions`, { limit: 100 }, signal) });
-/** A record comes a few seconds after its answer. */
+const ARRIVES_MS = 10_000;
+
+/** A prediction's record, from its replica, and its payload, from the gateway, come within seconds of its answer, in either order. */
 export const traceQuery = (prediction: string) =>
-  queryOptions({ queryKey: ["prediction", prediction], retry: 4, retryDelay: 1_500, queryFn: ({ signal }) => get<Trace>(`/api/v1/predictions/${seg(prediction)}`, {}, signal) });
+  queryOptions({
+    queryKey: ["prediction", prediction], retry: 4, retryDelay: 1_500,
+    queryFn: ({ signal }) => get<Trace>(`/api/v1/predictions/${seg(prediction)}`, {}, signal),
+    refetchInterval: ({ state: { data } }) => (data && !(data.payload && data.rows !== null) && Date.now() - Date.parse(data.at) < ARRIVES_MS ? 1_500 : false),
+  });

@@ -266,7 +266,7 @@ class Watching:
         }
 
     def _traced_by_payload(self, prediction: str, milliseconds: int, endpoint: Endpoint, item: Mapping[str, Any]) -> dict[str, Any]:
-        """A request that was refused or failed: its model has not answered, so it has no record."""
+        """A request without a record: refused or failed, for then its model has not answered; or its record is still on its way."""
         revision = next((each for each in self._endpoints.revisions(endpoint.id) if each.id == item["revision"]), None)
         return {
             "id": prediction,

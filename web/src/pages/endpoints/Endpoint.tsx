@@ -5,9 +5,9 @@ import { IconArrowBackUp, IconPlayerPlay, IconSettings } from "@tabler/icons-rea
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
-import { get, patch, post, Problem, remove, seg, send } from "~/api/client";
+import { patch, post, Problem, remove, seg, send } from "~/api/client";
 import { done } from "~/api/query";
-import { driftQuery, endpointQuery, trafficQuery, type EndpointDetail, type Traffic } from "~/api/serving";
+import { driftQuery, endpointQuery, schemaQuery, trafficQuery, type EndpointDetail, type Traffic } from "~/api/serving";
 import { color } from "~/chart/colors";
 import { Plot, type Line } from "~/chart/Plot";
 import { Confirm } from "~/form/Confirm";
@@ -87,7 +87,7 @@ function Shown({ endpoint, project }: { endpoint: EndpointDetail; project: strin
             </div>
           </div>
         </Tabs.Panel>
-        <Tabs.Panel value="try"><Try name={endpoint.name} url={endpoint.url} onTrace={(id) => set({ tab: "predictions", prediction: id })} /></Tabs.Panel>
+        <Tabs.Panel value="try"><Try endpoint={endpoint} onTrace={(id) => set({ tab: "predictions", prediction: id })} /></Tabs.Panel>
         <Tabs.Panel value="predictions"><Predictions name={endpoint.name} project={project} prediction={prediction} onPick={(id) => set({ prediction: id || undefined })} /></Tabs.Panel>
         <Tabs.Panel value="revisions">
           <Panel flush>
@@ -224,11 +224,14 @@ function Scaling({ endpoint, onDone }: { endpoint: EndpointDetail; onDone: () =>
   );
 }
 
-function Try({ name, url, onTrace }: { name: string; url: string; onTrace: (id: string) => void }) {
-  const schema = useQuery({ queryKey: ["endpoint", name, "schema"], retry: false, queryFn: ({ signal }) => get<unknown>(`/api/v1/endpoints/${seg(name)}/schema`, {}, signal) });
+const NO_EXAMPLE = '{"inputs": [[0]]}';
+
+function Try({ endpoint, onTrace }: { endpoint: EndpointDetail; onTrace: (id: string) => void }) {
+  const { name, url } = endpoint;
+  const schema = useQuery(schemaQuery(endpoint));
   const example = useMemo(() => (schema.data ? pretty(JSON.stringify(bodyOf(schema.data))) : null), [schema.data]);
-  const [draft, setDraft] = useState<string | null>(null);
-  const body = draft ?? example ?? '{"inputs": [[0]]}';
+  const [draft, setDraft] = useState<string | null>(null); // from the first touch on: an example that comes later changes nothing under the hand
+  const body = draft ?? example ?? NO_EXAMPLE;
   const ask = useMutation({
     meta: { shown: true },
     mutationFn: async () => {
@@ -246,8 +249,8 @@ function Try({ name, url, onTrace }: { name: string; url: string; onTrace: (id: 
   return (
     <div className={grid.grid}>
       <Panel title="Request" className={grid.w6 ?? ""} actions={<Button leftSection={<IconPlayerPlay size={13} />} loading={ask.isPending} onClick={() => ask.mutate()}>Ask</Button>}>
-        <Textarea aria-label="Body of the request" autosize minRows={10} maxRows={22} value={body} spellCheck={false} styles={{ input: { fontFamily: "var(--mono)" } }} onChange={(event) => setDraft(event.currentTarget.value)} />
-        <p className="dim" style={{ margin: "8px 0" }}>{schema.error ? "The schema comes from a running replica; asking starts one." : "The example comes from the model's own signature."}</p>
+        <Textarea aria-label="Body of the request" autosize minRows={10} maxRows={22} value={body} spellCheck={false} styles={{ input: { fontFamily: "var(--mono)" } }} onFocus={() => setDraft(body)} onBlur={() => body === NO_EXAMPLE && setDraft(null)} onChange={(event) => setDraft(event.currentTarget.value)} />
+        <p className="dim" style={{ margin: "8px 0" }}>{schema.data ? "The example comes from the model's own signature." : "The example comes from a running replica; asking starts one."}</p>
         <Command text={`curl ${url}/predict -H "Authorization: Bearer $NARF_TOKEN" -d '${short(body)}'`} />
       </Panel>
       <Panel title="Answer" className={grid.w6 ?? ""} note={ask.data ? duration(ask.data.seconds) : undefined}>

@@ -68,7 +68,7 @@ function Origin({ trace, project }: { trace: Trace; project: string }) {
       <Facts facts={[
         ["Prediction", <code key="p">{trace.id}</code>],
         ["At", fullTime(trace.at)],
-        trace.status === undefined ? ["Took", `${value(trace.milliseconds, 3)} ms for ${plural(trace.rows ?? 0, "row")}`] : ["Refused or failed", `status ${trace.status}: its model has not answered, so nothing else is recorded`],
+        trace.status === undefined ? ["Took", `${value(trace.milliseconds, 3)} ms for ${plural(trace.rows ?? 0, "row")}`] : trace.status < 400 ? ["Answered", `status ${trace.status}; its record has not come`] : ["Refused or failed", `status ${trace.status}: its model has not answered, so nothing else is recorded`],
         ["Endpoint", <Link key="e" className="link" to={`/p/${seg(trace.project)}/endpoints/${seg(trace.endpoint)}` as "/home"}>{trace.endpoint}{trace.revision === null ? "" : `, revision ${trace.revision}`}</Link>],
         ["Model", version && <Link key="m" className="link" to={`/p/${seg(trace.project)}/models/${version}` as "/home"}>{version}</Link>],
         ["Run", lineage.run && <Link key="r" className="link" to={`/p/${seg(trace.project)}/runs/${lineage.run}` as "/home"}>{lineage.run_name ?? lineage.run}</Link>],

@@ -313,6 +313,20 @@ def test_a_text_that_a_model_takes_has_the_words_that_the_model_states(discover)
     assert {item.name: item.choices for item in found.tunable} == {"knn.n_neighbors": (), "knn.weights": ("distance", "uniform", None)}
 
 
+def test_the_sub_command_that_declares_what_only_running_shows_is_given_to_trials(discover):
+    found = discover("""
+        import argparse
+        p = argparse.ArgumentParser()
+        commands = p.add_subparsers(required=True)
+        for name, options in {"evaluate": ["--threshold"], "train": ["--lr", "--momentum"]}.items():
+            command = commands.add_parser(name)
+            [command.add_argument(option, type=float, default=0.1) for option in options]
+        p.parse_args()
+    """)
+    assert found.prefix == ("train",)
+    assert [item.name for item in found.tunable] == ["lr", "momentum"]
+
+
 @pytest.mark.slow
 def test_a_lightning_script_is_stopped_where_it_would_fit(discover):
     found = discover("""

@@ -354,3 +354,9 @@ def test_a_variable_that_a_function_of_the_scripts_own_reads_is_one_of_the_envir
         "LR": ("float", 0.1, "environment:LR"),
         "LAYERS": ("int", 2, "environment:LAYERS"),
     }
+
+
+def test_entries_of_a_yaml_file_that_are_kept_to_be_merged_are_no_parameters_of_their_own(tmp_path):
+    (tmp_path / "config.yaml").write_text("defaults: &defaults\n  lr: 0.1\n  layers: 2\ntrain:\n  <<: *defaults\n  layers: 3\n")
+    (tmp_path / "train.py").write_text("import yaml\ncfg = yaml.safe_load(open('config.yaml'))['train']\n")
+    assert {item.name: item.default for item in discover_statically(tmp_path / "train.py").tunable} == {"train.lr": 0.1, "train.layers": 3}

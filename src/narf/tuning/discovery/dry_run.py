@@ -48,7 +48,7 @@ _LEFT_OUT = (
 _LARGE = 50_000_000
 _TRAINS = ("backward", "fit", "Trainer.fit", "log_metric", "printed", "end")  # where a dry run stops that came to the training
 _NOTHING: dict[str, Any] = {
-    "parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "held": [], "words": [], "options": [], "made": [], "imported": [], "environment": {}, "stopped": "", "problem": "",
+    "prefix": [], "parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "held": [], "words": [], "options": [], "made": [], "imported": [], "environment": {}, "stopped": "", "problem": "",
 }  # fmt: skip
 _PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
 
@@ -201,7 +201,8 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], sou
     proposed = propose_all(
         _with_limits(with_options(with_words(with_choices(source, parameters), seen["words"]), seen["options"]), seen["limits"])
     )
-    return replace(found, parameters=without_data(source, proposed), metrics=_metrics(found, seen))
+    prefix = found.prefix or tuple(dict.fromkeys(seen["prefix"]))
+    return replace(found, parameters=without_data(source, proposed), metrics=_metrics(found, seen), prefix=prefix)
 
 
 def _with_limits(parameters: list[FoundParameter], limits: list[list[Any]]) -> list[FoundParameter]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import configparser
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -99,6 +100,8 @@ def find_in_files(folder: Path, names: Sequence[str]) -> list[FoundParameter]:
         if PurePosixPath(file).name in _NOT_THE_SCRIPTS:
             continue
         leaves = list(_leaves(folder / file))
+        merged = _only_merged(folder / file) if file.endswith((".yaml", ".yml")) else set()
+        leaves = [(key, value) for key, value in leaves if key.partition(".")[0] not in merged]
         for key, value in leaves if len(leaves) <= _MOST_LEAVES else ():
             if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
                 value = float(value)  # YAML 1.1 reads 1e-3 as text, which the script then makes a number
@@ -118,6 +121,23 @@ def find_in_files(folder: Path, names: Sequence[str]) -> list[FoundParameter]:
                 file=file,
             )
     return list(found.values())
+
+
+_ANCHOR = re.compile(r"^([\w-]+):[ \t]*&([\w-]+)", re.MULTILINE)
+
+
+def _only_merged(path: Path) -> set[str]:
+    """Keys of a YAML file whose entries are kept to be merged into others: `defaults: &defaults`, and then only `<<: *defaults`."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    found = set()
+    for key, anchor in _ANCHOR.findall(text):
+        uses = re.findall(rf"^.*\*{re.escape(anchor)}\b.*$", text, re.MULTILINE)
+        if uses and all(use.strip().startswith("<<") for use in uses):
+            found.add(key)
+    return found
 
 
 def _leaves(path: Path) -> Iterator[tuple[str, Any]]:

@@ -122,6 +122,8 @@ def take_parser(parser, style, words):
                 (word for word in words if word in commands), "fit" if "fit" in commands else "train" if "train" in commands else None
             )
             if chosen:
+                if chosen not in words:
+                    FOUND["prefix"].append(chosen)
                 take_parser(commands[chosen], style, words)
             continue
         take_action(action, style)

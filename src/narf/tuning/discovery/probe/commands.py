@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import sys
 
-from narf.tuning.discovery.probe.found import add, save, stop, tells_all, type_of
+from narf.tuning.discovery.probe.found import FOUND, add, save, stop, tells_all, type_of
 
 
 def patch_click(click):
@@ -47,6 +47,8 @@ def take_command(command, words, style):
             (n for n in ("train", "fit", "main", "run") if n in commands), None
         )
         if chosen:
+            if chosen not in words:
+                FOUND["prefix"].append(chosen)
             return take_command(commands[chosen], words, style)
     for item in command.params:
         if (

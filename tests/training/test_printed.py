@@ -34,6 +34,7 @@ SAID = {
     "Test: epoch 0  Acc@1: 97.5": [("test_acc_1", 97.5, 0)],
     "    accuracy                           0.96       360": [("accuracy", 0.96, None)],
     "C-index = 0.71": [("c-index", 0.71, None)],
+    "\x1b[32mepoch 3\x1b[0m val_acc=\x1b[1m0.7\x1b[0m": [("val_acc", 0.7, 3)],
     "10%|#   | loss=9\rEpoch 2: loss=0.5": [("loss", 0.5, 2)],
 }
 SILENT = [

@@ -28,6 +28,7 @@ _TOKEN = re.compile(r"[=:]|[^\s=:,;|\[\](){}<>│┃!]+|[^\s]")
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf))(?:/(\d+\.?\d*))?%?\.?$", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Z]*[a-z]+\d*|[A-Z]+\d*")
 _WORD = re.compile(r"[A-Za-z_]")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _IN_BRACKETS = re.compile(r"\(([A-Za-z][A-Za-z_ \-]{0,20})\)")
 
 
@@ -45,7 +46,7 @@ def metrics_in(line: str) -> list[Printed]:
     phrase: list[str] = []
     context: list[str] = []
     step, sign = None, False
-    for token in _TOKEN.findall(_IN_BRACKETS.sub(r" \1 ", line.rpartition("\r")[2])):
+    for token in _TOKEN.findall(_IN_BRACKETS.sub(r" \1 ", _COLOURS.sub("", line.rpartition("\r")[2]))):
         token = token.strip("'\"*`")
         number = _NUMBER.match(token)
         if number:

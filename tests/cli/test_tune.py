@@ -137,6 +137,11 @@ def test_trials_that_end_while_the_control_plane_is_away_count_and_none_is_repea
         (SCRIPT, ["--param", "lt=1..2"], "lr"),
         (SCRIPT, ["--param", "lr=0.5..0.1"], "lr"),
         (SCRIPT, ["--param", "lr=.."], "its ends must be numbers"),
+        (SCRIPT, ["--skip", "depth"], "no parameter 'depth'"),
+        (SCRIPT, ["--only"], "nothing is named"),
+        (SCRIPT, ["--gpu-hours", "nan"], "infinite or no number"),
+        (SCRIPT, ["--gpu-hours", "0"], "greater than 0"),
+        (SCRIPT, ["--cpu", "0"], "cpu must be more than 0"),
         (SCRIPT.replace("arguments = ", "parser.add_argument('data')\narguments = "), [], "cannot do without data"),
         (SCRIPT.replace("for step", "input()\nfor step"), [], "input on the keyboard"),
         (
@@ -160,6 +165,11 @@ def test_trials_that_end_while_the_control_plane_is_away_count_and_none_is_repea
         "unknown",
         "empty range",
         "no ends",
+        "skips nothing",
+        "only nothing",
+        "no hours",
+        "zero hours",
+        "zero cpu",
         "positional",
         "keyboard",
         "rejected",
@@ -202,7 +212,7 @@ def test_values_that_found_no_place_are_said_by_the_study_and_a_study_of_nothing
         asked | {"space": {"ghost": "1..2"}, "bindings": ghost, "name": "unused", "budget": {"trials": 30}},
     )
     ended = _until_over(narf, "unused")
-    assert ended["state"] == "failed" and "found a place in the script (ghost)" in ended["sentence"]
+    assert ended["state"] == "failed" and "reached the script, so all trials would be the same: ghost." in ended["sentence"]
     assert sum(ended["trials"].values()) < 12
 
 
@@ -210,6 +220,7 @@ def test_a_study_is_not_resumed_with_another_space(narf, script):
     narf("tune", script, "--trials", "1", "--metric", "loss", "--param", "lr=0.1..0.2", "--only", "--name", "kept")
     again = narf("tune", script, "--resume", "--name", "kept", "--metric", "loss", "--param", "lr=0.1..0.9", "--only", code=None)
     assert again.returncode != 0 and "space" in said(again)
+    assert "Which study" in said(narf("tune", script, "--resume", code=None))
 
 
 def test_values_of_a_configuration_file_reach_the_script_and_the_file_stays(narf):

@@ -44,14 +44,14 @@ def tune_(
     warm_from: Annotated[list[str] | None, typer.Option(help="An earlier study to start from.")] = None,
     engine: Annotated[str, typer.Option(help="embedded or ray.")] = "",
     trial_time_limit: Annotated[str, typer.Option(help="Stop a trial after this, e.g. 30m.")] = "",
-    gpu: Annotated[float, typer.Option(min=0, help="GPUs of a trial.")] = 0.0,
-    cpu: Annotated[float, typer.Option(help="CPUs of a trial.")] = 1.0,
+    gpu: Annotated[float | None, typer.Option(min=0, help="GPUs of a trial (0).")] = None,
+    cpu: Annotated[float | None, typer.Option(help="CPUs of a trial (1).")] = None,
     memory: Annotated[str, typer.Option(help="Memory of a trial, e.g. 4Gi.")] = "",
     flavor: Annotated[str, typer.Option(help="Kind of GPU node.")] = "",
     data: Annotated[list[str] | None, typer.Option(help="A dataset, e.g. digits@v3.")] = None,
     requirements: Annotated[Path | None, typer.Option(help="Requirements file of the trials' environment.")] = None,
     experiment: Annotated[str, typer.Option(help="Experiment the runs belong to.")] = "",
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Inside the project.")] = 0,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Inside the project (0).")] = None,
     name: Annotated[str, typer.Option(help="Name of the study.")] = "",
     project: Annotated[str, typer.Option(help="Project; NARF_PROJECT or 'default' when not given.")] = "",
     go_on: Annotated[
@@ -120,6 +120,8 @@ def _search(given: dict[str, Any]) -> None:
     check_script(place)
     folder, _ = folder_of(place)
     settings = over(read_settings(folder), _asked(given))
+    if given["go_on"] and not settings.get("name"):
+        raise BadInput("Which study is to go on?", remedy="Name it: --resume --name train-1", field="name")
     body = study_body(settings, folder) | {"go_on": given["go_on"]}
     if find_server() is None:
         from narf.cli.platform import start
@@ -160,7 +162,7 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
         "engine",
         "trial_time_limit",
     )
-    more = ("gpu", "memory", "flavor", "data", "experiment", "priority", "name", "project", "arguments")
+    more = ("gpu", "cpu", "memory", "flavor", "data", "experiment", "priority", "name", "project", "arguments")
     asked = {word: given[word] for word in (*same, *more)} | {
         "space": dict_of(given["param"] or [], "param"),
         "only": given["only"] or None,
@@ -169,13 +171,12 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
         "sampler_options": options_of(given["sampler_option"] or [], "sampler-option"),
         "pruner_options": options_of(given["pruner_option"] or [], "pruner-option"),
         "initial": [options_of(point.split(","), "initial") for point in given["initial"] or []],
-        "cpu": None if given["cpu"] == 1.0 else given["cpu"],
         "requirements": str(given["requirements"].resolve()) if given["requirements"] else "",
     }  # fmt: skip
-    return {word: value for word, value in asked.items() if value not in (None, "", [], {}, 0, 0.0) or (word == "seed" and value == 0)}
+    return {word: value for word, value in asked.items() if value not in (None, "", [], {})}
 
 
-def dict_of(texts: list[str], field: str) -> dict[str, str]:
+def dict_of(texts: list[str], field: str, form: str = "NAME=RANGE", example: str = "lr='1e-4..0.1 log'") -> dict[str, str]:
     """NAME=TEXT by name.
 
     Raises:
@@ -185,7 +186,7 @@ def dict_of(texts: list[str], field: str) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise BadInput(f"{text[:60]!r} is not NAME=RANGE.", remedy="Write it as lr='1e-4..0.1 log'.", field=field)
+            raise BadInput(f"{text[:60]!r} is not {form}.", remedy=f"Write it as --{field} {example}", field=field)
         if name.strip() in found:
             raise BadInput(f"Two parameters are named {name.strip()!r}.", remedy="Name each parameter once.", field=field, code="bad_space")
         found[name.strip()] = value
@@ -197,7 +198,8 @@ def options_of(texts: list[str], field: str = "option") -> dict[str, Any]:
     import json
 
     found: dict[str, Any] = {}
-    for name, text in dict_of(texts, field).items():
+    example = "lr=0.01,hidden=64" if field == "initial" else "n_startup_trials=5"
+    for name, text in dict_of(texts, field, "NAME=VALUE", example).items():
         try:
             found[name] = json.loads(text.lower() if text.lower() in ("true", "false") else text)
         except ValueError:

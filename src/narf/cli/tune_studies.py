@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from urllib.parse import quote
 
 from narf.cli import output
 from narf.client.connection import Connection
@@ -23,7 +24,7 @@ def act(
     if verb == "board":
         _board(connection, project, as_json)
         return
-    info = connection.get(f"/api/v1/projects/{project}/studies/named/{study}")
+    info = connection.get(f"/api/v1/projects/{project}/studies/named/{quote(study, safe='')}")
     place = f"/api/v1/studies/{info['id']}"
     if verb == "show":
         _show(connection, info, as_json)
@@ -101,6 +102,10 @@ def _row(trial: dict[str, Any], names: list[str]) -> list[str]:
     seconds = "" if trial["seconds"] is None else output.duration(trial["seconds"])
     cells = [str(trial["number"]), trial["state"], "" if value is None else f"{value:.6g}", seconds]
     return cells + [_text(trial["values"].get(name)) for name in names]
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _text(value: Any) -> str:
@@ -188,7 +193,8 @@ def _board(connection: Connection, project: str, as_json: bool) -> None:
     for group in found["groups"]:
         best = "-" if group["best_value"] is None else f"{group['best_value']:.6g} in {group['best_study']}"
         print(
-            f"{group['script']}  {group['direction']} {group['metric']}: {group['trials']} trials in {len(group['studies'])} studies, best {best}"
+            f"{group['script']}  {group['direction']} {group['metric']}: {_count(group['trials'], 'trial', 'trials')} in "
+            f"{_count(len(group['studies']), 'study', 'studies')}, best {best}"
         )
         rows = []
         for row in group["parameters"]:

@@ -91,6 +91,10 @@ class Connection:
             raise Unavailable(
                 f"No Narf answers at {self.url} ({reason}).", remedy="Start it with: narf up. Or name another with NARF_URL."
             ) from error
+        except ValueError as error:
+            if "JSON" not in str(error):
+                raise
+            raise errors.BadInput("A number that was given is infinite or no number (nan).", remedy="Give a finite one.") from error
 
     def close(self) -> None:
         self._http.close()

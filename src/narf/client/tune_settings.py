@@ -78,8 +78,12 @@ def study_body(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The HTTP body of a study. `folder`: what the path of a requirements file is relative to.
 
     Raises:
-        BadInput: an amount cannot be read, or there is no such requirements file.
+        BadInput: an amount cannot be read, there is no such requirements file, or only what is named is to be searched and nothing is.
     """
+    if settings.get("only") and not settings.get("space"):
+        raise BadInput(
+            "Only what is named is to be searched, and nothing is named.", remedy="Give a range: --param lr='1e-4..0.1 log'", field="space"
+        )
     budget = budget_of(
         trials=settings.get("trials"),
         seconds=_seconds(settings.get("time"), "time"),

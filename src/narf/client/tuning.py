@@ -221,7 +221,7 @@ def begin(
     except BadInput as error:
         if error.code not in ("no_parameters", "unknown_parameter", "no_metric"):
             raise
-        if error.code != "no_metric" and read.tunable and set(_named(body.get("space"))) <= names:
+        if error.code != "no_metric" and read.tunable and {*_named(body.get("space")), *body.get("skip", ())} <= names:
             # What was read here lies in a file that is not sent along, as a .env with its secrets.
             return _send(connection, project, script, _settled(body, read, script))
         return _begin_confirmed(connection, project, script, body, read, error, tell)
@@ -262,7 +262,8 @@ def _settled(body: Mapping[str, Any], found: Discovery, script: Path) -> dict[st
     refuse_without_arguments(found, list(body.get("arguments", [])), set(space), script.name)
     bindings = {item.name: item.passing.to_json() for item in found.parameters if item.name in space}
     metric = body.get("metric") or (found.metrics[0].name if found.metrics else "")
-    settled = {"space": space, "only_space": True, "skip": [], "bindings": {**bindings, **body.get("bindings", {})}} if space else {}
+    unknown = [name for name in body.get("skip", ()) if name not in {item.name for item in found.parameters}]  # for the server to refuse
+    settled = {"space": space, "only_space": True, "skip": unknown, "bindings": {**bindings, **body.get("bindings", {})}} if space else {}
     return {**body, **settled, "metric": metric}
 
 

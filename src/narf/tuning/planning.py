@@ -76,19 +76,23 @@ def settle(wishes: Wishes, discover: Callable[[], Discovery], script: str) -> Se
 
 
 def _space(wishes: Wishes, found: Discovery, script: str) -> Space:
-    given = read_space(wishes.space) if wishes.space and wishes.only_space else None
-    if given is not None:
-        return Space(tuple(parameter for parameter in given if parameter.name not in wishes.skip))
+    given = {parameter.name: parameter for parameter in read_space(wishes.space)} if wishes.space else {}
     proposed = {item.name: item.proposal for item in found.parameters if item.proposal is not None}
-    changed = {parameter.name: parameter for parameter in read_space(wishes.space)} if wishes.space else {}
-    parameters = {**proposed, **changed}
+    parameters = given if given and wishes.only_space else {**proposed, **given}
     for name in wishes.skip:
-        if name not in parameters:
+        if name not in parameters and name not in {item.name for item in found.parameters}:
             raise _unknown(name, found, script, "skip")
-        del parameters[name]
-    if not parameters:
+    searched = [parameter for parameter in parameters.values() if parameter.name not in wishes.skip]
+    if parameters and not searched:
+        raise BadInput(
+            f"Nothing is left to search: of {', '.join(parameters)} all are skipped.",
+            remedy="Skip fewer.",
+            field="skip",
+            code="no_parameters",
+        )
+    if not searched:
         raise _nothing(found, script)
-    return in_order([parameter for parameter in parameters.values() if parameter is not None])
+    return in_order(searched)
 
 
 def _nothing(found: Discovery, script: str) -> BadInput:
@@ -175,7 +179,11 @@ def _direction(wishes: Wishes, found: Discovery, metric: str) -> Direction:
     known = next((item.direction for item in found.metrics if item.name == metric), "")
     direction = known or direction_of(metric)
     if not direction:
+        near = get_close_matches(metric, [item.name for item in found.metrics], n=1, cutoff=0.5)
+        meant = f"Did you mean {near[0]!r}? If not, say" if near and near[0] != metric else "Say"
         raise BadInput(
-            f"The name {metric!r} does not say whether less or more is better.", remedy="Say --minimize or --maximize.", field="direction"
+            f"The name {metric!r} does not say whether less or more is better.",
+            remedy=f"{meant} --minimize or --maximize.",
+            field="direction",
         )
     return Direction(direction)

@@ -164,6 +164,8 @@ def _ask(add_nodes: list[str], quota: list[str], submit: list[str], project: str
     for row in found["starts"]:
         if row["sentence"]:
             print(f"{row['workload']} would wait. {row['sentence']}")
+    for warning in found["warnings"]:
+        output.say(warning)
     if found["is_rough"]:
         output.say("So much waits that only the next decisions were looked at: what starts later is not in sight.")
 

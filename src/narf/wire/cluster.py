@@ -184,7 +184,11 @@ class WhatIfStart(BaseModel):
 
 
 class WhatIfOut(BaseModel):
-    """`is_rough`: so much waits that only what starts within the next few decisions was looked for."""
+    """`is_rough`: so much waits that only what starts within the next few decisions was looked for.
+
+    warnings: where the quotas that were asked about contradict the cluster or each other.
+    """
 
     starts: list[WhatIfStart]
     is_rough: bool = False
+    warnings: list[str] = []

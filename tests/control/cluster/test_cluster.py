@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -363,6 +364,19 @@ def test_what_if_a_quota_were_given_takes_it_from_who_borrows(client: TestClient
     assert with_quota["after"]["seconds"] <= 1800 + 300  # as soon as the holder has run for as long as it may not be disturbed
     answer = client.post("/api/v1/cluster/what-if", json={"quota": {"nobody": 2}})
     assert answer.status_code == 404 and answer.json()["remedy"]
+
+
+def test_what_if_a_quota_is_bounded_by_its_departments(client: TestClient) -> None:
+    def ask(quota: dict[str, float]) -> dict[str, Any]:
+        return dict(client.post("/api/v1/cluster/what-if", json={"quota": quota}).json())
+
+    assert client.put("/api/v1/quotas/department:default", json={"quota": {"gpu": 1}}).status_code == 200
+    assert ask({"default": 1})["warnings"] == [] == ask({})["warnings"]
+    assert ask({"default": 2})["warnings"] == ["The projects of department 'default' are promised 2 GPUs; it has 1 GPU."]
+    assert ask({"default": 2, "department:default": 2})["warnings"] == []
+    assert client.put("/api/v1/quotas/department:default", json={"limit": {"gpu": 1}}).status_code == 200
+    assert "it may hold 1 GPU at most" in ask({"default": 2})["detail"]
+    assert client.get("/api/v1/quotas").json()["items"][0]["quota"] == {}, "nothing was changed"
 
 
 def test_recordings_of_production_replay_to_the_same_decisions(client: TestClient, small: Platform, home: Path) -> None:

@@ -5547,6 +5547,8 @@ export interface components {
         /**
          * WhatIfOut
          * @description `is_rough`: so much waits that only what starts within the next few decisions was looked for.
+         *
+         *     warnings: where the quotas that were asked about contradict the cluster or each other.
          */
         WhatIfOut: {
             /** Starts */
@@ -5556,6 +5558,11 @@ export interface components {
              * @default false
              */
             is_rough: boolean;
+            /**
+             * Warnings
+             * @default []
+             */
+            warnings: string[];
         };
         /**
          * WhatIfStart

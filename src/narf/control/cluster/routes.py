@@ -137,7 +137,7 @@ def router(cluster: ClusterService, clusters: Clusters) -> APIRouter:
             for number, s in enumerate(body.submit, start=1)
         ]  # fmt: skip
         found = cluster.what_if(add_nodes=nodes, quota=body.quota, submit=submit)
-        return WhatIfOut(is_rough=found.is_rough, starts=[_would_start(start) for start in found.starts])
+        return WhatIfOut(is_rough=found.is_rough, warnings=list(found.warnings), starts=[_would_start(start) for start in found.starts])
 
     return routes
 

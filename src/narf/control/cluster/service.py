@@ -66,10 +66,14 @@ class WouldStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
-    """`is_rough`: so much waits that only what starts within the next few decisions was looked for."""
+    """`is_rough`: so much waits that only what starts within the next few decisions was looked for.
+
+    warnings: where the quotas that were asked about contradict the cluster or each other.
+    """
 
     starts: tuple[WouldStart, ...]
     is_rough: bool
+    warnings: tuple[str, ...] = ()
 
 
 class ClusterService:
@@ -142,7 +146,7 @@ class ClusterService:
                 weight=wanted.weight,
             )
         current = queues[wanted.queue]
-        return replace(wanted, parent=current.parent), self._warnings()
+        return replace(wanted, parent=current.parent), _warnings(self._snapshot()[1], self.queues())
 
     def remove_quota(self, queue: str, *, by: Principal) -> None:
         at = self._now()
@@ -201,32 +205,6 @@ class ClusterService:
             department.name.removeprefix(DEPARTMENT), department.limit, (queue.quota for queue in projects),
             field=noun + ".{resource}", remedy=f"{mend}, or raise the limit of the department.",
         )  # fmt: skip
-
-    def _warnings(self) -> list[str]:
-        """Where the quotas promise more than there is."""
-        snapshot = self._snapshot()[1]
-        size = {
-            "gpu": float(snapshot.node_gpus_N.sum()),
-            "cpu": snapshot.node_cpu_N.sum() / WHOLE,
-            "memory": float(snapshot.node_memory_N.sum()),
-        }
-        for f, flavor in enumerate(snapshot.flavors):
-            size[f"gpu:{flavor}"] = float(snapshot.node_gpus_N[snapshot.node_flavor_N == f].sum())
-        queues = self.queues()
-        projects = [queue for queue in queues if not queue.name.startswith(DEPARTMENT)]
-        departments = [queue for queue in queues if queue.name.startswith(DEPARTMENT)]
-        warnings = []
-        for noun, promising in (("projects", projects), ("departments", departments)):
-            for resource, there in size.items():
-                together = sum(promised(queue.quota, resource) for queue in promising)
-                if together > there:
-                    warnings.append(
-                        f"The quotas of all {noun} come to {amount_of(resource, together)}; the cluster has {amount_of(resource, there)}."
-                    )
-        for department in departments:
-            below = (queue.quota for queue in projects if queue.parent == department.name)
-            warnings += family_warnings(department.name.removeprefix(DEPARTMENT), department.quota, below)
-        return warnings
 
     # --- what is asked
 
@@ -348,7 +326,7 @@ class ClusterService:
         Args:
             quota: GPUs guaranteed, by queue. submit: what waits besides.
         Raises:
-            NotFound: no queue of this name. BadInput: a quota is negative.
+            NotFound: no queue of this name. BadInput: a quota is more than the department may hold.
         """
         at, policy, current = self._now().timestamp(), self._admission.policy, self.queues()
         known = {queue.name for queue in current}
@@ -358,6 +336,9 @@ class ClusterService:
         submitted = [replace(request, submitted_at=at) for request in submit]
         before = self._admission.snapshot_with(current)
         queues = [replace(q, quota={**q.quota, "gpu": quota[q.name]}) if quota and q.name in quota else q for q in current]
+        named = {q.name: q for q in queues}
+        for name in quota or {}:
+            self._check_family(QueueQuota(queue=name, quota=named[name].quota, limit=named[name].limit), named)
         after = self._admission.snapshot_with(queues, nodes=add_nodes, submitted=submitted)
         old = [w for w, phase in zip(before.ids, before.phase_W.tolist(), strict=True) if phase == 0]
         waiting = [w for w, phase in zip(after.ids, after.phase_W.tolist(), strict=True) if phase == 0]
@@ -372,6 +353,7 @@ class ClusterService:
         growing = self._admission.cluster.may_grow()
         return WhatIf(
             is_rough=is_rough,
+            warnings=tuple(_warnings(after, queues)) if quota else (),
             starts=tuple(
                 WouldStart(
                     workload=w, project=queue_of[w], before=now_.get(w), after=then.get(w),
@@ -482,3 +464,28 @@ def _add(held: dict[str, float], resources: Resources, replicas: int) -> None:
     if resources.flavor:
         name = f"gpu:{resources.flavor}"
         held[name] = held.get(name, 0.0) + resources.gpu * replicas
+
+
+def _warnings(snapshot: Snapshot, queues: Sequence[Queue]) -> list[str]:
+    """Where the quotas promise more than there is."""
+    size = {
+        "gpu": float(snapshot.node_gpus_N.sum()),
+        "cpu": snapshot.node_cpu_N.sum() / WHOLE,
+        "memory": float(snapshot.node_memory_N.sum()),
+    }
+    for f, flavor in enumerate(snapshot.flavors):
+        size[f"gpu:{flavor}"] = float(snapshot.node_gpus_N[snapshot.node_flavor_N == f].sum())
+    projects = [queue for queue in queues if not queue.name.startswith(DEPARTMENT)]
+    departments = [queue for queue in queues if queue.name.startswith(DEPARTMENT)]
+    warnings = []
+    for noun, promising in (("projects", projects), ("departments", departments)):
+        for resource, there in size.items():
+            together = sum(promised(queue.quota, resource) for queue in promising)
+            if together > there:
+                warnings.append(
+                    f"The quotas of all {noun} come to {amount_of(resource, together)}; the cluster has {amount_of(resource, there)}."
+                )
+    for department in departments:
+        below = (queue.quota for queue in projects if queue.parent == department.name)
+        warnings += family_warnings(department.name.removeprefix(DEPARTMENT), department.quota, below)
+    return warnings

@@ -171,9 +171,10 @@ def test_a_script_that_reading_does_not_follow_is_started_from_the_wizard(page: 
 def test_why_something_waits_is_said(page: Page, served: Served, submit: Submit) -> None:
     holder = submit("--steps", "5000", "--pause", "0.1", name="holder", resources={"gpu": 4, "cpu": 0.1})
     until(lambda: served.ask("GET", f"/workloads/{holder['id']}")["state"] == "running", 60)
-    waiting = submit("--steps", "5", name="patient", resources={"gpu": 2, "cpu": 0.1})
+    waiting = submit("--steps", "5", name="patient", resources={"gpu": 2, "cpu": 0.1}, priority=5)
     page.goto(f"{P}/workloads/{waiting['id']}")
-    expect(page.locator("[data-state=queued] p")).to_contain_text(re.compile("wait", re.IGNORECASE))
+    expect(page.locator("[data-state=queued] p").first).to_contain_text(re.compile("wait", re.IGNORECASE))
+    expect(page.get_by_text("takes the place of").get_by_role("link", name=holder["id"])).to_be_visible()
     page.goto(f"{P}/workloads/{holder['id']}")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel it").click()

@@ -3,6 +3,7 @@ import { Button, Select, Tabs } from "@mantine/core";
 import { IconPlayerStop, IconRefresh } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { Fragment } from "react";
 import { seg } from "~/api/client";
 import type { WorkloadDetail } from "~/api/types";
 import { whyQuery } from "~/api/cluster";
@@ -126,12 +127,17 @@ function Why({ workload }: { workload: WorkloadDetail }) {
             {why.position ? <span>position <b>{why.position}</b></span> : null}
             {why.reason && <span>rule <b>{why.reason.replaceAll("_", " ")}</b></span>}
             {why.forecast && <span>starts in about <b>{duration(why.forecast.seconds)}</b> ({duration(why.forecast.low)} to {duration(why.forecast.high)})</span>}
-            {(why.holders ?? []).slice(0, 3).map((holder) => <span key={holder.workload}>{holder.amount} held by {holder.workload ? <Link className="link" to={`/p/${seg(workload.project)}/workloads/${holder.workload}` as "/home"}>{holder.workload}</Link> : <b>another project</b>} for {duration(holder.running_seconds)}</span>)}
+            {why.takes_back && <span>takes the place of {why.takes_back.victims.slice(0, 3).map((victim, i) => <Fragment key={victim}>{i > 0 && ", "}<Other id={victim} project={workload.project} /></Fragment>)}{why.takes_back.victims.length > 3 && ` and ${why.takes_back.victims.length - 3} more`} in <b>{duration(why.takes_back.seconds)}</b>, if nothing ends before</span>}
+            {(why.holders ?? []).slice(0, 3).map((holder) => <span key={holder.workload}>{holder.amount} held by {holder.workload ? <Other id={holder.workload} project={workload.project} /> : <b>another project</b>} for {duration(holder.running_seconds)}</span>)}
           </p>
         )}
       </div>
     </div>
   );
+}
+
+function Other({ id, project }: { id: string; project: string }) {
+  return <Link className="link" to={`/p/${seg(project)}/workloads/${id}` as "/home"}>{id}</Link>;
 }
 
 function Timeline({ workload }: { workload: WorkloadDetail }) {

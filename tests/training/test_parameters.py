@@ -45,6 +45,12 @@ SCRIPTS = {
         {"Net.width": 64, "Net.depth": 3, "train.lr": 0.25, "train.decay": 0.75},
         [64, 3, 0.25, 0.75],
     ),
+    "what holds if nobody says otherwise": (
+        "import sys, os\nLR = float(sys.argv[1]) if len(sys.argv) > 1 else 0.1\nDEPTH = os.environ.get('DEPTH') or 3\nHALF = 1 / 16\n"
+        "c = {}\nc.update(clip=1.0)\nc['w'] = 2\nprint([LR, DEPTH, HALF, c['clip'], c['w'], c.get('z', 5)])",
+        {"LR": 0.5, "DEPTH": 4, "HALF": 0.25, "c.clip": 2.0, "c.w": 3, "c.z": 6},
+        [0.5, 4, 0.25, 2.0, 3, 6],
+    ),
     "a module beside it": ("import settings\nprint([settings.LR])", {"LR": 0.125}, [0.125]),
     "click": (
         "import click\n@click.command()\n@click.option('--lr', default=0.1)\n@click.option('--n', type=int, default=1)\n"

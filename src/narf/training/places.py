@@ -195,7 +195,13 @@ class _Reader:
             yield from self._entry(f"{scope}{place}", statement, "value", "table" if "." in place else kind)
 
     def _entry(self, name: str, holder: Any, at: Any, kind: str) -> Iterator[Place]:
-        yield Place((name,), kind, holder, at)
+        place = Place((name,), kind, holder, at)
+        yield place
+        if isinstance(place.value, ast.IfExp):  # float(sys.argv[1]) if len(sys.argv) > 1 else 0.1
+            yield Place((name,), kind, place.value, "body")
+            yield Place((name,), kind, place.value, "orelse")
+        elif isinstance(place.value, ast.BoolOp) and isinstance(place.value.op, ast.Or):  # os.environ.get("LR") or 0.1
+            yield Place((name,), kind, place.value.values, len(place.value.values) - 1)
         yield from self._table(name, holder, at)
 
     def _table(self, name: str, holder: Any, at: Any) -> Iterator[Place]:
@@ -226,6 +232,9 @@ class _Reader:
                 owner, first = name_of(call.args[0]), 1
             if not owner or owner in TABLES:
                 continue
+            if owner == "update" and isinstance(call.func, ast.Attribute) and (table := path_of(call.func.value)):
+                yield from self._updated(f"{scope}{table}", call)
+                continue
             takes = self.takes.get(owner, [])
             for index in range(first, len(call.args)):
                 if isinstance(call.args[index], ast.Starred):
@@ -241,6 +250,14 @@ class _Reader:
                     yield from self._entry(f"{owner}.{item.arg}", item, "value", "argument")
             if asked := _asked(call):
                 yield Place((f"{scope}{asked}", asked), "asked", call.args, len(call.args) - 1)
+
+    def _updated(self, name: str, call: ast.Call) -> Iterator[Place]:
+        """`config.update({"lr": 0.1})` and `config.update(lr=0.1)`."""
+        for index in range(len(call.args)):
+            yield from self._table(name, call.args, index)
+        for item in call.keywords:
+            if item.arg is not None:
+                yield from self._entry(f"{name}.{item.arg}", item, "value", "table")
 
 
 def _asked(call: ast.Call) -> str:

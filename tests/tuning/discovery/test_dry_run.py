@@ -327,6 +327,44 @@ def test_the_sub_command_that_declares_what_only_running_shows_is_given_to_trial
     assert [item.name for item in found.tunable] == ["lr", "momentum"]
 
 
+def test_options_that_a_choice_brings_are_searched_with_that_choice_only(discover):
+    found = discover("""
+        import argparse
+        OPTIONS = {"gan": ["--penalty"], "vae": ["--beta"]}
+        p = argparse.ArgumentParser()
+        p.add_argument("--model", choices=sorted(OPTIONS), default="gan")
+        p.add_argument("--lr", type=float, default=0.1)
+        for option in OPTIONS[p.parse_known_args()[0].model]:
+            p.add_argument(option, type=float, default=0.5)
+        p.parse_args()
+    """)
+    assert {item.name: item.proposal.to_text() for item in found.tunable} == {
+        "model": "gan, vae",
+        "lr": "0.0033..1.0 log",
+        "penalty": "0.0..1.0 if model=gan",
+    }
+
+
+def test_settings_of_objects_that_a_table_of_classes_made_are_found(discover):
+    found = discover("""
+        from collections import namedtuple
+        Limits = namedtuple("Limits", ["clip", "margin"])
+        class Agent:
+            def __init__(self, states, alpha=0.1, visits=7):
+                self.states, self.alpha, self.visits, self.best_score = states, alpha, visits, 0.0
+        AGENTS = {"q": Agent}
+        def main():
+            limits = Limits(clip=5.0, margin=0.25)
+            agent = AGENTS["q"](5)
+            for episode in range(10**9):
+                print(f"episode {episode} reward: {1.5}")
+        main()
+    """, limit=30.0)  # fmt: skip
+    assert {item.name: item.default for item in found.tunable} == {
+        "Agent.alpha": 0.1, "Agent.visits": 7, "Limits.clip": 5.0, "Limits.margin": 0.25,
+    }  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_lightning_script_is_stopped_where_it_would_fit(discover):
     found = discover("""

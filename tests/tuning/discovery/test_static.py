@@ -360,3 +360,23 @@ def test_entries_of_a_yaml_file_that_are_kept_to_be_merged_are_no_parameters_of_
     (tmp_path / "config.yaml").write_text("defaults: &defaults\n  lr: 0.1\n  layers: 2\ntrain:\n  <<: *defaults\n  layers: 3\n")
     (tmp_path / "train.py").write_text("import yaml\ncfg = yaml.safe_load(open('config.yaml'))['train']\n")
     assert {item.name: item.default for item in discover_statically(tmp_path / "train.py").tunable} == {"train.lr": 0.1, "train.layers": 3}
+
+
+def test_what_a_class_overrides_is_the_classes_own_to_say_and_what_holds_without_arguments_is_a_default(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import sys\nclass BaseConfig:\n    lr = 0.1\n    hidden = 32\nclass Config(BaseConfig):\n    lr = 0.3\ncfg = Config()\ncfg.update(dropout=0.2)\n"
+    )
+    found = {item.name: item.default for item in discover_statically(tmp_path / "train.py").tunable}
+    assert found == {"BaseConfig.hidden": 32, "Config.lr": 0.3, "cfg.dropout": 0.2}
+    (tmp_path / "train.py").write_text(
+        "import sys, os\nLR = float(sys.argv[1]) if len(sys.argv) > 1 else 0.01\nDEPTH = os.environ.get('DEPTH') or 3\nfit(LR, DEPTH)\n"
+    )
+    assert {item.name: item.default for item in discover_statically(tmp_path / "train.py").tunable} == {"LR": 0.01, "DEPTH": 3}
+
+
+def test_positional_arguments_that_need_not_be_given_are_put_in_place(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.add_argument('alpha', nargs='?', type=float, default=0.5)\np.parse_args()\n"
+    )
+    found = discover_statically(tmp_path / "train.py")
+    assert [(item.name, item.passing.how.value) for item in found.tunable] == [("alpha", "inject")]

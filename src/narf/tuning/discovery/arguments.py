@@ -142,8 +142,16 @@ def _read_argument(source: Source, module: Module, call: ast.Call, style: Style)
 
 
 def _positional(module: Module, call: ast.Call, name: str, style: Style) -> FoundParameter:
-    declared = keyword(call, "type")
+    """What need not be given and is a number or a choice is put in place; the rest stays the user's to give."""
+    declared, default, choices = keyword(call, "type"), module.literal(keyword(call, "default")), module.options(keyword(call, "choices"))
     kind = _TYPES.get(module.dotted(declared), "str")
+    if module.literal(keyword(call, "nargs")) == "?" and isinstance(default, int | float | str):
+        kind = "choice" if isinstance(choices, list) and choices else kind
+        passing = Passing(How.INJECT, name)
+        options = tuple(choices) if kind == "choice" else ()
+        return FoundParameter(
+            name=name, type=kind, style=style, passing=passing, default=default, choices=options, line=call.lineno, file=module.file
+        )
     return FoundParameter(
         name=name,
         type=kind,

@@ -44,6 +44,29 @@ def find_tables(source: Source) -> list[FoundParameter]:
     return list(found.values())
 
 
+def overridden(source: Source) -> set[str]:
+    """`Base.lr` where `class Large(Base): lr = 0.3`, and nothing else uses Base."""
+    used = {node.id for module in source.modules for node in module.nodes if isinstance(node, ast.Name)} if source.classes else set()
+    found: set[str] = set()
+    for module, node in source.classes.values():
+        own = {name for statement in node.body for name, _ in bindings(statement)}
+        for base in node.bases:
+            known = source.class_of(module.dotted(base))
+            if known is None or _uses(source, known[1].name, used) > _bases(source, known[1].name):
+                continue
+            found |= {f"{known[1].name}.{name}" for name in own}
+    return found
+
+
+def _uses(source: Source, name: str, used: set[str]) -> int:
+    """How often a class is named, where it is named at all."""
+    return sum(isinstance(node, ast.Name) and node.id == name for module in source.modules for node in module.nodes) if name in used else 0
+
+
+def _bases(source: Source, name: str) -> int:
+    return sum(module.dotted(base).rpartition(".")[2] == name for module, node in source.classes.values() for base in node.bases)
+
+
 def find_constants(source: Source) -> list[FoundParameter]:
     """Names of the script, and of a module beside it whose name says that it is one of settings, bound once at the top level to a
     number, a bool or text. What only a report asks for, `log_metric("gini", FACTOR * auc - 1)`, sets nothing."""
@@ -54,6 +77,7 @@ def find_constants(source: Source) -> list[FoundParameter]:
         changed = _bound_more_than_once(module.tree)
         for statement in _at_top(module.tree):
             for name, node in bindings(statement):
+                node = fallback(node)
                 if name.startswith("_") or name in changed or not isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp):
                     continue
                 if not is_main and not (name.isupper() and name in read and sounds_like_a_setting(name)):
@@ -65,6 +89,13 @@ def find_constants(source: Source) -> list[FoundParameter]:
 
 def is_named_settings(name: str) -> bool:
     return bool(_CONFIG & set(words_of(name)))
+
+
+def fallback(node: ast.expr) -> ast.expr:
+    """What holds if nobody says otherwise: 0.1 of `float(sys.argv[1]) if len(sys.argv) > 1 else 0.1` and of `os.environ.get("LR") or 0.1`."""
+    if isinstance(node, ast.IfExp):
+        return node.orelse if isinstance(node.orelse, ast.Constant | ast.UnaryOp | ast.BinOp) else node.body
+    return node.values[-1] if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or) else node
 
 
 def _is_of_settings(module: Module) -> bool:

@@ -23,7 +23,7 @@ from narf.training.metric_names import direction_of
 from narf.tuning.discovery import probe
 from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
-from narf.tuning.discovery.live import in_effect, with_environment, with_held, with_options, with_words, without_unmade
+from narf.tuning.discovery.live import in_effect, with_conditions, with_environment, with_held, with_options, with_words, without_unmade
 from narf.tuning.discovery.propose import last_of, propose, propose_all
 from narf.tuning.discovery.source import Source, read_source
 from narf.tuning.discovery.static import COMMAND_LINE, COMPOSED, beside, discover_statically, from_files, is_fixed, names_of
@@ -48,7 +48,7 @@ _LEFT_OUT = (
 _LARGE = 50_000_000
 _TRAINS = ("backward", "fit", "Trainer.fit", "log_metric", "printed", "end")  # where a dry run stops that came to the training
 _NOTHING: dict[str, Any] = {
-    "prefix": [], "parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "held": [], "words": [], "options": [], "made": [], "imported": [], "environment": {}, "stopped": "", "problem": "",
+    "prefix": [], "later": [], "parameters": [], "metrics": [], "modules": {}, "files": [], "excluded": {}, "limits": [], "held": [], "words": [], "options": [], "made": [], "imported": [], "environment": {}, "stopped": "", "problem": "",
 }  # fmt: skip
 _PROBED = {"jsonargparse": {Style.JSONARGPARSE, Style.LIGHTNING_CLI}}
 
@@ -62,22 +62,33 @@ def confirm(
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
 ) -> Discovery:
     """`found`, with what a dry run of the script adds, drops and confirms. What goes wrong in it becomes a note, never an error."""
-    with tempfile.TemporaryDirectory(prefix="narf-dry-run-") as room:
-        copy, result = Path(room) / "code", Path(room) / "found.json"
-        _copy(script.parent, copy)
-        words = [*found.prefix, *arguments]
-        problem = _run(copy / script.name, script.parent, result, words, python, Path(room), time_limit_seconds)
-        try:
-            seen: dict[str, Any] = json.loads(result.read_text())
-        except (OSError, ValueError):
-            seen = _NOTHING
+
+    def look(*more: str) -> tuple[dict[str, Any], str]:
+        return _look(script, [*found.prefix, *arguments, *more], python, time_limit_seconds)
+
+    seen, problem = look()
     source = read_source(script)
     known = {module.file for module in source.modules}
     if also := [file for file in seen["imported"] if file not in known and (script.parent / file).is_file()]:
         found, source = discover_statically(script, arguments, also), read_source(script, also)
     merged = _merge(found, seen, arguments, source)
+    if seen["later"]:
+        parameters = with_conditions(merged.parameters, seen["later"], lambda word: {item["name"] for item in look(word)[0]["parameters"]})
+        merged = replace(merged, parameters=parameters)
     problem = problem if not seen["stopped"] else seen["problem"]
     return merged.with_notes(_told(problem)) if problem else replace(merged, is_open=False)
+
+
+def _look(script: Path, words: Sequence[str], python: str, limit: float) -> tuple[dict[str, Any], str]:
+    """What the probe saw in a copy of the script's folder, and what went wrong if it did not come to an end."""
+    with tempfile.TemporaryDirectory(prefix="narf-dry-run-") as room:
+        copy, result = Path(room) / "code", Path(room) / "found.json"
+        _copy(script.parent, copy)
+        problem = _run(copy / script.name, script.parent, result, words, python, Path(room), limit)
+        try:
+            return json.loads(result.read_text()), problem
+        except (OSError, ValueError):
+            return _NOTHING, problem
 
 
 def _copy(folder: Path, copy: Path) -> None:
@@ -107,6 +118,7 @@ def _run(script: Path, original: Path, result: Path, arguments: Sequence[str], p
         str(Path(str(probe.__file__)).with_name("__main__.py")),
         str(result),
         str(original.resolve()),
+        str(limit * 0.6),
         str(script),
         *arguments,
     ]
@@ -189,8 +201,8 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], sou
         replace(p, left_alone=excluded_by(seen["excluded"][p.name]), proposal=None) if p.name in seen["excluded"] else p for p in parameters
     ]
     parameters = _with_files(parameters, seen, source.folder)
+    parameters = with_held(source, in_effect(parameters, seen["held"]), seen["held"])
     if seen["stopped"] in _TRAINS:
-        parameters = with_held(source, in_effect(parameters, seen["held"]), seen["held"])
         parameters = without_unmade(parameters, source, seen["made"])
     parameters = with_environment(source, parameters, seen["environment"])
     explicit = {parameter.name for parameter in parameters if parameter.style in COMMAND_LINE}

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from narf.tuning.discovery.constants import bindings
+from narf.tuning.discovery.constants import bindings, fallback
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.propose import sounds_like_a_setting
 from narf.tuning.discovery.signature import type_of_value
@@ -59,7 +59,8 @@ def find_literals(source: Source) -> list[FoundParameter]:
 
 def _of_calls(source: Source, module: Module) -> Iterator[tuple[str, Any, int]]:
     for call in module.calls():
-        full = module.dotted(call.func)
+        is_partial = module.dotted(call.func) in ("functools.partial", "partial") and bool(call.args)
+        full = module.dotted(call.args[0] if is_partial else call.func)
         last = full.rpartition(".")[2]
         if not last[:1].isupper() or source.class_of(last) is not None or not full.startswith(_LIBRARIES) or full.startswith(_NOT_MODELS):
             continue
@@ -78,5 +79,6 @@ def _of_functions(module: Module) -> Iterator[tuple[str, Any, int]]:
         bound = [item.id for item in ast.walk(function) if isinstance(item, ast.Name) and not isinstance(item.ctx, ast.Load)]
         for statement in function.body:
             for name, node in bindings(statement):
+                node = fallback(node)
                 if isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp) and bound.count(name) == 1 and sounds_like_a_setting(name):
                     yield f"{function.name}.{name}", module.literal(node), statement.lineno

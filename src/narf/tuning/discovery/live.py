@@ -5,7 +5,7 @@ Only what has a place is added: a value that a trial could not deliver is no par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,10 @@ from narf.tuning.discovery.propose import last_of, sounds_like_a_setting
 from narf.tuning.discovery.signature import fields_of, is_dataclass, type_of_value
 from narf.tuning.discovery.signature_parameters import from_fields
 from narf.tuning.discovery.source import Module, Source
+from narf.tuning.space import Condition
 
 Held = tuple[str, str, Any]  # path, class of the object, value
+_MOST_CHOICES = 3  # each takes a dry run
 _WEAKER = (Style.DATACLASS, Style.TABLE, Style.CONSTANT)
 _NOT_THE_MODELS = ("solver", "algorithm", "svd_solver", "output_distribution", "strategy", "handle_unknown")
 _BUILT = (Style.DATACLASS, Style.LIGHTNING_MODULE)
@@ -120,10 +122,11 @@ def _with_value(item: FoundParameter, values: list[Any]) -> FoundParameter:
 
 
 def _only_held(source: Source, leaves: list[Held]) -> list[FoundParameter]:
+    kinds = {kind for _, kind, _ in leaves}
     standing: dict[str, list[tuple[Module, Place, Any]]] = {}
     for module in source.modules:
         for place in places(module.tree):
-            if place.kind != "argument":
+            if place.kind != "argument" or place.names[0].partition(".")[0] in kinds:
                 standing.setdefault(last_of(place.names[0]), []).append((module, place, module.literal(place.value)))
     groups: dict[str, list[Held]] = {}
     for leaf in leaves:
@@ -136,7 +139,9 @@ def _only_held(source: Source, leaves: list[Held]) -> list[FoundParameter]:
             fitting = [each for each in standing.get(last_of(name), ()) if type(each[2]) is type(value) and each[2] == value]
             fitting = [each for each in fitting if _owner(each[1]) in (kind, path.rpartition(".")[2])] or fitting
             names = {each[1].names[0] for each in fitting}
-            if len(names) == 1 and (is_settings or sounds_like_a_setting(name)):
+            is_given = bool(fitting) and fitting[0][1].kind in ("default", "argument") and _owner(fitting[0][1]) == kind
+            is_state = bool(fitting) and fitting[0][1].kind == "attribute" and not is_named_settings(kind)
+            if len(names) == 1 and ((is_settings and not is_state) or is_given or sounds_like_a_setting(name)):
                 module, place, _ = fitting[0]
                 style = Style.TABLE if is_settings and place.kind in _STATED else Style.CONSTANT
                 found.setdefault(place.names[0], _parameter(module, place, value, style))
@@ -159,6 +164,27 @@ def _parameter(module: Module, place: Place, value: Any, style: Style) -> FoundP
         file=module.file,
         confirmed=True,
     )
+
+
+def with_conditions(
+    parameters: Sequence[FoundParameter], later: Sequence[str], declared: Callable[[str], set[str]]
+) -> tuple[FoundParameter, ...]:
+    """What is declared when something was chosen, `--lambda_gp` after `--model=wgangp`, is searched with that choice only.
+
+    later: what a first reading of the command line did not know yet. declared: what is there with one more word.
+    """
+    changed = {item.name: item for item in parameters}
+    choices = [item for item in parameters if item.type == "choice" and item.proposal is not None and item.name not in later]
+    for choice in [item for item in choices if item.passing.how is How.OPTION][:_MOST_CHOICES]:
+        other = next((value for value in choice.choices if value != choice.default), None)
+        there = declared(f"{choice.passing.flag}={other}") if other is not None else set()
+        default = choice.default
+        for name in later if there and isinstance(default, str) else ():
+            item = changed.get(name)
+            if name not in there and item is not None and item.proposal is not None:
+                condition = Condition(choice.name, (str(default),))
+                changed[name] = replace(item, proposal=replace(item.proposal, when=(*item.proposal.when, condition)))
+    return tuple(changed.values())
 
 
 def with_words(parameters: Iterable[FoundParameter], words: Sequence[Sequence[str]]) -> list[FoundParameter]:

@@ -12,7 +12,7 @@ from narf.tuning.discovery.arguments import find_arguments
 from narf.tuning.discovery.commands import find_click, find_typer
 from narf.tuning.discovery.config_files import find_hydra, find_omegaconf
 from narf.tuning.discovery.configured import find_dataclasses, find_signature_cli
-from narf.tuning.discovery.constants import find_constants, find_tables
+from narf.tuning.discovery.constants import find_constants, find_tables, overridden
 from narf.tuning.discovery.defaults import find_defaults
 from narf.tuning.discovery.environment import find_environment
 from narf.tuning.discovery.found import Discovery, FoundParameter, Style
@@ -76,7 +76,8 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         found = found + find_dataclasses(source, known, from_files=any(item.style is Style.CONFIG_FILE for item in found))
         known |= {item.name for item in found}
         found = found + find_constructed(source, known)
-        named = found + beside(found, [*find_tables(source), *find_inside(source), *find_constants(source)])
+        tables = [item for item in (*find_tables(source), *find_inside(source)) if item.name not in overridden(source)]
+        named = found + beside(found, [*tables, *find_constants(source)])
         named = named + beside(named, find_asked(source))
         found = named + [item for item in beside(found, find_defaults(source)) if item.name not in names_of(named)]
         # Numbers written into calls are settings only where none has a name.

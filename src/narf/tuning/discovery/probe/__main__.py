@@ -1,8 +1,9 @@
 """Runs a script up to where it would train and writes down the parameters it declares.
 
-    python probe/__main__.py RESULT KEEP_OUT SCRIPT ARGUMENTS...
+    python probe/__main__.py RESULT KEEP_OUT SECONDS SCRIPT ARGUMENTS...
 
-RESULT: the JSON file to write. KEEP_OUT: a folder in which nothing may be changed.
+RESULT: the JSON file to write. KEEP_OUT: a folder in which nothing may be changed. SECONDS: when to look at what it holds,
+if it has not begun to train by then.
 """
 
 from __future__ import annotations
@@ -23,4 +24,4 @@ if __name__ == "__main__":
     spec.loader.exec_module(sys.modules["narf"])
     from narf.tuning.discovery.probe.start import start
 
-    start(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])
+    start(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4], sys.argv[5:])

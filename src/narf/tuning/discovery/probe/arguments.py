@@ -18,7 +18,10 @@ def patch_argparse(argparse):
             caller = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
             if caller in ("argparse", "hydra", "mlflow", "jsonargparse"):  # a library that reads its own arguments
                 return original(parser, args, namespace, **options)
+            known = {item["name"] for item in FOUND["parameters"]}
             take_parser(parser, "argparse", list(sys.argv[1:] if args is None else args))
+            if known:
+                FOUND["later"] += [item["name"] for item in FOUND["parameters"] if item["name"] not in known]
             if is_final and tells_all():
                 stop("parse_args")
             save()
@@ -149,6 +152,11 @@ def take_action(action, style):
     long = next((flag for flag in flags if flag.startswith("--")), flags[0] if flags else "")
     if long == "--config" and style == "argparse":
         FILES.append(long)  # whose file may say more than the options do
+    if not long and action.nargs == "?" and action.default is not None:
+        type_name, choices = type_of(action.type, action.default)
+        type_name, choices = ("choice", list(action.choices)) if action.choices is not None else (type_name, choices)
+        add(action.dest, type_name, action.default, choices, action.help, style, "inject", action.dest)
+        return
     if not long or long in ("--config", "--print_config") or long.endswith(".help"):
         return
     how, off, on_value = "option", "", True

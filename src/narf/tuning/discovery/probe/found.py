@@ -12,12 +12,14 @@ import os
 import sys
 import typing
 
-# parameters: what is declared. prefix: the sub-command that declares it, where none was given. held: [path, class, value] of what configurations hold where training begins. words: keys of tables of functions.
+# parameters: what is declared. prefix: the sub-command that declares it, where none was given. later: names that a first reading of the
+# command line did not know. held: [path, class, value] of what configurations hold where training begins. words: keys of tables of functions.
 # options: [name, words, whether there may be none] of what models of scikit-learn take as text. made: classes of the script's own of which there
 # are objects. imported: files of modules. environment: variables that the script's own code asked for.
-FOUND = {
+FOUND: dict[str, typing.Any] = {
     "parameters": [],
     "prefix": [],
+    "later": [],
     "metrics": [],
     "modules": {},
     "files": [],

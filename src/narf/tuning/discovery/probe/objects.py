@@ -116,10 +116,9 @@ def _entries(value, prefix):
 
 
 def _is_own(kind, prefix):
-    """A class of the script's, and no module of torch: the attributes of those are layers."""
+    """A class of the script's."""
     module = sys.modules.get(kind.__module__)
-    is_layer = any(base.__name__ == "Module" for base in kind.__mro__)
-    return not is_layer and _is_below(prefix, getattr(module, "__file__", None)) and hasattr(kind, "__dict__") and kind is not type
+    return _is_below(prefix, getattr(module, "__file__", None)) and hasattr(kind, "__dict__") and kind is not type
 
 
 def _are_words(entries):

@@ -30,7 +30,7 @@ _PATCHES = {
 }
 
 
-def start(result: str, keep_out: str, script: str, words: list[str]) -> None:
+def start(result: str, keep_out: str, seconds: float, script: str, words: list[str]) -> None:
     """Never returns: it ends the process where the script trains, or at its end."""
     begin(result)
     folder = os.path.dirname(os.path.abspath(script))
@@ -41,7 +41,7 @@ def start(result: str, keep_out: str, script: str, words: list[str]) -> None:
         when_imported(name, _forgiving(patch))
     watch(folder, keep_out)
     watch_environment(folder)
-    training.begin_in(folder)
+    training.begin_in(folder, seconds)
     trace = None
     try:
         _execute(os.path.abspath(script))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import threading
 
 from narf.tuning.discovery.probe.found import FOUND, save, stop
 from narf.tuning.discovery.probe.objects import look
@@ -19,12 +20,21 @@ _METRIC = re.compile(
 _folder = ""
 
 
-def begin_in(folder):
-    """The script's own folder, whose frames and modules are looked at where it trains."""
+def begin_in(folder, seconds):
+    """The script's own folder, whose frames and modules are looked at where it trains, or after so many seconds."""
     global _folder
     _folder = folder
     for stream in (sys.stdout, sys.stderr):
         _listen(stream)
+    main = threading.get_ident()
+
+    def late():
+        look(_folder, sys._current_frames().get(main))
+        save()
+
+    timer = threading.Timer(seconds, late)
+    timer.daemon = True
+    timer.start()
 
 
 def begins(where, trace=None):

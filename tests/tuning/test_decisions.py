@@ -11,7 +11,7 @@ from narf.domain.errors import BadInput, IllegalTransition
 from narf.domain.workload import Program, Resources
 from narf.tuning.decisions import decide, expected_gain
 from narf.tuning.space import read_space
-from narf.tuning.study import NEXT, Budget, Direction, Fault, Study, StudyEnd, StudyState, Trial, TrialState
+from narf.tuning.study import NEXT, Budget, Direction, Fault, Search, Study, StudyEnd, StudyState, Trial, TrialState
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -147,6 +147,20 @@ def test_a_metric_that_never_appears_is_named():
 def test_if_nothing_worked_in_the_end_it_has_failed():
     trials = [failed(0), failed(1, Fault.DIVERGED, "")]
     assert decide(study(budget=Budget(trials=2)), trials, NOW).end is StudyEnd.NOTHING_WORKED
+
+
+def test_a_study_whose_time_is_up_before_a_trial_has_ended_has_failed_and_says_so():
+    later = NOW + timedelta(seconds=10)
+    step = decide(study(budget=Budget(seconds=5)), [trial(0, TrialState.CANCELLED)], later)
+    assert step.end is StudyEnd.NOTHING_WORKED
+    assert step.end.sentence(step.detail) == "No trial gave a value: none had ended by then. The time of the budget is used up."
+
+
+def test_a_study_all_of_whose_trials_were_stopped_early_has_failed_and_names_the_pruner():
+    trials = [trial(0, TrialState.PRUNED), trial(1, TrialState.PRUNED), failed(2)]
+    step = decide(study(budget=Budget(trials=3), search=Search(pruner="threshold")), trials, NOW)
+    assert step.end is StudyEnd.NOTHING_WORKED
+    assert "the pruner threshold stopped each" in step.detail
 
 
 def test_a_trial_that_hangs_is_stopped_by_the_measure_of_the_others():

@@ -42,7 +42,7 @@ def decide(
     if found := _same_failure(study, trials):
         return Step(stop=_all(running, TrialState.CANCELLED), end=StudyEnd.ALL_FAIL, detail=found)
     hung = tuple((trial.number, TrialState.FAILED, Fault.HUNG) for trial in running if _is_hung(trial, trials, now))
-    limit = _limit(study, trials, now)
+    limit = limit_reached(study, trials, now)
     if limit is not None and limit is not StudyEnd.TRIALS:
         if not running:
             return _ended(study, trials, limit)
@@ -70,7 +70,8 @@ def _room(study: Study, trials: Sequence[Trial], running: int, waiting: int) -> 
     return max(0, min(room, 1 - waiting if waiting else room))
 
 
-def _limit(study: Study, trials: Sequence[Trial], now: datetime) -> StudyEnd | None:
+def limit_reached(study: Study, trials: Sequence[Trial], now: datetime) -> StudyEnd | None:
+    """The limit of its budget that ends it; None: it may go on."""
     budget = study.budget
     if budget.seconds is not None and study.spent_seconds(now) >= budget.seconds:
         return StudyEnd.TIME
@@ -100,11 +101,14 @@ def expected_gain(direction: Direction, trials: Sequence[Trial]) -> float | None
 
 
 def _ended(study: Study, trials: Sequence[Trial], why: StudyEnd) -> Step:
-    if best_of(list(trials), study.direction) is None and not any(trial.state is TrialState.PRUNED for trial in trials):
-        failed = [trial for trial in trials if trial.state is TrialState.FAILED]
-        if failed:
-            return Step(end=StudyEnd.NOTHING_WORKED, detail=_about(study, failed[-1]))
-    return Step(end=why)
+    if best_of(list(trials), study.direction) is not None:
+        return Step(end=why)
+    failed = [trial for trial in trials if trial.state is TrialState.FAILED]
+    pruned = any(trial.state is TrialState.PRUNED for trial in trials)
+    if failed and not pruned:
+        return Step(end=StudyEnd.NOTHING_WORKED, detail=_about(study, failed[-1]))
+    none = f"the pruner {study.search.pruner} stopped each that it was shown." if pruned else "none had ended by then."
+    return Step(end=StudyEnd.NOTHING_WORKED, detail=f"{none} {why.sentence()}")
 
 
 def _same_failure(study: Study, trials: Sequence[Trial]) -> str:

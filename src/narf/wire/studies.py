@@ -121,11 +121,11 @@ class StudyIn(BaseModel):
     requirements: str = Field("", max_length=200_000)
     experiment: str = Field("", max_length=200)
     priority: int = Field(0, ge=-100, le=100)
-    go_on: bool = Field(False, description="if a study of this name exists, go on with it, its budget extended to this one")
+    go_on: bool = Field(False, description="if a study of this name exists, go on with it, its budget extended to the one given here")
 
 
 class ExtendIn(BaseModel):
-    """More budget: each number given replaces the old limit, and must not be below what is spent."""
+    """More budget: each number given replaces the old limit, and must be above what is spent."""
 
     budget: BudgetBody
 

@@ -120,17 +120,23 @@ class Platform:
             resources=workload.resources, script=program.script, arguments=program.arguments, environment=dict(program.environment),
         )  # fmt: skip
 
-    def snapshot(self, script: bytes = SCRIPT) -> str:
+    def snapshot(self, script: bytes = SCRIPT, path: str = "train.py") -> str:
         import hashlib
         import io
 
         digest = hashlib.sha256(script).hexdigest()
         self.snapshots.put(digest, io.BytesIO(script))
-        return self.snapshots.create([SnapshotFile(path="train.py", sha256=digest, size=len(script))])
+        return self.snapshots.create([SnapshotFile(path=path, sha256=digest, size=len(script))])
 
-    def begin(self, script: bytes = SCRIPT, budget: Budget | None = None, wishes: dict | None = None, **fields):
-        asked = {"project": "vision", "owner": "ada", "script": "train.py", "snapshot": self.snapshot(script), "parallel": 2}
+    def begin(self, code: bytes = SCRIPT, budget: Budget | None = None, wishes: dict | None = None, **fields):
+        path = fields.get("script", "train.py")
+        asked = {"project": "vision", "owner": "ada", "script": path, "snapshot": self.snapshot(code, path), "parallel": 2}
         return self.studies.begin(Asked(**(asked | fields), budget=budget or Budget(trials=6), wishes=Wishes(**(wishes or {}))))
+
+    def resume(self, name: str):
+        """Go on with a study, with nothing said of its budget."""
+        asked = Asked(project="vision", owner="ada", script="train.py", snapshot=self.snapshot(), wishes=Wishes(), name=name, go_on=True)
+        return self.studies.begin(asked)
 
     def settle(self) -> None:
         quiet = 0
@@ -501,6 +507,63 @@ def test_a_study_is_not_resumed_with_another_space(platform):
     with pytest.raises(Conflict, match="another space; what differs: lr"):
         platform.begin(name="one", go_on=True, wishes={"space": {"lr": "0.1..0.2"}, "only_space": False})
     assert platform.begin(name="one", go_on=True, budget=Budget(trials=9)).budget.trials == 9
+
+
+@pytest.mark.parametrize(
+    ("script", "wishes", "says"),
+    [
+        (SCRIPT, {"arguments": ("--size", "8"), "skip": ("size",), "space": {}}, "what differs: size, the arguments of the script"),
+        (SCRIPT, {"direction": "maximize"}, "what differs: the direction"),
+        (SCRIPT.replace(b"0.3", b"0.4"), {}, "train.py has changed since"),
+    ],
+)
+def test_a_study_is_not_resumed_with_another_program_or_direction(platform, script, wishes, says):
+    platform.begin(name="one", budget=Budget(trials=2))
+    with pytest.raises(Conflict, match=says) as refused:
+        platform.begin(script, name="one", go_on=True, budget=Budget(trials=9), wishes=wishes)
+    assert "--warm-from one" in refused.value.remedy
+    assert platform.studies.find("vision", "one").budget.trials == 2
+
+
+def test_who_goes_on_without_a_budget_keeps_the_one_of_the_study(platform):
+    study = platform.begin(name="one", budget=Budget(trials=30), parallel=1)
+    platform.play(good, most=22)
+    platform.studies.pause(study.id, by="ada")
+    resumed = platform.resume("one")
+    assert (resumed.state, resumed.budget.trials) == (StudyState.RUNNING, 30)
+    platform.play(good)
+    assert len(platform.trials(study)) == 30
+    with pytest.raises(BadInput, match="has 30 trials already, so with a limit of 30 it would end at once"):
+        platform.resume("one")
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ({"trials": 2}, "has 4 trials already"),
+        ({"trials": 4}, "has 4 trials already"),
+        ({"seconds": 7200.0}, "has 4 trials already, so with a limit of 4"),
+        ({"seconds": 1.0, "trials": 9}, "has run for"),
+        ({"least_gain": 5.0, "trials": 40}, "is expected to gain less"),
+    ],
+)
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_budget_of_which_nothing_is_left_extends_nothing(platform, budget, says, paused):
+    study = platform.begin(parallel=1, budget=Budget(trials=25 if "least_gain" in budget else 4))
+    platform.play(good, most=24 if "least_gain" in budget else 3)
+    platform.settle()
+    if paused:
+        platform.studies.pause(study.id, by="ada")
+    platform.play(good)
+    before = platform.studies.study(study.id)
+    with pytest.raises(BadInput, match=says) as refused:
+        platform.studies.extend(study.id, budget, by="ada")
+    assert "narf tune --extend train-1 --" in refused.value.remedy
+    assert platform.studies.study(study.id) == before
+
+
+def test_a_study_without_a_name_is_called_after_its_script_in_plain_letters(platform):
+    assert platform.begin(script="größe 2.py").name == "groe-2-1"
 
 
 def test_a_metric_that_never_appears_ends_the_study_and_says_what_did(platform):

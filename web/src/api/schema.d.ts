@@ -3413,7 +3413,7 @@ export interface components {
         };
         /**
          * ExtendIn
-         * @description More budget: each number given replaces the old limit, and must not be below what is spent.
+         * @description More budget: each number given replaces the old limit, and must be above what is spent.
          */
         ExtendIn: {
             budget: components["schemas"]["BudgetBody"];
@@ -5176,7 +5176,7 @@ export interface components {
             priority: number;
             /**
              * Go On
-             * @description if a study of this name exists, go on with it, its budget extended to this one
+             * @description if a study of this name exists, go on with it, its budget extended to the one given here
              * @default false
              */
             go_on: boolean;

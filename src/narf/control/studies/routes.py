@@ -339,7 +339,7 @@ def _asked(project: str, body: StudyIn, user: str) -> Asked:
         snapshot=body.snapshot,
         wishes=wishes,
         name=body.name,
-        budget=Budget(**body.budget.model_dump()),
+        budget=Budget(**body.budget.model_dump()) if "budget" in body.model_fields_set else None,
         parallel=body.parallel,
         engine=Engine(body.engine),
         warm_from=tuple(body.warm_from),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
+from unicodedata import normalize
 
 from narf.control.audit.store import record
 from narf.control.database import Database
@@ -18,12 +19,14 @@ from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.names import check_name, new_id
 from narf.domain.workload import Program, Resources, WorkloadState
 from narf.tuning.binding import command_line, text
+from narf.tuning.decisions import limit_reached
 from narf.tuning.discovery.dry_run import TIME_LIMIT_SECONDS
 from narf.tuning.discovery.dry_run import confirm as dry_run
 from narf.tuning.discovery.found import Discovery
 from narf.tuning.discovery.static import discover_statically
 from narf.tuning.engines import check_search
-from narf.tuning.planning import Wishes, settle
+from narf.tuning.going_on import used_up, what_differs
+from narf.tuning.planning import SearchPlan, Wishes, settle
 from narf.tuning.study import Budget, Engine, Study, StudyEnd, StudyState, Trial, best_of
 
 _TEXT_FILES = (".py", ".yaml", ".yml", ".toml", ".json", ".cfg", ".ini")
@@ -52,7 +55,7 @@ class Asked:
     snapshot: str
     wishes: Wishes
     name: str = ""
-    budget: Budget
+    budget: Budget | None = None  # None: 20 trials; to go on with a study, what it has
     parallel: int = 4
     engine: Engine = Engine.EMBEDDED
     warm_from: tuple[str, ...] = ()
@@ -138,7 +141,7 @@ class StudyService:
                 raise Conflict(
                     f"There is a study {name!r} already.", remedy="Choose another name, or go on with it: --resume.", field="name"
                 )
-            return self._go_on(known, asked, plan.space.to_json(), plan.metric)
+            return self._go_on(known, asked, plan)
         now = self._now()
         study = Study(
             id=new_id("st"),
@@ -161,7 +164,7 @@ class StudyService:
             metric=plan.metric,
             direction=plan.direction,
             search=plan.search,
-            budget=asked.budget,
+            budget=asked.budget or Budget(trials=20),
             parallel=asked.parallel,
             engine=asked.engine,
             value_from=plan.value_from,
@@ -259,7 +262,7 @@ class StudyService:
         """Give it more; a study that had ended runs again. Each limit given replaces the old one.
 
         Raises:
-            BadInput: a limit lies below what is spent already.
+            BadInput: a limit is reached already, so it would end at once.
         """
         while True:
             study = self.study(study_id)
@@ -267,13 +270,10 @@ class StudyService:
             merged: dict[str, Any] = study.budget.to_json() | given
             if study.end is StudyEnd.PLATEAU and "least_gain" not in given:
                 merged["least_gain"] = None  # it would end again at once
-            wanted, count = Budget(**merged), len(self.trials(study_id))
-            if wanted.trials is not None and wanted.trials <= count and study.state.is_finished and set(given) <= {"trials"}:
-                raise BadInput(
-                    f"The study has {count} trials already; more are more than {count}.", field="budget.trials", code="bad_budget"
-                )
-            now = self._now()
-            changed = replace(study, budget=wanted)
+            now, trials = self._now(), self.trials(study_id)
+            changed = replace(study, budget=Budget(**merged))
+            if (reached := limit_reached(changed, trials, now)) is not None:
+                raise used_up(changed, reached, trials, now)
             if study.state.is_finished:
                 changed = replace(changed.to(StudyState.RUNNING), ended_at=None, end=None, detail="", active_since=now, workload_id=None)
             with self._database.write() as connection:
@@ -308,21 +308,31 @@ class StudyService:
         with self._database.read() as connection:
             return store.find_by_name(connection, project, name)
 
-    def _go_on(self, known: Study, asked: Asked, space: list[dict[str, Any]], metric: str) -> Study:
-        if space != known.space.to_json() or metric != known.metric:
-            differing = sorted(_names_that_differ(space, known.space.to_json())) or [f"the metric ({metric}, not {known.metric})"]
+    def _go_on(self, known: Study, asked: Asked, plan: SearchPlan) -> Study:
+        remedy = "Begin a new study and start it from this one: --warm-from " + known.name
+        if differing := what_differs(known, plan):
             raise Conflict(
                 f"Study {known.name!r} searched another space; what differs: {', '.join(differing)}.",
-                remedy="Begin a new study and start it from this one: --warm-from " + known.name,
+                remedy=remedy,
                 field="space",
                 code="other_space",
             )
+        if self._hash_of(known.program.snapshot, asked.script) != self._hash_of(asked.snapshot, asked.script):
+            raise Conflict(
+                f"{asked.script} has changed since study {known.name!r} began, so its trials and new ones could not be compared.",
+                remedy=f"{remedy}. To go on with the script as it was: narf tune --resume --name {known.name}",
+                field="script",
+                code="other_script",
+            )
         study = known
+        if study.state.is_finished or (asked.budget is not None and asked.budget != study.budget):
+            study = self.extend(study.id, asked.budget.to_json() if asked.budget else {}, by=asked.owner)
         if study.state is StudyState.PAUSED:
             study = self.resume(study.id, by=asked.owner)
-        if asked.budget != study.budget or study.state.is_finished:
-            study = self.extend(study.id, asked.budget.to_json(), by=asked.owner)
         return study
+
+    def _hash_of(self, snapshot: str | None, path: str) -> str | None:
+        return next((file.sha256 for file in self._snapshots.files(snapshot) if file.path == path), None) if snapshot else None
 
     def _change(self, study_id: str, by: str, verb: str, state: StudyState, *, allowed: tuple[StudyState, ...]) -> Study:
         while True:
@@ -330,7 +340,10 @@ class StudyService:
             if study.state is state:
                 return study
             if study.state not in allowed:
-                raise Conflict(f"Study {study.name} is {study.state.value}; one can {verb} it while it is {' or '.join(allowed)}.")
+                raise Conflict(
+                    f"Study {study.name} is {study.state.value}; one can {verb} it while it is {' or '.join(allowed)}.",
+                    remedy=f"Give it more: narf tune --extend {study.name} --trials N" if verb == "resume" else "",
+                )
             now = self._now()
             spent = study.spent_seconds(now)
             changed = replace(study.to(state), active_seconds=spent, active_since=now if state is StudyState.RUNNING else None)
@@ -345,7 +358,8 @@ class StudyService:
                 return saved
 
     def _free_name(self, project: str, script: str) -> str:
-        stem = "".join(letter if letter.isalnum() else "-" for letter in PurePosixPath(script).stem.lower()).strip("-")[:50] or "study"
+        plain = normalize("NFKD", PurePosixPath(script).stem.lower()).encode("ascii", "ignore").decode()
+        stem = "".join(letter if letter.isalnum() else "-" for letter in plain).strip("-")[:50].strip("-") or "study"
         number = 1
         while self._named(project, f"{stem}-{number}") is not None:
             number += 1
@@ -377,11 +391,6 @@ class StudyService:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(self._snapshots.content(file))
         return folder / script
-
-
-def _names_that_differ(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> set[str]:
-    first, second = ({item["name"]: item for item in items} for items in (one, other))
-    return {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
 
 
 def _numbered(numbers: Sequence[int]) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 pytestmark = [
     pytest.mark.alone,
@@ -87,11 +93,7 @@ class Mlflow:
     """A real MLflow server in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        import socket
-
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url, self.folder = f"http://127.0.0.1:{port}", folder
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/files"]
@@ -110,9 +112,18 @@ class Mlflow:
                 time.sleep(0.1)
 
     def close(self) -> None:
-        os.killpg(self.process.pid, 15)
-        self.process.wait(20)
+        os.killpg(self.process.pid, signal.SIGKILL)  # all that it has is thrown away
+        self.process.wait()
         self.log.close()
+
+
+def free_port() -> int:
+    """One of those that the kernel gives nobody: it takes seconds until a server listens there, and meanwhile no connection may get it."""
+    with socket.socket() as probe:
+        while True:
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+                return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -127,27 +138,15 @@ def servers(tmp_path_factory) -> Iterator[tuple[Mlflow, Mlflow]]:
 
 
 def run_python(program: str, **environment: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], env={**PLAIN, **environment}, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return forked.run(program, PLAIN | environment)
 
 
 def told(url: str, **environment: str) -> dict:
-    import json
-
     return json.loads(run_python(SHOW, MLFLOW_TRACKING_URI=url, PREDICT="1", **environment).split("TOLD")[1])
 
 
 def narf(server, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "narf.cli", *arguments],
-        env={**PLAIN, "NARF_URL": server.url, "NARF_TOKEN": server.admin},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return forked.run(arguments, PLAIN | {"NARF_URL": server.url, "NARF_TOKEN": server.admin})
 
 
 def test_from_a_server_to_the_platform_and_on_to_another_server(server, servers):

@@ -380,3 +380,19 @@ def test_positional_arguments_that_need_not_be_given_are_put_in_place(tmp_path):
     )
     found = discover_statically(tmp_path / "train.py")
     assert [(item.name, item.passing.how.value) for item in found.tunable] == [("alpha", "inject")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_searched"),
+    [
+        ("gradient_clip_val", 1.0, True), ("samples_per_gpu", 64, True), ("workers_per_gpu", 2, False), ("warmup_iters", 100, True), ("max_iters", 100, False),
+        ("learn_every", 4, True), ("log_every", 4, False), ("log_amount", True, True), ("log_model", True, False), ("min_samples", 5, True), ("n_samples", 500, False),
+        ("label_smooth_val", 0.1, True), ("val_batch_size", 64, False), ("train_frac", 0.8, False), ("balance_classes", True, True), ("k_shot", 5, False), ("eps", 1e-8, False),
+        ("eps", 0.5, True), ("horizon", 5, False), ("es_patience", 5, False), ("block_size", 32, True), ("out_activation_scale", 0.5, True), ("min_frequency", 3, True),
+    ],
+)  # fmt: skip
+def test_a_name_tells_whether_a_parameter_sets_the_model(tmp_path, name, value, is_searched):
+    (tmp_path / "train.py").write_text(
+        f"import argparse\np = argparse.ArgumentParser()\np.add_argument('--{name}', type={type(value).__name__}, default={value})\n"
+    )
+    assert bool(discover_statically(tmp_path / "train.py").tunable) == is_searched

@@ -10,7 +10,7 @@ from typing import Any
 
 from narf.training.places import TABLES
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
-from narf.tuning.discovery.propose import core_of, sounds_like_a_setting, words_of
+from narf.tuning.discovery.names import core_of, sounds_like_a_setting, words_of
 from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Module, Source, Unknown, assigned
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
 from narf.tuning.discovery.lightning import MODULES
-from narf.tuning.discovery.propose import core_of, words_of
+from narf.tuning.discovery.names import core_of, words_of
 from narf.tuning.discovery.signature import Field, constructor_of, is_dataclass, parameters_of, type_of_value
 from narf.tuning.discovery.source import UNKNOWN, Module, Source, Unknown
 

@@ -24,7 +24,8 @@ from narf.tuning.discovery import probe
 from narf.tuning.discovery.arguments import excluded_by
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
 from narf.tuning.discovery.live import in_effect, with_conditions, with_environment, with_held, with_options, with_words, without_unmade
-from narf.tuning.discovery.propose import last_of, propose, propose_all
+from narf.tuning.discovery.names import last_of
+from narf.tuning.discovery.propose import propose, propose_all
 from narf.tuning.discovery.source import Source, read_source
 from narf.tuning.discovery.static import COMMAND_LINE, COMPOSED, beside, discover_statically, from_files, is_fixed, names_of
 from narf.tuning.discovery.texts import with_choices

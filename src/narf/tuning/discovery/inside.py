@@ -15,7 +15,7 @@ from typing import Any
 from narf.training.places import Place, path_of, places
 from narf.tuning.discovery.constants import handed_on, is_named_settings, sounds_like_settings
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
-from narf.tuning.discovery.propose import sounds_like_a_setting
+from narf.tuning.discovery.names import sounds_like_a_setting
 from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Module, Source, Unknown
 

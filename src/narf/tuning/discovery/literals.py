@@ -12,7 +12,7 @@ from typing import Any
 
 from narf.tuning.discovery.constants import bindings, fallback
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
-from narf.tuning.discovery.propose import sounds_like_a_setting
+from narf.tuning.discovery.names import sounds_like_a_setting
 from narf.tuning.discovery.signature import type_of_value
 from narf.tuning.discovery.source import Module, Source
 

@@ -12,7 +12,7 @@ from typing import Any
 from narf.training.places import Place, places
 from narf.tuning.discovery.constants import is_named_settings, sounds_like_settings
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
-from narf.tuning.discovery.propose import last_of, sounds_like_a_setting
+from narf.tuning.discovery.names import last_of, sounds_like_a_setting
 from narf.tuning.discovery.signature import fields_of, is_dataclass, type_of_value
 from narf.tuning.discovery.signature_parameters import from_fields
 from narf.tuning.discovery.source import Module, Source

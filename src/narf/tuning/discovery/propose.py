@@ -3,140 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 
 from narf.domain.errors import BadInput
 from narf.tuning.discovery.found import FoundParameter, Style
+from narf.tuning.discovery.names import SETS_LENGTH, is_of_trees, is_size, last_of, reason_to_leave, words_of
 from narf.tuning.space import Condition, Kind, Parameter, Scale
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-
-# Parameters that say where, how long or on what a script runs; searching over them makes no better model.
-_LENGTH = {"epoch", "epochs", "iteration", "iterations", "iters", "rounds", "episodes", "timesteps"}
-_LENGTH_NAMES = {
-    "steps",
-    "max_steps",
-    "num_steps",
-    "n_steps",
-    "total_steps",
-    "train_steps",
-    "training_steps",
-    "max_iter",
-    "n_iter",
-    "num_iter",
-}
-_NOT_THE_MODEL = {
-    "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity",
-    "debug", "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint",
-    "ckpt", "checkpointing", "log", "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval",
-    "split", "fold", "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq", "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports", "dpi", "figure", "fig", "retries", "retry", "clients", "customers", "users", "products", "accounts", "items", "points", "odds", "loans", "applications", "applicants", "borrowers", "transactions", "txns", "merchants", "patients", "documents", "docs", "sentences", "images", "records", "dataset", "datasets", "track", "multicore", "load", "holdout", "vocab", "env", "environment", "sos", "eos", "bos", "unk", "idx", "index", "stores", "branches", "claims", "policies",
-}  # fmt: skip
-_NAMES_LEFT_ALONE = {
-    "random_state", "local_rank", "n_classes", "num_classes", "input_dim", "output_dim", "input_size", "output_size", "in_features", "out_features", "in_channels",
-    "out_channels", "num_nodes", "in_dim", "out_dim", "n_features", "num_features", "num_inputs", "num_outputs", "max_steps", "num_steps", "n_steps", "max_iter", "train_size",
-    "train_fraction", "image_size", "img_size", "overwrite", "inputs", "outputs", "drop_last", "n_inputs", "n_outputs", "vocab_size", "k_shot", "n_shot", "k_query", "n_query", "n_way", "k_way", "n_days", "num_days", "n_weeks", "n_months", "n_years", "n_hours", "num_hours", "fp16", "bf16", "apex", "target_size", "train", "training", "do_train", "is_train", "n_actions", "num_actions", "state_dim", "action_dim", "obs_dim", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
-    "foreach", "fused", "decoupled_weight_decay", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n", "horizon",
-}  # fmt: skip
-_AT_ONCE = re.compile(
-    r"(samples|images|imgs|ims|examples|items|tokens|sequences)_per_(gpu|device|batch|step)$"
-)  # samples_per_gpu is a batch size
-_LEARNS = re.compile(r"(learn|train|update|sync|target\w*)_(every|freq|frequency|interval)$")  # how often one learns from what was seen
-_LOOKS_ON = re.compile(r"(test|eval|valid|val)_?(batch|bs)|.*_per_class$")
-_KEPT = {
-    "dropout",
-    "momentum",
-    "lr",
-    "decay",
-    "leaf",
-    "clip",
-    "clipping",
-    "smooth",
-    "smoothing",
-}  # words that outweigh those above: `out_dropout` is a rate
-_KEPT_NAMES = {
-    "min_samples_split",
-    "max_samples",
-    "min_child_samples",
-    "log1p",
-    "log_transform",
-    "log_target",
-    "gradient_clip_val",
-}  # of trees, not of data; logarithms
-_RATES = {"rate", "alpha", "beta", "gamma", "lambda", "eta", "tau", "rho", "penalty", "reg", "l1", "l2", "ratio", "weight", "temperature", "margin", "clip", "warmup", "smoothing",
-          "noise", "eps", "epsilon", "tol", "c", "threshold", "wd", "neighbors", "neighbours", "clusters", "components", "window", "lags", "degree", "scale", "level", "strength", "factor", "delta"}  # fmt: skip
-_PREPARES = {"preprocess", "preprocessing", "prep", "features", "feature", "transform", "transforms"}
-_TREES = {"leaf", "leaves", "shrinkage", "bins", "subsample", "colsample", "trees", "child", "booster", "boosting"}
-_ABOUT_THE_RUN = {
-    "eval",
-    "evaluation",
-    "report",
-    "reporting",
-    "metrics",
-    "checkpoint",
-    "checkpointing",
-    "checkpoints",
-    "callback",
-    "callbacks",
-    "logger",
-    "logging",
-    "wandb",
-    "mlflow",
-    "tracking",
-    "paths",
-    "io",
-    "profiler",
-}
 _AT_LEAST_TWO = {"min_samples_split", "max_leaf_nodes", "num_leaves", "n_splits", "n_bins"}
-_OF_DATA = {
-    "features",
-    "dim",
-    "size",
-    "length",
-    "channels",
-    "n",
-    "num",
-    "classes",
-    "degree",
-    "noise_level",
-    "informative",
-    "days",
-    "weeks",
-    "months",
-    "years",
-}
-_CALENDAR = {7, 12, 24, 30, 52, 60, 250, 252, 260, 365, 3600, 86400}
-_TIMES = {"trading", "business", "per", "year", "annual", "annualisation", "annualization"}
-_SETS_LENGTH = "It sets how long a trial trains; give it after --."
-_SIZES = {
-    "hidden",
-    "units",
-    "embd",
-    "dim",
-    "dims",
-    "width",
-    "batch",
-    "size",
-    "channels",
-    "filters",
-    "embed",
-    "embedding",
-    "features",
-    "neurons",
-    "rank",
-    "model",
-    "latent",
-    "ff",
-}
-_COUNTS = {"layers", "layer", "depth", "blocks", "heads", "num", "n", "stages", "estimators", "trees", "k"}
 
 
 def propose(parameter: FoundParameter) -> FoundParameter:
     """The parameter with its `proposal`, or with the reason why there is none in `left_alone`."""
     if parameter.left_alone:
         return parameter
-    if reason := _reason_to_leave(parameter):
+    if reason := reason_to_leave(parameter):
         return replace(parameter, left_alone=reason)
     return _with_proposal(parameter)
 
@@ -160,9 +42,8 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
     names = {last_of(parameter.name).lower() for parameter in found}
 
     def is_of_the_model(item: FoundParameter) -> bool:
-        if item.left_alone != _SETS_LENGTH or item.type != "int":
+        if item.left_alone != SETS_LENGTH or item.type != "int":
             return False
-        is_of_trees = bool(words & _TREES or "max_depth" in names) and not words & {"epoch", "epochs", "steps"}
         own, last = set(words_of(item.name)), last_of(item.name).lower()
         is_of_a_rollout = bool(words & {"episodes", "timesteps"}) and not own & {
             "episodes",
@@ -174,7 +55,7 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
         }
         if names & {"beta_start", "beta_schedule", "noise_schedule", "beta_end"}:
             return "timesteps" in own
-        return (is_of_trees and "iter" not in own) or (is_of_a_rollout and last not in ("steps", "epochs", "iterations"))
+        return (is_of_trees(words, names) and "iter" not in own) or (is_of_a_rollout and last not in ("steps", "epochs", "iterations"))
 
     return _grouped(_divisible(tuple(_with_proposal(replace(item, left_alone="")) if is_of_the_model(item) else item for item in found)))
 
@@ -228,78 +109,6 @@ def _divisible(found: tuple[FoundParameter, ...]) -> tuple[FoundParameter, ...]:
             low, high = max(1, item.default // 4 // step) * step, max(2, item.default * 4 // step) * step
             changed[item.name] = replace(item, proposal=Parameter(name=item.name, kind=Kind.INT, low=low, high=high, step=step))
     return tuple(changed.get(item.name, item) for item in found)
-
-
-def words_of(name: str) -> list[str]:
-    return [word.lower() for word in _WORDS.findall(last_of(name))]
-
-
-def last_of(name: str) -> str:
-    """The last part of `model.lr`, and of `logit__C`, as scikit-learn names what is in a pipeline."""
-    return name.rpartition(".")[2].rpartition("__")[2]
-
-
-def sounds_like_a_setting(name: str) -> bool:
-    """Whether a name is one that people give to what they tune."""
-    return bool(set(words_of(name)) & (_KEPT | _SIZES | _COUNTS | _TREES | _RATES))
-
-
-def core_of(name: str) -> str:
-    """Which of the few settings that every training has a name stands for; "" for others."""
-    words, last = words_of(name), last_of(name).lower()
-    joined = set(words)
-    if "lr" in joined or {"learning", "rate"} <= joined or last in ("eta", "eta0", "step_size"):
-        return "" if joined & {"min", "end", "final", "decay", "gamma", "scheduler", "factor", "warmup"} else "learning rate"
-    if _AT_ONCE.search(last) or ("batch" in joined and not joined & {"norm", "val", "test", "eval", "batches"}) or last in ("bs", "bsz"):
-        return "batch size"
-    if last in ("wd", "l2") or {"weight", "decay"} <= joined:
-        return "weight decay"
-    if "dropout" in joined or last in ("p", "p_drop", "drop", "drop_rate"):
-        return "dropout"
-    return "momentum" if last == "momentum" else ""
-
-
-def _reason_to_leave(parameter: FoundParameter) -> str:
-    words, last = set(words_of(parameter.name)), last_of(parameter.name).lower().replace("-", "_")
-    if parameter.name.startswith(("trainer.", "hydra.")) and (last not in _KEPT_NAMES or parameter.default is None):
-        return "It sets how the script runs, not the model."
-    around = set(_WORDS.findall(parameter.name.rpartition(".")[0].lower()))
-    if around & _ABOUT_THE_RUN or (around & {"data", "dataset", "datamodule"} and last in _OF_DATA):
-        return "It sets where or how the script runs, not the model."
-    if (
-        isinstance(parameter.default, int)
-        and parameter.default in _CALENDAR
-        and words & _TIMES
-        and parameter.style in (Style.CONSTANT, Style.TABLE)
-    ):
-        return "It is a number of the calendar."
-    if "warmup" not in words and (words & _LENGTH or _LENGTH_NAMES & {last, "_".join(last.split("_")[-2:])}):
-        return _SETS_LENGTH
-    if "per" in words:
-        words -= {"device", "gpu", "cpu"}  # per_device_train_batch_size is a batch size
-    if parameter.type == "bool" and set(_WORDS.findall(parameter.name.rpartition(".")[0].lower())) & _PREPARES:
-        words -= {"log"}  # preprocess.log_amounts takes logarithms
-    if (
-        "rank" in words
-        and not words & {"local", "world", "node", "global"}
-        and isinstance(parameter.default, int)
-        and parameter.default > 1
-    ):
-        words -= {"rank"}  # of a factorisation, not of a process
-    is_kept = bool(_LEARNS.match(last)) or bool(words & _KEPT) or last in _KEPT_NAMES or bool(_AT_ONCE.search(last))
-    if parameter.type == "bool":
-        words -= {"classes", "labels", "samples", "rows", "items", "points", "products", "users", "customers", "transactions", "images"}
-    if (words & _NOT_THE_MODEL and not is_kept) or last in _NAMES_LEFT_ALONE or _LOOKS_ON.match(last):
-        return "It sets where or how the script runs, not the model."
-    if last in ("eps", "epsilon") and isinstance(parameter.default, float) and 0 < parameter.default < 1e-4:
-        return "It keeps a division from zero."
-    if parameter.type == "list":
-        return "It takes several values."
-    if parameter.type == "str":
-        return "It is text without a list of choices."
-    if parameter.type == "choice" and len(set(parameter.choices)) < 2:
-        return "It has a single choice."
-    return ""
 
 
 def _proposal(parameter: FoundParameter) -> Parameter | None:
@@ -359,8 +168,7 @@ def _float(parameter: FoundParameter, default: float | None) -> Parameter:
 
 def _int(parameter: FoundParameter, default: int | None) -> Parameter:
     words = set(words_of(parameter.name))
-    is_size = bool(words & _SIZES) and not words & {"layers", "layer", "depth", "blocks", "heads", "head"}
-    if is_size and (default is None or default >= 4):
+    if is_size(words) and (default is None or default >= 4):
         base = 32 if default is None else default
         if base & (base - 1) == 0:
             return _range(parameter, max(1, base // 4), base * 4, Scale.POWER_OF_TWO)

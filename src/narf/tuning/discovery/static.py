@@ -20,7 +20,8 @@ from narf.tuning.discovery.inside import find_asked, find_inside
 from narf.tuning.discovery.lightning import find_constructed, find_lightning_cli
 from narf.tuning.discovery.literals import find_literals
 from narf.tuning.discovery.metrics import find_metrics
-from narf.tuning.discovery.propose import core_of, last_of, propose, propose_all
+from narf.tuning.discovery.names import core_of, last_of
+from narf.tuning.discovery.propose import propose, propose_all
 from narf.tuning.discovery.read_files import find_in_files, named_files
 from narf.tuning.discovery.source import Source, read_source
 from narf.tuning.discovery.texts import with_choices

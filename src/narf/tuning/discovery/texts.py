@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from narf.training.places import places
 from narf.tuning.discovery.found import FoundParameter
-from narf.tuning.discovery.propose import last_of
+from narf.tuning.discovery.names import last_of
 from narf.tuning.discovery.signature import constructor_of, parameters_of, type_of
 from narf.tuning.discovery.source import Module, Source
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from narf.tuning.discovery.found import FoundParameter
-from narf.tuning.discovery.propose import last_of, words_of
+from narf.tuning.discovery.names import last_of, words_of
 from narf.tuning.discovery.source import Module, Source
 
 OF_DATA = "It sets the data, not the model."

@@ -43,11 +43,13 @@ def look(folder, frame, trace=None):
 
 
 def _options(constraints):
-    """[name, words, whether there may be none] of what a model of scikit-learn takes as text."""
+    """[name, words, whether there may be none] of what a model of scikit-learn takes as text and by itself."""
     for name, options in constraints.items():
         for option in options if isinstance(options, list) else ():
             if type(option).__name__ == "StrOptions":
-                words = sorted(set(option.options) - set(getattr(option, "deprecated", ())) - {"precomputed", "passthrough", "drop"})
+                words = sorted(
+                    set(option.options) - set(getattr(option, "deprecated", ())) - {"precomputed", "passthrough", "drop", "quantile"}
+                )
                 yield [name, words, None in options]
 
 

@@ -157,6 +157,20 @@ def test_earlier_trials_guide_the_search_and_those_outside_the_space_are_left_ou
     assert near >= 4, "a sampler that knows nothing comes so near 2 times in 10"
 
 
+def test_earlier_trials_of_a_smaller_space_guide_those_that_look_at_each_parameter_by_itself():
+    space = read_space({"x": "-5.0..5.0", "y": "0.0..1.0"})
+    earlier = [Earlier({"x": 2.0 + i / 100}, i / 100) for i in range(15)] + [Earlier({"x": -4.0 + i / 5}, 50.0 + i) for i in range(30)]
+    proposer = Proposer(space, Direction.MINIMIZE, Search(seed=0), earlier=earlier)
+    proposed = []
+    for number in range(10):
+        proposed.append(proposer.ask(number))
+        proposer.tell(number, TrialState.SUCCEEDED, abs(proposed[-1]["x"] - 2))
+    assert sum(abs(values["x"] - 2) < 1 for values in proposed) >= 4
+    assert len({values["y"] for values in proposed}) == 10
+    for search in (Search(sampler="gp"), Search(sampler_options=(("multivariate", True),))):
+        assert not Proposer(space, Direction.MINIMIZE, search, earlier=earlier)._study.trials, "they need the whole point"
+
+
 @pytest.mark.parametrize("pruner", ["median", "percentile", "asha", "hyperband", "patient"])
 def test_a_trial_far_behind_is_stopped_and_a_leader_is_not(pruner):
     search = Search(pruner=pruner, sampler="random", pruner_options=(("max_resource", 9),) if pruner == "hyperband" else ())

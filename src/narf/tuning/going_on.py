@@ -1,4 +1,4 @@
-"""Whether a study that is there can go on as it is asked to. Pure."""
+"""Whether a study that is there can go on as it is asked to, or another can start from it. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from datetime import datetime
 
 from narf.domain.errors import BadInput
 from narf.tuning.planning import SearchPlan
+from narf.tuning.proposer import usable
 from narf.tuning.space import Space
-from narf.tuning.study import Study, StudyEnd, Trial
+from narf.tuning.study import Study, StudyEnd, Trial, TrialState
+
+_LEARN = ("tpe", "gp", "pbt")  # samplers that make something of trials which they have not proposed
 
 
 def used_up(study: Study, limit: StudyEnd, trials: Sequence[Trial], now: datetime) -> BadInput:
@@ -29,6 +32,34 @@ def used_up(study: Study, limit: StudyEnd, trials: Sequence[Trial], now: datetim
         field=f"budget.{field}",
         code="bad_budget",
     )
+
+
+def check_start(plan: SearchPlan, earlier: Study, trials: Sequence[Trial]) -> None:
+    """Whether a new study has something to learn from an earlier one.
+
+    Raises:
+        BadInput: its sampler does not learn, the earlier study sought something else, or nothing of it lies in the new space.
+    """
+    if plan.search.sampler not in _LEARN:
+        raise _no_start(f"The sampler {plan.search.sampler} does not learn from earlier trials", f"Use one that does: {', '.join(_LEARN)}.")
+    if (plan.metric, plan.direction) != (earlier.metric, earlier.direction):
+        raise _no_start(
+            f"Study {earlier.name} was to {earlier.direction} {earlier.metric} and this one is to {plan.direction} {plan.metric}; "
+            "their values cannot be compared",
+            f"Leave out {earlier.name}, or search for the same metric.",
+        )
+    done = [trial for trial in trials if trial.state is TrialState.SUCCEEDED and trial.value is not None]
+    if not done:
+        raise _no_start(f"No trial of study {earlier.name} has succeeded, so it tells nothing", f"Leave out {earlier.name}.")
+    if not any(usable(trial.values, plan.space, plan.search) for trial in done):
+        searched = "; ".join(f"{parameter.name} {parameter.to_text()}" for parameter in earlier.space)
+        raise _no_start(
+            f"None of the {len(done)} trials of study {earlier.name} lies in this space; it searched {searched}", "Leave it out."
+        )
+
+
+def _no_start(what: str, remedy: str) -> BadInput:
+    return BadInput(f"{what}.", remedy=remedy, field="warm_from", code="no_start")
 
 
 def what_differs(known: Study, plan: SearchPlan) -> list[str]:

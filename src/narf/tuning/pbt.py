@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from narf.domain.errors import BadInput
-from narf.tuning.proposer import Earlier, Proposal, Proposer
+from narf.tuning.proposer import Earlier, Proposal, Proposer, usable
 from narf.tuning.space import Kind, Parameter, Scale, Space, Values
 from narf.tuning.study import Direction, Search, Trial, TrialState
 
@@ -141,7 +141,8 @@ class PbtProposer:
         self._space, self._direction, self._seed = space, direction, search.seed
         self._births = Proposer(space, direction, Search(sampler="random", seed=search.seed), initial)
         best = sorted(earlier, key=lambda trial: trial.value if direction is Direction.MINIMIZE else -trial.value)
-        self._inherited = [trial.values for trial in best[: self.population.size // 4]]
+        whole = [values for trial in best if (values := usable(trial.values, space, search))]
+        self._inherited = whole[: self.population.size // 4]
         self._trials: dict[int, Trial] = {}
         self._segments: dict[int, Segment] = {}
 

@@ -88,11 +88,11 @@ class Proposer:
             pruner=_pruner(optuna, search),
         )
         self._study.stop = self._stop  # samplers that have tried everything call this
+        self._search = search
         for trial in earlier:
             self._add_earlier(trial)
         for values in initial:
             self._study.enqueue_trial({name: self._internal(name, value) for name, value in values.items()})
-        self._search = search
         self._live: dict[int, Any] = {}
         self._reports: dict[int, int] = {}
 
@@ -242,11 +242,9 @@ class Proposer:
         return int(math.log2(value)) if parameter.scale is Scale.POWER_OF_TWO and isinstance(value, int | float) else value
 
     def _add_earlier(self, trial: Earlier) -> None:
-        known = {parameter.name: parameter for parameter in self._space}
-        values = {name: value for name, value in trial.values.items() if name in known and known[name].contains(value)}
-        wanted = {parameter.name for parameter in self._space if parameter.is_active(values)}
-        if set(values) != wanted or not math.isfinite(trial.value):
-            return  # it lies outside this space
+        values = usable(trial.values, self._space, self._search)
+        if not values or not math.isfinite(trial.value):
+            return
         self._study.add_trial(
             self._optuna.trial.create_trial(
                 params={name: self._internal(name, value) for name, value in values.items()},
@@ -257,6 +255,20 @@ class Proposer:
 
     def _stop(self) -> None:
         self._is_exhausted = True
+
+
+def usable(values: Values, space: Space, search: Search) -> Values:
+    """What of an earlier trial's values a search can learn from; empty if nothing.
+
+    TPE looks at each parameter by itself, so those that are in both spaces count. Others need the whole point.
+    """
+    known = {parameter.name: parameter for parameter in space}
+    kept = {name: value for name, value in values.items() if name in known and known[name].contains(value)}
+    options = dict(search.sampler_options)
+    if search.sampler == "tpe" and not options.get("multivariate"):
+        return kept
+    wanted = {parameter.name for parameter in space if parameter.is_active(kept)}
+    return kept if set(kept) == wanted else {}
 
 
 @contextmanager

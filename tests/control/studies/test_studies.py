@@ -439,6 +439,35 @@ def test_an_earlier_study_is_a_start(platform):
     assert [trial.values for trial in platform.trials(second)] != [trial.values for trial in platform.trials(first)][:4]
 
 
+@pytest.mark.parametrize(
+    ("wishes", "says"),
+    [
+        ({"search": Search(sampler="random")}, "sampler random does not learn"),
+        ({"metric": "val_mse", "direction": "minimize"}, "was to minimize val_loss and this one is to minimize val_mse"),
+        ({"direction": "maximize"}, "this one is to maximize val_loss"),
+        ({"space": {"lr": "7.0..9.0"}}, "None of the 3 trials of study first lies in this space; it searched lr"),
+        ({"search": Search(sampler="gp"), "space": {"lr": "1e-3..1.0 log"}}, ""),
+        ({"search": Search(sampler="gp"), "space": {"size": "1000..2000", "lr": "1e-3..1.0 log"}}, "None of the 3"),
+    ],
+)
+def test_a_study_starts_only_from_one_that_tells_it_something(platform, wishes, says):
+    platform.begin(name="first", budget=Budget(trials=3))
+    platform.play(good)
+    if not says:
+        assert platform.begin(name="second", warm_from=("first",), wishes=wishes).warm_from
+        return
+    with pytest.raises(BadInput, match=says) as refused:
+        platform.begin(name="second", warm_from=("first",), wishes=wishes)
+    assert refused.value.remedy
+    assert len(platform.studies.page("vision")) == 1
+
+
+def test_a_study_does_not_start_from_one_that_has_no_result(platform):
+    platform.begin(name="first")
+    with pytest.raises(BadInput, match="No trial of study first has succeeded"):
+        platform.begin(name="second", warm_from=("first",))
+
+
 def test_initial_points_are_tried_first(platform):
     study = platform.begin(wishes={"initial": ({"lr": 0.3, "size": 64},)})
     platform.play(good)

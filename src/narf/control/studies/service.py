@@ -25,7 +25,7 @@ from narf.tuning.discovery.dry_run import confirm as dry_run
 from narf.tuning.discovery.found import Discovery
 from narf.tuning.discovery.static import discover_statically
 from narf.tuning.engines import check_search
-from narf.tuning.going_on import used_up, what_differs
+from narf.tuning.going_on import check_start, used_up, what_differs
 from narf.tuning.planning import SearchPlan, Wishes, settle
 from narf.tuning.study import Budget, Engine, Study, StudyEnd, StudyState, Trial, best_of
 
@@ -142,6 +142,9 @@ class StudyService:
                     f"There is a study {name!r} already.", remedy="Choose another name, or go on with it: --resume.", field="name"
                 )
             return self._go_on(known, asked, plan)
+        earlier = [self.find(asked.project, other) for other in asked.warm_from]
+        for study in earlier:
+            check_start(plan, study, self.trials(study.id))
         now = self._now()
         study = Study(
             id=new_id("st"),
@@ -169,7 +172,7 @@ class StudyService:
             engine=asked.engine,
             value_from=plan.value_from,
             initial=plan.initial,
-            warm_from=tuple(self.find(asked.project, other).id for other in asked.warm_from),
+            warm_from=tuple(study.id for study in earlier),
             trial_time_limit_seconds=asked.trial_time_limit_seconds,
             priority=asked.priority,
             experiment=asked.experiment,

@@ -10,9 +10,11 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from narf.testing.http_server import http_server
 
 _PAGE = 2
 _SEPARATOR = "\x1f"  # between the levels of a namespace
@@ -33,16 +35,8 @@ def iceberg_rest_server(
         tables, alone = catalog, lock
         wanted_token, wanted_credential, wanted_prefix, config = token, credential, prefix, dict(table_config or {})
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(Handler) as address:
+        yield address
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,13 +6,14 @@ No real HDFS can be had from a package registry, so this is our reading of the p
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from narf.testing.http_server import http_server
 
 _PREFIX = "/webhdfs/v1"
 
@@ -25,16 +26,8 @@ def webhdfs_server(root: Path, *, user: str = "") -> Iterator[str]:
         folder = root
         allowed = user
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with http_server(Handler) as address:
+        yield address
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -59,7 +59,13 @@ _Number = Annotated[int, Path(ge=1, le=10**9)]
 def router(models: ModelService, incoming: FilePath) -> APIRouter:
     """incoming: a folder for uploads while they arrive."""
     routes = APIRouter(prefix="/api/v1/projects/{project}/models", tags=["models"])
+    _add_models(routes, models)
+    _add_versions(routes, models)
+    _add_packages(routes, models, incoming)
+    return routes
 
+
+def _add_models(routes: APIRouter, models: ModelService) -> None:
     @routes.get("", response_model=Page[ModelOut])
     def list_models(
         project: str, text: str = Query("", max_length=200), limit: Limit = 50, cursor: str = Query("", max_length=500)
@@ -111,6 +117,8 @@ def router(models: ModelService, incoming: FilePath) -> APIRouter:
     def delete_alias(project: str, model: str, alias: str, principal: Principal = Depends(caller)) -> None:
         models.delete_alias(project, model, alias, by=principal.user)
 
+
+def _add_versions(routes: APIRouter, models: ModelService) -> None:
     @routes.get("/{model}/versions/{version}", response_model=VersionOut)
     def show_version(project: str, model: str, version: _Number) -> VersionOut:
         return version_out(*models.version(project, model, version))
@@ -135,6 +143,8 @@ def router(models: ModelService, incoming: FilePath) -> APIRouter:
         workload = models.predict_file(project, model, version, source=body.input, target=body.output, cpu=body.cpu, by=principal.user)
         return Submitted(id=workload.id, workload_id=workload.id, run_id=None, state=workload.state, name=workload.name)
 
+
+def _add_packages(routes: APIRouter, models: ModelService, incoming: FilePath) -> None:
     @routes.get("/{model}/versions/{version}/package")
     def download(project: str, model: str, version: _Number) -> Response:
         """The serving package, as a tar."""
@@ -165,8 +175,6 @@ def router(models: ModelService, incoming: FilePath) -> APIRouter:
     def failed(project: str, model: str, version: _Number, body: PackagingFailure, principal: Principal = Depends(caller)) -> None:
         """Why no package could be made, said by the workload that tried."""
         models.failed(project, model, version, body.error, by=principal)
-
-    return routes
 
 
 def _scratch(folder: FilePath) -> io.BufferedRandom:

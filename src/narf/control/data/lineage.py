@@ -11,7 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
-from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, UniqueConstraint, insert, or_, select
+from sqlalchemy import BigInteger, Column, Connection, Index, Integer, String, Table, Text, UniqueConstraint, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from narf.control.data.outbox import enqueue
 from narf.control.database import Database, Timestamp, metadata
@@ -148,12 +149,8 @@ def add_edge(connection: Connection, edge: Edge, at: datetime) -> None:
         "relation": edge.relation,
     }
     row = {**key, "detail": "", "created_at": edge.created_at or at}
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_or_ignore
-
-        connection.execute(insert_or_ignore(edges).values(row).on_conflict_do_nothing())
-    else:
-        connection.execute(insert(edges).prefix_with("OR IGNORE").values(row))
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(edges).values(row).on_conflict_do_nothing())
     if edge.target.kind in _REGISTERED:
         _register(connection, edge, at)
 

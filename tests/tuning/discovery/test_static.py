@@ -396,3 +396,35 @@ def test_a_name_tells_whether_a_parameter_sets_the_model(tmp_path, name, value, 
         f"import argparse\np = argparse.ArgumentParser()\np.add_argument('--{name}', type={type(value).__name__}, default={value})\n"
     )
     assert bool(discover_statically(tmp_path / "train.py").tunable) == is_searched
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open"),
+    [
+        ("import importlib, sys\ncfg = importlib.import_module(sys.argv[1]).cfg\n", True),
+        ("import os\nLR = float(os.environ[PREFIX + 'LR'] if 0 else os.getenv(PREFIX + 'LR'))\n", True),
+        ("import os\ndef number(name, default):\n    return float(os.getenv(name, default))\nLR = number('LR', 0.1)\n", False),
+        (
+            "import argparse\nfrom models import REGISTRY\np = argparse.ArgumentParser()\np.add_argument('--model', choices=sorted(REGISTRY))\n",
+            True,
+        ),
+        (
+            "import click\nfrom models import REGISTRY\n@click.command()\n@click.option('--model', type=click.Choice(list(REGISTRY)))\ndef main(model): ...\n",
+            True,
+        ),
+        ("import argparse\np = argparse.ArgumentParser()\np.add_argument('--model', choices=['a', 'b'])\n", False),
+    ],
+)
+def test_what_reading_leaves_open_is_known(tmp_path, text, is_open):
+    (tmp_path / "train.py").write_text(text)
+    assert discover_statically(tmp_path / "train.py").is_open == is_open
+
+
+def test_methods_of_a_parser_of_the_scripts_own_may_be_called_on_what_they_return(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import argparse\nclass Parser(argparse.ArgumentParser):\n    def number(self, name, value):\n"
+        "        self.add_argument('--' + name, type=type(value), default=value)\n        return self\n"
+        "p = Parser()\np.number('lr', 0.1).number('momentum', 0.9).number('layers', 2)\np.parse_args()\n"
+    )
+    found = discover_statically(tmp_path / "train.py")
+    assert {item.name: item.default for item in found.tunable} == {"lr": 0.1, "momentum": 0.9, "layers": 2} and not found.is_open

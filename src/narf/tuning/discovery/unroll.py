@@ -97,7 +97,7 @@ def is_open(source: Source) -> bool:
     """Whether an unrolled source still declares something whose name is not written out, other than in a function of its own whose
     calls are written out."""
     for module in source.modules:
-        if any(last_name(call.func) in _BY_CLASS for call in module.calls()):
+        if any(last_name(call.func) in _BY_CLASS or _is_computed(module, call) for call in module.calls()):
             return True
         called = {call.func for call in module.calls()}
         if any(isinstance(node, ast.Attribute) and node.attr == "add_argument" and node not in called for node in _bound(module)):
@@ -118,6 +118,23 @@ def is_open(source: Source) -> bool:
         if any(call not in helpers for call in declared):
             return True
     return False
+
+
+def _is_computed(module: Module, call: ast.Call) -> bool:
+    """A module, a variable of the environment or the choices of an option under a name that is put together; a file of Python that is run."""
+    name = module.dotted(call.func)
+    if name in ("importlib.import_module", "__import__", "os.getenv", "os.environ.get") and call.args:
+        key, inside = call.args[0], {item.arg for function in module.functions() for item in function.args.args}
+        is_given = isinstance(key, ast.Name) and key.id in inside and name.startswith("os.")  # its callers say which
+        is_followed = isinstance(key, ast.JoinedStr) and name.startswith("importlib")  # read_source looks for these
+        return module.literal(key) is UNKNOWN and not is_given and not is_followed
+    if last_name(call.func) in DECLARING:
+        choices = next((item.value for item in call.keywords if item.arg == "choices"), None)
+        kind = next((item.value for item in call.keywords if item.arg == "type"), None)
+        if isinstance(kind, ast.Call) and last_name(kind.func) == "Choice" and kind.args:
+            choices = kind.args[0]
+        return choices is not None and module.options(choices) is UNKNOWN
+    return name in ("runpy.run_path", "exec")
 
 
 def _bound(module: Module) -> list[ast.AST]:
@@ -172,10 +189,23 @@ class _Unroller(Meanings, ast.NodeTransformer):
         return node if changed is listed else changed
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:
-        call = node.value
-        if isinstance(call, ast.Call) and (body := self._inlined(call, {})) is not None:
-            return body
+        links = list(self._chain(node.value)) if isinstance(node.value, ast.Call) else []
+        bodies = [self._inlined(call, {}) for call in links]
+        if links and all(body is not None for body in bodies):
+            return [statement for body in bodies for statement in body or []]
         return self.generic_visit(node)
+
+    def _chain(self, call: ast.Call) -> Iterator[ast.Call]:
+        """`p.number("lr", 0.1).number("decay", 0.9)`, methods that return what they were called on, one after the other."""
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call) and self._function(call.func.value) is not None:
+            first = list(self._chain(call.func.value))
+            place = first[0].func
+            assert isinstance(place, ast.Attribute)
+            yield from first
+            method = ast.copy_location(ast.Attribute(value=place.value, attr=call.func.attr, ctx=ast.Load()), call.func)
+            yield ast.copy_location(ast.Call(func=method, args=call.args, keywords=call.keywords), call)
+        else:
+            yield call
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)

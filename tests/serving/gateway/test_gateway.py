@@ -256,6 +256,35 @@ def test_a_replica_that_answers_nonsense_is_a_502_or_another_is_asked(control, g
     listener.close()
 
 
+def test_an_only_replica_that_refused_once_is_asked_again_and_one_that_is_gone_is_not(control, gateway, serve, tmp_path):
+    listener = socket.create_server(("127.0.0.1", 0))
+    answers = ["503 Service Unavailable", "503 Service Unavailable", "200 OK"]
+
+    def refuse_twice():
+        for answer in answers:
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.sendall(f"HTTP/1.1 {answer}\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}".encode())
+            connection.close()
+
+    replica = threading.Thread(target=refuse_twice, daemon=True)
+    replica.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    control.set((1, [url]))
+    client = gateway()
+    began = time.monotonic()
+    assert client.post("/endpoints/digits/predict", json=BODY).status_code == 200
+    assert 1.5 < time.monotonic() - began < 15
+    replica.join(5)
+    listener.close()
+    with ThreadPoolExecutor(1) as callers:  # nobody listens there any more: held until another comes
+        asked = callers.submit(client.post, "/endpoints/digits/predict", json=BODY)
+        time.sleep(2.5)
+        assert not asked.done()
+        control.set((1, [url, serve(linear(tmp_path / "linear")).server.url]))
+        assert asked.result(20).status_code == 200
+
+
 def test_gateways_on_one_port_show_the_metrics_of_all(control, serve, tmp_path):
     control.set((1, [serve(linear(tmp_path / "linear")).server.url]))
     with socket.create_server(("127.0.0.1", 0)) as free:

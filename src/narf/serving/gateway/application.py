@@ -24,6 +24,7 @@ _GRACE_SECONDS = 5.0  # beyond a request's own time: a replica that lives has an
 _MOST_SECONDS = 3600.0
 _TABLE_SECONDS = 5.0  # a request waits at most so long for the first table
 _MOST_TRIES = 3
+_AGAIN_SECONDS = 1.0  # those that failed are asked again, where no other has come instead
 # What a caller may say to the model; the rest (its token above all) stays here.
 _PASSED = (b"content-type", b"content-encoding", b"inference-header-content-length", b"narf-timeout-ms", b"accept")
 _PREDICTS = (b"/infer", b"/invocations", b"/predict")
@@ -115,6 +116,7 @@ class GatewayApplication:
                 )
             )
         else:
+            forward.held_at = time.monotonic()
             endpoint.held.append(forward)
             self._wake(endpoint)
 
@@ -153,6 +155,9 @@ class GatewayApplication:
                         code="cold_start_timeout",
                     )
                 )
+            for forward in [forward for forward in endpoint.held if forward.may_ask_again(now)]:
+                endpoint.held.remove(forward)
+                forward.ask_again()
 
     def pick(self, endpoint: Endpoint, tried: list[Replica]) -> tuple[Revision, Replica] | None:
         """A revision by weight among those with replicas, and a replica of it."""
@@ -195,15 +200,32 @@ class GatewayApplication:
 class _Forward:
     """One request on its way through the gateway."""
 
-    __slots__ = ("_call", "_gateway", "_raw", "_started", "_tried", "answered_by", "endpoint", "give_up_at", "id", "overdue_at", "request")
+    __slots__ = (
+        "_call",
+        "_gateway",
+        "_gone_for_good",
+        "_is_patient",
+        "_raw",
+        "_started",
+        "_tried",
+        "answered_by",
+        "endpoint",
+        "give_up_at",
+        "held_at",
+        "id",
+        "overdue_at",
+        "request",
+    )
 
     def __init__(self, gateway: GatewayApplication, endpoint: Endpoint, request: Request, path: bytes) -> None:
         self._gateway, self.endpoint, self.request = gateway, endpoint, request
         self._call: Call | None = None
         self._tried: list[Replica] = []
+        self._gone_for_good: list[Replica] = []  # nobody listens there: it does not come back at that address
+        self._is_patient = False  # it has been held after a failure
         self._started = time.monotonic()
         self.give_up_at = self._started + gateway.cold_start_seconds
-        self.overdue_at = 0.0
+        self.overdue_at = self.held_at = 0.0
         self.id = gateway.new_id()
         self.answered_by = ""  # the revision
         self._raw = _request_bytes(request, path, self.id)
@@ -256,12 +278,14 @@ class _Forward:
         unavailable = bool(answer.error) or answer.status in (502, 503)
         if answer.error:
             replica.health = failed(replica.health, now, refused=answer.refused)
+            if answer.refused:
+                self._gone_for_good.append(replica)
         elif answer.status < 500 or answer.status == 504:
             replica.health = succeeded(replica.health)
         else:
             replica.health = failed(replica.health, now) if answer.status == 503 else replica.health
         if unavailable and len(self._tried) < _MOST_TRIES and not self.request.gone:
-            budget = self.endpoint.budget.spent()
+            budget = self.endpoint.budget if self._is_patient else self.endpoint.budget.spent()
             if budget is not None:
                 self.endpoint.budget = budget
                 if self.has_untried():
@@ -318,6 +342,16 @@ class _Forward:
 
     def has_untried(self) -> bool:
         return any(replica not in self._tried for revision in self.endpoint.revisions for replica in revision.replicas)
+
+    def may_ask_again(self, now: float) -> bool:
+        """Whether one that failed is still there, and has had time to come to itself: one refusal is no death."""
+        there = (replica for revision in self.endpoint.revisions for replica in revision.replicas)
+        return now - self.held_at >= _AGAIN_SECONDS and any(each in self._tried and each not in self._gone_for_good for each in there)
+
+    def ask_again(self) -> None:
+        self._is_patient = True
+        self._tried = list(self._gone_for_good)
+        self.send()
 
     def reply(self, response: Response) -> None:
         self.endpoint.in_flight -= 1

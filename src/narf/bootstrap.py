@@ -169,6 +169,7 @@ def build(settings: Settings, url: str) -> Platform:
         snapshots=snapshots,
         workloads=workloads,
         tracking=tracked.tracking,
+        checkpoints=home / "checkpoints",
         may_run=settings.single_user,
         changed=study_changed,
         wake=partial(loops.wake, ("studies",)),

@@ -71,6 +71,13 @@ def test_a_member_ahead_goes_on_as_it_is():
     assert next_segment(trials, 4, SPACE, Direction.MAXIMIZE, Population(size=4), seed=0).exploits
 
 
+def test_members_that_train_are_measured_by_their_last_segment():
+    trials = [segment(number, number, value) for number, value in enumerate([0.1, 0.5, 0.9])]
+    trials += [segment(3, 0, None, 1, TrialState.RUNNING, source=0), segment(4, 1, None, 1, TrialState.RUNNING, source=1)]
+    found = next_segment(trials, 5, SPACE, Direction.MINIMIZE, Population(size=3), seed=0)
+    assert (found.member, found.source, found.exploits) == (2, 0, True), "it is behind, whoever else has just begun to train on"
+
+
 def test_a_member_that_failed_goes_on_from_one_ahead():
     trials = [segment(0, 0, None, state=TrialState.FAILED), *(segment(n, n, float(n)) for n in range(1, 4))]
     found = next_segment(trials, 4, SPACE, Direction.MINIMIZE, Population(size=4), seed=0)

@@ -58,13 +58,13 @@ def next_segment(
 
     Members that are not born yet are the caller's: this is about those that have trained.
     """
-    latest = latest_of(trials)
-    ready = [trial for trial in latest.values() if can_go_on(trial, latest, direction)]
+    standing = standing_of(trials)
+    ready = [trial for trial in latest_of(trials).values() if can_go_on(trial, standing, direction)]
     if not ready:
         return None
     own = min(ready, key=lambda trial: (trial.told_at if trial.told_at is not None else math.inf, trial.number))
     rng = random.Random(f"{seed}:{number}")
-    ranked = ranking(latest, direction)
+    ranked = ranking(standing, direction)
     count = max(1, int(len(ranked) * population.share))
     behind = {trial.number for trial in ranked[-count:]} if len(ranked) > count else set()
     ahead = [trial for trial in ranked[:count] if trial.number != own.number]
@@ -89,17 +89,22 @@ def latest_of(trials: Iterable[Trial]) -> dict[int, Trial]:
     return latest
 
 
-def can_go_on(trial: Trial, latest: dict[int, Trial], direction: Direction) -> bool:
+def standing_of(trials: Iterable[Trial]) -> dict[int, Trial]:
+    """The newest segment of each member that has ended: what the members are measured by while some train."""
+    return latest_of(trial for trial in trials if trial.state.is_finished)
+
+
+def can_go_on(trial: Trial, standing: dict[int, Trial], direction: Direction) -> bool:
     """Whether its member can train on: it has ended a segment well, or there is one to copy."""
     if trial.state is TrialState.SUCCEEDED:
         return True
-    return trial.state is TrialState.FAILED and any(other.number != trial.number for other in ranking(latest, direction))
+    return trial.state is TrialState.FAILED and any(other.number != trial.number for other in ranking(standing, direction))
 
 
-def ranking(latest: dict[int, Trial], direction: Direction) -> list[Trial]:
-    """Members by the value of their newest segment, the best first."""
+def ranking(standing: dict[int, Trial], direction: Direction) -> list[Trial]:
+    """Members by the value of the newest segment they ended, the best first."""
     sign = 1 if direction is Direction.MINIMIZE else -1
-    known = [trial for trial in latest.values() if trial.state is TrialState.SUCCEEDED and trial.value is not None]
+    known = [trial for trial in standing.values() if trial.state is TrialState.SUCCEEDED and trial.value is not None]
     return sorted(known, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
@@ -158,8 +163,8 @@ class PbtProposer:
     @property
     def ready(self) -> int:
         """How many segments can begin now."""
-        latest = latest_of(self._trials.values())
-        idle = sum(can_go_on(trial, latest, self._direction) for trial in latest.values())
+        standing = standing_of(self._trials.values())
+        idle = sum(can_go_on(trial, standing, self._direction) for trial in latest_of(self._trials.values()).values())
         return max(0, self.population.size - self._born) + idle
 
     @property

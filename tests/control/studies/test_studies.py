@@ -16,6 +16,7 @@ from narf.control.projects.service import ProjectService
 from narf.control.schema import upgrade
 from narf.control.snapshots.service import SnapshotFile, SnapshotService
 from narf.control.studies import store
+from narf.control.studies.launch import has_checkpoint
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import Asked, StudyService
 from narf.control.workloads import store as workload_store
@@ -466,6 +467,26 @@ def test_a_study_does_not_start_from_one_that_has_no_result(platform):
     platform.begin(name="first")
     with pytest.raises(BadInput, match="No trial of study first has succeeded"):
         platform.begin(name="second", warm_from=("first",))
+
+
+def test_a_population_whose_script_leaves_no_checkpoint_is_told_so(platform, tmp_path):
+    platform.reconciler = StudyReconciler(
+        platform.database, platform.workloads, platform.runs, platform.runs, platform.runs, has_checkpoint=has_checkpoint(tmp_path)
+    )
+    study = platform.begin(wishes={"search": Search(sampler="pbt", sampler_options=(("population", 2),))})
+    platform.settle()
+    left, bare = (tmp_path / trial.workload_id for trial in platform.trials(study))
+    for folder in (left, bare):
+        folder.mkdir()
+        (folder / "marks.1.0.steps").write_bytes(b"")
+    (left / "fit-1.ckpt").write_bytes(b"weights")
+    platform.play(good, most=1)
+    platform.settle()
+    assert [trial.source for trial in platform.trials(study)] == [None, None, 0]
+    platform.play(good)
+    ended = platform.studies.study(study.id)
+    assert (ended.state, ended.end) == (StudyState.FAILED, StudyEnd.SEARCH_FAILED)
+    assert "trial 1 left no checkpoint to go on from. A population needs a script that Narf resumes" in ended.sentence()
 
 
 def test_initial_points_are_tried_first(platform):

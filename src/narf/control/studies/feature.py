@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from narf.control.app import Feature
 from narf.control.database import Database
 from narf.control.snapshots.service import SnapshotService
 from narf.control.studies import routes
 from narf.control.studies.driven import DrivenStudies
+from narf.control.studies.launch import has_checkpoint
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import StudyService
 from narf.control.studies.tracked import RegisteredModels, TrackedMetrics, TrackedParents, UnusedValues
@@ -32,16 +34,19 @@ def tuning(
     snapshots: SnapshotService,
     workloads: WorkloadService,
     tracking: Tracking,
+    checkpoints: Path,
     may_run: bool,
     changed: Callable[[str | None, str], None],
     wake: Callable[[], None],
     now: Callable[[], datetime],
 ) -> Tuning:
-    """may_run: scripts may be run here for a dry run. changed: hears the project, if there still is one, and the id of a study that changed.
+    """checkpoints: the folder of those of all workloads. may_run: scripts may be run here for a dry run. changed: hears the project, if there still is one, and the id of a study that changed.
     wake: the reconciler has something to do."""
     runs, registered = RunRecords(tracking), RegisteredModels()
     service = StudyService(database, snapshots, workloads, runs, registered, now, may_run=may_run)
-    reconciler = StudyReconciler(database, workloads, TrackedMetrics(tracking), runs, TrackedParents(tracking))
+    reconciler = StudyReconciler(
+        database, workloads, TrackedMetrics(tracking), runs, TrackedParents(tracking), has_checkpoint=has_checkpoint(checkpoints)
+    )
     driven = DrivenStudies(database, runs, now)
 
     def changed_by_others(study: str) -> None:

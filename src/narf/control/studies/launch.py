@@ -54,6 +54,16 @@ def submission_of(study: Study, trial: Trial, source: Trial | None = None) -> Su
     )
 
 
+def has_checkpoint(checkpoints: Path) -> Callable[[str], bool]:
+    """Whether a workload left anything to go on from. Beside its checkpoints there are marks of how far it has reported."""
+
+    def look(workload_id: str) -> bool:
+        folder = checkpoints / workload_id
+        return folder.is_dir() and any(not file.name.startswith("marks.") for file in folder.iterdir())
+
+    return look
+
+
 def resume_from(checkpoints: Path) -> Callable[[Workload], dict[str, str]]:
     """What the job of a workload needs before it starts: a segment begins with a copy of the checkpoint it goes on from."""
 

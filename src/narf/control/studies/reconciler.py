@@ -90,9 +90,11 @@ class StudyReconciler:
         runs: RunRecorder,
         parents: ParentRun,
         changed: Callable[[Study], None] = lambda _study: None,
+        has_checkpoint: Callable[[str], bool] = lambda _workload: True,
     ) -> None:
+        """has_checkpoint: whether a workload left something to go on from."""
         self._database, self._workloads, self._metrics, self._runs = database, workloads, metrics, runs
-        self._parents, self.changed = parents, changed
+        self._parents, self.changed, self._has_checkpoint = parents, changed, has_checkpoint
         self._held: dict[str, _Held] = {}
         self._resting: dict[str, tuple[int, datetime]] = {}  # how often a study has failed in a row, and when it is tried again
         self._alive = 0
@@ -326,6 +328,12 @@ class StudyReconciler:
         assert held.proposer is not None
         number = len(held.trials)
         proposal = held.proposer.propose(number)
+        source = held.trials[proposal.source] if proposal.source is not None else None
+        if source is not None and source.workload_id is not None and not self._has_checkpoint(source.workload_id):
+            raise SearchBroken(
+                f"trial {source.number} left no checkpoint to go on from.",
+                remedy="A population needs a script that Narf resumes: one that trains with Lightning, or uses narf.checkpoint.",
+            )
         trial = Trial(
             study_id=held.study.id,
             number=number,
@@ -339,7 +347,6 @@ class StudyReconciler:
         held.put(trial)
         held.proposer.know(held.trials.values())
         held.study = replace(held.study, events=held.study.events + 1)
-        source = held.trials[trial.source] if trial.source is not None else None
 
         def together(connection: Connection, workload: Workload) -> None:
             held.put(replace(trial, workload_id=workload.id, run_id=workload.run_id))

@@ -88,7 +88,7 @@ def _space(wishes: Wishes, found: Discovery, script: str) -> Space:
             f"Nothing is left to search: of {', '.join(parameters)} all are skipped.",
             remedy="Skip fewer.",
             field="skip",
-            code="no_parameters",
+            code="bad_space",
         )
     if not searched:
         raise _nothing(found, script)

@@ -104,7 +104,10 @@ def test_a_segment_that_takes_longer_than_the_others_is_stopped_as_hanging(
     assert not is_running(pid_of(trial))
 
 
-def test_another_trial_in_the_same_actor_does_not_go_on_from_the_checkpoint_of_the_one_before(trial_of: Callable[..., Any]) -> None:
+def test_another_trial_in_the_same_actor_does_not_go_on_from_the_checkpoint_of_the_one_before(
+    trial_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_trial, "HUNG_LEAST_SECONDS", 60.0)  # on a busy machine it would ask whether it hangs
     keep = "import os\nfrom pathlib import Path\nplace = Path(os.environ['NARF_CHECKPOINTS'])\nprint(sorted(p.name for p in place.glob('*')))\n"
     trial = trial_of(keep + "(place / 'last.ckpt').touch()\n")
     trial.step()

@@ -11,7 +11,7 @@ from narf.domain.errors import BadInput
 from narf.training.metric_names import direction_of
 from narf.tuning.discovery.found import Discovery, FoundParameter, Passing
 from narf.tuning.discovery.static import refuse_without_arguments
-from narf.tuning.space import Space, Values, in_order, read_space
+from narf.tuning.space import Space, Values, check_drawable, in_order, read_space
 from narf.tuning.study import Direction, Search
 
 
@@ -54,6 +54,7 @@ def settle(wishes: Wishes, discover: Callable[[], Discovery], script: str) -> Se
     """
     found = discover()
     space = _space(wishes, found, script)
+    check_drawable(space)
     refuse_without_arguments(found, wishes.arguments, space.names, script)
     metric = wishes.metric or (found.metrics[0].name if found.metrics else "")
     if not metric:

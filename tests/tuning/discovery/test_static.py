@@ -376,9 +376,11 @@ def test_what_a_class_overrides_is_the_classes_own_to_say_and_what_holds_without
 
 def test_positional_arguments_that_need_not_be_given_are_put_in_place(tmp_path):
     (tmp_path / "train.py").write_text(
-        "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.add_argument('alpha', nargs='?', type=float, default=0.5)\np.parse_args()\n"
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.add_argument('alpha', nargs='?', type=float, default=0.5)\n"
+        "p.add_argument('more', nargs=argparse.REMAINDER)\np.parse_args()\n"
     )
     found = discover_statically(tmp_path / "train.py")
+    assert [item.name for item in found.parameters if item.required] == ["data"]
     assert [(item.name, item.passing.how.value) for item in found.tunable] == [("alpha", "inject")]
 
 

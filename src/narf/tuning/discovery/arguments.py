@@ -144,8 +144,8 @@ def _read_argument(source: Source, module: Module, call: ast.Call, style: Style)
 def _positional(module: Module, call: ast.Call, name: str, style: Style) -> FoundParameter:
     """What need not be given and is a number or a choice is put in place; the rest stays the user's to give."""
     declared, default, choices = keyword(call, "type"), module.literal(keyword(call, "default")), module.options(keyword(call, "choices"))
-    kind = _TYPES.get(module.dotted(declared), "str")
-    if module.literal(keyword(call, "nargs")) == "?" and isinstance(default, int | float | str):
+    kind, nargs = _TYPES.get(module.dotted(declared), "str"), keyword(call, "nargs")
+    if module.literal(nargs) == "?" and isinstance(default, int | float | str):
         kind = "choice" if isinstance(choices, list) and choices else kind
         passing = Passing(How.INJECT, name)
         options = tuple(choices) if kind == "choice" else ()
@@ -159,7 +159,7 @@ def _positional(module: Module, call: ast.Call, name: str, style: Style) -> Foun
         passing=Passing(How.OPTION, ""),
         line=call.lineno,
         file=module.file,
-        required=module.literal(keyword(call, "nargs")) not in ("?", "*", "...", 0),
+        required=module.literal(nargs) not in ("?", "*", "...", 0) and not module.dotted(nargs).endswith("REMAINDER"),
         left_alone="A positional argument; give it after --.",
     )
 

@@ -136,10 +136,16 @@ def test_a_study_is_started_from_the_wizard_and_finds_a_best_trial(page: Page, c
     low.fill("5")
     expect(row.get_by_role("alert")).to_contain_text("below")
     expect(page.get_by_role("button", name="Start the search")).to_be_disabled()
+    low.fill("")
+    expect(low).to_have_value("")
+    expect(row.get_by_role("alert")).to_contain_text("both ends")
     low.fill("0.01")
     page.get_by_label("Search pause").uncheck() if page.get_by_label("Search pause").is_checked() else None
     expect(page.get_by_role("combobox", name="Metric")).to_have_value("loss")  # found in the script
     page.get_by_role("textbox", name="Trials").fill("4")
+    expect(
+        page.get_by_text(re.compile(r"narf tune train.py .*lr=0.01.* --metric loss --minimize --trials 4 .*-- --steps 5"))
+    ).to_be_visible()
     page.get_by_role("button", name="Start the search").click()
     page.wait_for_url(re.compile(r"/tuning/st-"), timeout=30_000)
     expect(page.get_by_text("4 of 4 trials")).to_be_visible(timeout=120_000)

@@ -31,6 +31,7 @@ export const theme = createTheme({
     Textarea: { defaultProps: { size: "xs" } },
     Select: { defaultProps: { size: "xs", comboboxProps: quiet, allowDeselect: false } },
     MultiSelect: { defaultProps: { size: "xs", comboboxProps: quiet } },
+    Autocomplete: { defaultProps: { size: "xs", comboboxProps: quiet } },
     TagsInput: { defaultProps: { size: "xs", comboboxProps: quiet } },
     Checkbox: { defaultProps: { size: "xs" } },
     Switch: { defaultProps: { size: "xs" } },

@@ -1,5 +1,5 @@
 /** The wizard: a script, the parameters found in it, their ranges, a budget, start. Nothing in the script changes. */
-import { Button, Checkbox, NumberInput, Select, TagsInput, TextInput } from "@mantine/core";
+import { Autocomplete, Button, Checkbox, NumberInput, Select, TagsInput, TextInput } from "@mantine/core";
 import { IconPlayerPlay, IconSearch } from "@tabler/icons-react";
 import { useMutation } from "@tanstack/react-query";
 import { useNavigate, useParams } from "@tanstack/react-router";
@@ -12,7 +12,7 @@ import { CodeSource, mainScript, type Code } from "~/pages/new-run/Code";
 import { words } from "~/pages/new-run/words";
 import { Command, Failure, Panel } from "~/shell/Panel";
 import { Title } from "~/shell/Title";
-import { density, examples, size, wrong, type Parameter } from "./space";
+import { command, density, examples, size, wrong, type Parameter } from "./space";
 import grid from "~/shell/Grid.module.css";
 import css from "./Tuning.module.css";
 
@@ -122,6 +122,11 @@ function Ranges({ project, found, args, first, start }: { project: string; found
   const ofParameter = new Map(discovery.parameters.map((each) => [each.name, error(`space.${each.name}`)]));
   const invalid = parameters.some((parameter) => wrong(parameter));
   const points = size(parameters);
+  const proposed = new Map(discovery.parameters.filter((each) => each.proposal).map((each) => [each.name, each.proposal as unknown as Parameter]));
+  const flags = {
+    metric: values.metric, [values.direction]: "yes", sampler: values.sampler === "tpe" ? "" : values.sampler, pruner: values.pruner === "none" ? "" : values.pruner,
+    trials: values.trials, time: values.hours > 0 ? `${values.hours}h` : "", parallel: values.parallel, gpu: values.gpu, name: values.name, project,
+  };
   const rest = form.rest();
   const notes = discovery.is_open && start ? discovery.notes.slice(0, -1) : discovery.notes; // the button says what the last one says
   const note = found.started && notes.length === 0 ? "Confirmed by starting the script" : notes.join(" ");
@@ -130,9 +135,7 @@ function Ranges({ project, found, args, first, start }: { project: string; found
       <div className={css.fields}>
         <TextInput label="Name" placeholder="named after the script" value={values.name} onChange={(event) => set("name", event.currentTarget.value)} error={errors.name} />
         <div className={css.two}>
-          {discovery.metrics.length > 0
-            ? <Select label="Metric" data={[...new Set(discovery.metrics.map((each) => each.name))]} value={values.metric} onChange={(value) => set("metric", value ?? "")} error={errors.metric} searchable />
-            : <TextInput label="Metric" placeholder="val_loss" required value={values.metric} onChange={(event) => set("metric", event.currentTarget.value)} error={errors.metric} />}
+          <Autocomplete label="Metric" placeholder="val_loss" required data={[...new Set(discovery.metrics.map((each) => each.name))]} value={values.metric} onChange={(value) => set("metric", value)} error={errors.metric} />
           <Select label="Better is" data={[{ value: "minimize", label: "less" }, { value: "maximize", label: "more" }]} value={values.direction} onChange={(value) => set("direction", value ?? "minimize")} error={errors.direction} />
         </div>
         <Select label="Sampler" data={samplers} value={values.sampler} onChange={(value) => set("sampler", value ?? "tpe")} error={errors.sampler} />
@@ -166,7 +169,7 @@ function Ranges({ project, found, args, first, start }: { project: string; found
         </div>
         <div className={`${grid.w4} ${grid.stack}`}>
           {settings}
-          <Panel title="The same from a terminal"><Command text={`narf tune ${found.script} --metric ${values.metric || "METRIC"} --${values.direction} --trials ${values.trials} --project ${project}`} /></Panel>
+          <Panel title="The same from a terminal"><Command text={command(found.script, parameters, proposed, flags, words(args))} /></Panel>
         </div>
       </div>
     </form>
@@ -201,8 +204,8 @@ function ParameterRow({ found, chosen, parameter, problem, onChosen, onChange }:
         : parameter.type === "categorical" ? <TagsInput aria-label={`Choices of ${found.name}`} value={(parameter.choices ?? []).map(String)} onChange={(list) => set({ choices: list.map((text) => typed(text, found.type)) })} />
         : (
           <div className={css.range}>
-            <NumberInput aria-label={`Lower end of ${found.name}`} value={parameter.low ?? ""} hideControls onChange={(value) => set({ low: Number(value) })} decimalScale={12} />
-            <NumberInput aria-label={`Upper end of ${found.name}`} value={parameter.high ?? ""} hideControls onChange={(value) => set({ high: Number(value) })} decimalScale={12} />
+            <NumberInput aria-label={`Lower end of ${found.name}`} value={parameter.low ?? ""} hideControls onChange={(value) => set({ low: end(value) })} decimalScale={12} />
+            <NumberInput aria-label={`Upper end of ${found.name}`} value={parameter.high ?? ""} hideControls onChange={(value) => set({ high: end(value) })} decimalScale={12} />
             <Select aria-label={`Scale of ${found.name}`} data={scales.map((scale) => ({ value: scale, label: { linear: "linear", log: "log", pow2: "powers of 2" }[scale] ?? scale }))} value={parameter.scale ?? "linear"} onChange={(scale) => set({ scale: scale ?? "linear" })} />
           </div>
         )}
@@ -215,4 +218,5 @@ function ParameterRow({ found, chosen, parameter, problem, onChosen, onChange }:
   );
 }
 
+const end = (written: string | number): number | undefined => (written === "" ? undefined : Number(written));
 const typed = (text: string, type: string): string | number | boolean => (type === "bool" ? text.toLowerCase() === "true" : (type === "int" || type === "float") && text !== "" && Number.isFinite(Number(text)) ? Number(text) : text);

@@ -5,7 +5,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { seg } from "~/api/client";
 import { boardQuery, studiesQuery, trialCount, type Board, type Study } from "~/api/studies";
-import { count, percent, value } from "~/format/number";
+import { count, percent, plural, value } from "~/format/number";
 import { duration } from "~/format/time";
 import { useRefreshNoun } from "~/live/useLive";
 import { Empty, Loaded, Panel } from "~/shell/Panel";
@@ -79,9 +79,9 @@ function Boards({ project }: { project: string }) {
 
 function Group({ group, project }: { group: Board["groups"][number]; project: string }) {
   return (
-    <Panel title={<h2><code>{group.script}</code> · {group.direction === "maximize" ? "↑" : "↓"} {group.metric}</h2>} note={`${count(group.trials)} trials in ${group.studies.join(", ")}`} flush
+    <Panel title={<h2><code>{group.script}</code> · {group.direction === "maximize" ? "↑" : "↓"} {group.metric}</h2>} note={`${plural(group.trials, "trial")} in ${group.studies.join(", ")}`} flush
       actions={group.best_value !== null && <span>best <b>{value(group.best_value)}</b>{group.best_study && <> in <Link className="link" to={`/p/${seg(project)}/tuning` as "/home"} search={{ q: group.best_study } as never}>{group.best_study}</Link></>}</span>}>
-      <table className={css.board}>
+      <div className={css.wide}><table className={css.board}>
         <thead><tr><th>Parameter</th><th>Importance over all studies</th><th>Best value</th><th>Best region</th></tr></thead>
         <tbody>
           {group.parameters.map((row) => (
@@ -93,7 +93,7 @@ function Group({ group, project }: { group: Board["groups"][number]; project: st
             </tr>
           ))}
         </tbody>
-      </table>
+      </table></div>
     </Panel>
   );
 }

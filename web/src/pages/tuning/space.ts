@@ -3,8 +3,8 @@
 export interface Parameter {
   name: string;
   type: string; // float, int, bool, categorical
-  low?: number;
-  high?: number;
+  low?: number | undefined;
+  high?: number | undefined;
   scale?: string;
   step?: number;
   choices?: (string | number | boolean | null)[];
@@ -46,6 +46,28 @@ export function examples(parameter: Parameter): string[] {
     return parameter.type === "int" ? Math.round(value) : Number(value.toPrecision(3));
   });
   return [...new Set(values)].map(String);
+}
+
+/** A range as the terminal takes it: 1e-4..0.1 log; adam, sgd; bool. */
+export function text(parameter: Parameter): string {
+  const { type, low, high, scale, step } = parameter;
+  const when = Object.entries((parameter["when"] as Record<string, unknown[]> | undefined) ?? {}).map(([parent, values]) => ` if ${parent}=${values.map(String).join("|")}`).join("");
+  if (type === "bool") return `bool${when}`;
+  if (type === "categorical") return (parameter.choices ?? []).map((each) => (typeof each === "string" && (each === "" || /^\s|\s$|^(true|false|none|null)$/i.test(each) || Number.isFinite(Number(each))) ? `"${each}"` : String(each))).join(", ") + when;
+  const words = [scale && scale !== "linear" ? scale : "", type === "float" && [low, high].every(Number.isInteger) ? "float" : "", step ? `step ${step}` : ""];
+  return [`${low ?? "…"}..${high ?? "…"}`, ...words.filter(Boolean)].join(" ") + when;
+}
+
+/** As a shell reads it. */
+const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+/** The words after `narf tune` for a search. `proposed`: what is searched when nothing is said of it, by name. */
+export function command(script: string, parameters: readonly Parameter[], proposed: ReadonlyMap<string, Parameter>, flags: Record<string, string | number>, args: readonly string[]): string {
+  const searched = new Set(parameters.map((each) => each.name));
+  const ranges = parameters.filter((each) => text(each) !== text(proposed.get(each.name) ?? { name: each.name, type: "" })).flatMap((each) => ["--param", `${each.name}=${text(each)}`]);
+  const skipped = [...proposed.keys()].filter((name) => !searched.has(name)).flatMap((name) => ["--skip", name]);
+  const rest = Object.entries(flags).filter(([, each]) => each !== "" && each !== 0).flatMap(([name, each]) => (each === "yes" ? [`--${name}`] : [`--${name}`, String(each)]));
+  return ["narf", "tune", script, ...ranges, ...skipped, ...rest, ...(args.length > 0 ? ["--", ...args] : [])].map(quoted).join(" ");
 }
 
 /** How many different points the space has; null where a parameter is continuous. */

@@ -1,4 +1,4 @@
-"""Discovery: precision and recall of the parameters found in the ten example scripts and in 50 other ways of writing one, read and
+"""Discovery: precision and recall of the parameters found in the ten example scripts and in 52 other ways of writing one, read and
 confirmed by a dry run.
 
 python benchmarks/tuning_discovery.py [--static]

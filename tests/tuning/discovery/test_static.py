@@ -430,3 +430,34 @@ def test_methods_of_a_parser_of_the_scripts_own_may_be_called_on_what_they_retur
     )
     found = discover_statically(tmp_path / "train.py")
     assert {item.name: item.default for item in found.tunable} == {"lr": 0.1, "momentum": 0.9, "layers": 2} and not found.is_open
+
+
+def test_how_much_data_a_script_makes_is_no_parameter_of_the_model(discover):
+    found = discover(
+        """
+        import argparse, numpy as np, torch
+        p = argparse.ArgumentParser()
+        p.add_argument("--n-loans", type=int, default=500)
+        p.add_argument("--n-bins", type=int, default=8)
+        p.add_argument("--batch-size", type=int, default=32)
+        p.add_argument("--k", type=int, default=5, help="neighbours of the probe, keep at 5 for comparisons")
+        p.add_argument("--number", type=int, default=3)
+        p.add_argument("--rng", dest="start", type=int, default=3)
+        p.add_argument("--random-seed", dest="start2", type=int, default=3)
+        args = p.parse_args()
+        def loans():
+            rng = np.random.default_rng(0)
+            n = args.n_loans
+            return torch.utils.data.DataLoader(rng.normal(size=(n, 3)), batch_size=args.batch_size)
+        tree(loans(), args.n_bins, args.number)
+        """
+    )
+    assert [item.name for item in found.tunable] == ["n_bins", "batch_size", "number", "start"]
+
+
+def test_what_a_section_says_of_the_world_is_left_alone_but_for_what_is_learnt_with(discover, tmp_path):
+    (tmp_path / "conf.yaml").write_text("env:\n  capacity: 20\n  gamma: 0.99\nagent:\n  lr: 0.01\n")
+    found = discover("import yaml\nconf = yaml.safe_load(open('conf.yaml'))\ntrain(conf)")
+    assert {item.name for item in found.tunable} == {"env.gamma", "agent.lr"}
+    (gamma,) = (item.proposal for item in found.tunable if item.name == "env.gamma")
+    assert (gamma.low, gamma.high) == (0.8, 0.9999)

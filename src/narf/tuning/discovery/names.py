@@ -14,11 +14,12 @@ _ELSEWHERE = "It sets where or how the script runs, not the model."
 _LENGTH = {"epoch", "epochs", "iteration", "iterations", "iters", "rounds", "episodes", "timesteps"}
 _LENGTH_NAMES = {
     "steps", "max_steps", "num_steps", "n_steps", "total_steps", "train_steps", "training_steps", "max_iter", "n_iter", "num_iter",
+    "niter", "niter_decay", "updates", "n_updates", "num_updates", "total_updates",
 }  # fmt: skip
 _UNTIL = {"warmup", "freeze", "unfreeze", "anneal", "annealing"}  # phases of a schedule, not its length
 _NOT_THE_MODEL = {
     "seed", "workers", "worker", "jobs", "threads", "device", "devices", "gpu", "gpus", "cpu", "cpus", "cuda", "port", "rank", "world", "verbose", "verbosity", "debug",
-    "quiet", "resume", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint", "ckpt", "checkpointing", "log",
+    "quiet", "resume", "accel", "accelerator", "accelerators", "path", "dir", "directory", "folder", "file", "filename", "url", "host", "checkpoint", "ckpt", "checkpointing", "log",
     "logging", "logger", "save", "print", "progress", "pin", "deterministic", "benchmark", "fast", "dev", "test", "val", "validation", "valid", "eval", "split", "fold",
     "folds", "profiler", "cache", "download", "tag", "version", "project", "entity", "wandb", "tensorboard", "mlflow", "plot", "interval", "every", "frequency", "freq",
     "classes", "labels", "prefetch", "persistent", "compile", "amp", "precision", "timeout", "dry", "output", "outputs", "out", "in", "samples", "rows", "report", "reports",
@@ -37,7 +38,7 @@ _NAMES_LEFT_ALONE = {
     "do_train", "is_train", "n_actions", "num_actions", "state_dim", "action_dim", "obs_dim", "max_time", "patience", "min_delta", "maximize", "capturable", "differentiable",
     "foreach", "fused", "decoupled_weight_decay", "n_bootstrap", "n_bootstraps", "n_repeats", "base_score", "oot_share", "holdout_share", "n", "horizon", "n_init",
     "n_restarts", "num_restarts", "n_obs", "n_train", "n_series", "n_stores", "early_stopping_rounds", "confidence", "n_permutations",
-    "refit", "scoring", "load",
+    "refit", "scoring", "load", "pdo",
 }  # fmt: skip
 _AT_ONCE = re.compile(r"(samples|images|imgs|ims|examples|items|tokens|sequences)_per_(gpu|device|batch|step)$")  # a batch size
 _LEARNS = re.compile(r"(learn|train|update|sync|target\w*|bagging|subsample)_(every|freq|frequency|interval)$")  # how often one learns
@@ -68,6 +69,11 @@ _ABOUT_THE_RUN = {
 _OF_DATA = {
     "classes", "n", "degree", "features", "dim", "size", "length", "channels", "num", "noise_level", "informative", "days", "weeks", "months", "years",
 }  # fmt: skip
+# Sections about where data come from.
+_WORLDS = {"env", "environment", "simulator", "simulation", "world", "source", "universe", "synthetic"}
+_STAYS = re.compile(
+    r"\b(keep (it |this )?(at|fixed)|(do not|don't|never) (change|tune)|not (to be )?tuned|for comparisons?)\b", re.IGNORECASE
+)
 _CALENDAR = {7, 12, 24, 30, 52, 60, 250, 252, 260, 365, 3600, 86400}
 _TIMES = {"trading", "business", "per", "year", "annual", "annualisation", "annualization"}
 _SIZES = {
@@ -117,6 +123,12 @@ def reason_to_leave(parameter: FoundParameter) -> str:
         return "It sets how the script runs, not the model."
     around = set(_WORDS.findall(parameter.name.rpartition(".")[0].lower()))
     if around & _ABOUT_THE_RUN or (around & {"data", "dataset", "datamodule"} and last in _OF_DATA):
+        return _ELSEWHERE
+    if around & _WORLDS and parameter.type in ("int", "float") and not core_of(parameter.name) and last not in ("gamma", "discount"):
+        return "It sets the data, not the model."
+    if _STAYS.search(parameter.help):
+        return "Its help says that it stays."
+    if "seed" in words_of(parameter.passing.flag):
         return _ELSEWHERE
     if (
         isinstance(parameter.default, int)

@@ -134,6 +134,8 @@ def _float(parameter: FoundParameter, default: float | None) -> Parameter:
     } <= set(words)
     if "dropout" in words or "drop" in words or last == "p":
         return _range(parameter, 0.0, 0.9)
+    if last in ("gamma", "discount", "gae_lambda") and default is not None and 0.9 <= default <= 1:  # how far ahead one looks
+        return _range(parameter, 0.8, 1.0 if last == "gae_lambda" else 0.9999)
     if "momentum" in words:
         return _range(parameter, 0.0, 0.99)
     if "beta1" in last or "beta2" in last or last in ("betas", "ema", "ema_decay", "rho"):

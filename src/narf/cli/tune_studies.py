@@ -120,9 +120,22 @@ def _print_end(info: dict[str, Any], best: dict[str, Any] | None) -> None:
         return
     trial = best["trial"]
     print(f"best trial {trial['number']}: {info['metric']} {trial['value']:.6g}")
-    for name, value in trial["values"].items():
-        print(f"  {name:<20} {_text(value)}")
-    print(f"run it again:  {best['command']}")
+    _print_values(best)
+
+
+def _print_values(best: dict[str, Any]) -> None:
+    """The values of the best trial, of a population those along its way, and the command."""
+    schedule = best.get("schedule") or []
+    for name, value in best["trial"]["values"].items():
+        way = [_text(step["values"].get(name)) for step in schedule]
+        print(f"  {name:<20} {' -> '.join(way) if len(set(way)) > 1 else _text(value)}")
+    if len(schedule) > 1:
+        print(
+            f"It was trained in segments, trials {', '.join(str(step['trial']) for step in schedule)}; a run with its last values throughout:"
+        )
+        print(f"  {best['command']}")
+    else:
+        print(f"run it again:  {best['command']}")
 
 
 def _list(connection: Connection, project: str, as_json: bool) -> None:
@@ -169,9 +182,7 @@ def _best(connection: Connection, place: str, register: str, as_json: bool) -> N
         return
     trial = best["trial"]
     print(f"trial {trial['number']}: {trial['value']:.6g}   run {trial['run_id'] or '-'}")
-    for name, value in trial["values"].items():
-        print(f"  {name:<20} {_text(value)}")
-    print(f"run it again:  {best['command']}")
+    _print_values(best)
     if register:
         print(f"registered as {register} version {best['registered']['version']}")
 

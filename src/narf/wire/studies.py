@@ -180,11 +180,17 @@ class StudyOut(BaseModel):
     warnings: list[str] = Field(default=[], description="where one study is shown: values that did not reach the script")
 
 
+class ScheduleStep(BaseModel):
+    trial: int
+    values: dict[str, Number]
+
+
 class BestOut(BaseModel):
-    """The best trial, and the command that runs it again."""
+    """The best trial, and the command that runs it again. `schedule`: of a population, the segments that led to it; the command has the last one's values."""
 
     trial: TrialOut
     command: str
+    schedule: list[ScheduleStep] = Field(default_factory=list)
 
 
 class HistoryOut(BaseModel):

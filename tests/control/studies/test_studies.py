@@ -85,7 +85,11 @@ class NoData:
 
 
 class Models:
+    has_model = True
+
     def register_run(self, project: str, user: str, run_id: str, name: str) -> str:
+        if not self.has_model:
+            raise BadInput(f"Run {run_id} has no model among its artifacts.", code="no_model")
         return f"{name}/{run_id}"
 
 
@@ -107,7 +111,8 @@ class Platform:
         self.admission = AdmissionReconciler(self.database, Cluster(backends), list)
         self.progress = ProgressReconciler(self.database, backends, self.runs, self.job)
         self.snapshots = SnapshotService(ObjectStore(folder / "objects"))
-        self.studies = StudyService(self.database, self.snapshots, self.workloads, self.runs, Models(), clock)
+        self.models = Models()
+        self.studies = StudyService(self.database, self.snapshots, self.workloads, self.runs, self.models, clock)
         self.reconciler = self.new_reconciler()
         self.played: set[str] = set()
 
@@ -469,6 +474,17 @@ def test_a_study_does_not_start_from_one_that_has_no_result(platform):
         platform.begin(name="second", warm_from=("first",))
 
 
+def test_the_best_of_a_population_tells_the_segments_that_led_to_it(platform):
+    study = platform.begin(
+        budget=Budget(trials=12), parallel=1, wishes={"search": Search(sampler="pbt", sampler_options=(("population", 3),))}
+    )
+    platform.play(good)
+    best = platform.studies.best(study.id)
+    way = platform.studies.segments_to(best)
+    assert way[-1] == best and way[0].source is None and len(way) > 1
+    assert [segment.source for segment in way[1:]] == [segment.number for segment in way[:-1]]
+
+
 def test_a_population_whose_script_leaves_no_checkpoint_is_told_so(platform, tmp_path):
     platform.reconciler = StudyReconciler(
         platform.database, platform.workloads, platform.runs, platform.runs, platform.runs, has_checkpoint=has_checkpoint(tmp_path)
@@ -516,6 +532,15 @@ def test_the_results_of_a_study(platform):
 
 
 # -- what bad input gets
+
+
+def test_a_study_whose_script_saves_no_model_says_so_when_it_is_to_be_registered(platform):
+    study = platform.begin(budget=Budget(trials=1))
+    platform.play(good)
+    platform.models.has_model = False
+    with pytest.raises(BadInput, match="Trial 0, the best of train-1, kept no model") as refused:
+        platform.studies.register_best(study.id, "digits", by="ada")
+    assert "Let it save one" in refused.value.remedy
 
 
 def test_a_script_without_parameters_is_refused(platform):

@@ -2713,12 +2713,14 @@ export interface components {
         };
         /**
          * BestOut
-         * @description The best trial, and the command that runs it again.
+         * @description The best trial, and the command that runs it again. `schedule`: of a population, the segments that led to it; the command has the last one's values.
          */
         BestOut: {
             trial: components["schemas"]["TrialOut"];
             /** Command */
             command: string;
+            /** Schedule */
+            schedule?: components["schemas"]["ScheduleStep"][];
         };
         /**
          * BoardGroup
@@ -4833,6 +4835,15 @@ export interface components {
             /** Tags */
             tags: {
                 [key: string]: string;
+            };
+        };
+        /** ScheduleStep */
+        ScheduleStep: {
+            /** Trial */
+            trial: number;
+            /** Values */
+            values: {
+                [key: string]: boolean | number | string | null;
             };
         };
         /** SecretIn */

@@ -222,7 +222,10 @@ class ModelService:
             return f"runs:/{run_id}/{found[0]}", None
         if not logged and not found:
             raise BadInput(
-                f"Run {run_id} has no model among its artifacts.", remedy="Save one in it, or name the file: RUN:ARTIFACT", field="artifact"
+                f"Run {run_id} has no model among its artifacts.",
+                remedy="Save one in it, or name the file: RUN:ARTIFACT",
+                field="artifact",
+                code="no_model",
             )
         names = [*logged, *found]
         raise BadInput(

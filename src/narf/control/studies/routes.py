@@ -39,6 +39,7 @@ from narf.wire.studies import (
     ParallelOut,
     RegisteredOut,
     RegisterIn,
+    ScheduleStep,
     SliceOut,
     StudyIn,
     StudyOut,
@@ -115,7 +116,7 @@ def _add_studies(routes: APIRouter, studies: StudyService, now: Callable[[], dat
         return study_out(studies.glance(study), now())
 
     @routes.get("/projects/{project}/studies/board", response_model=BoardOut)
-    def board(project: str, limit: int = Query(50, ge=1, le=200, description="how many studies, newest first")) -> BoardOut:
+    def board(project: str, limit: int = Query(200, ge=1, le=1000, description="how many studies, newest first")) -> BoardOut:
         """Across the studies of a project: which parameters matter for which script, and the best known region."""
         found = [(study, studies.trials(study.id)) for study in studies.page(project, limit=limit)]
         return BoardOut(groups=[_group(group) for group in results.board(found)])
@@ -188,7 +189,11 @@ def _add_results(routes: APIRouter, studies: StudyService) -> None:
     def best(study: str) -> BestOut:
         """The best trial and the exact command that runs it again."""
         known, found = studies.study(study), studies.best(study)
-        return BestOut(trial=trial_out(studies, known, found), command=studies.command_of(known, found))
+        return BestOut(
+            trial=trial_out(studies, known, found),
+            command=studies.command_of(known, found),
+            schedule=[ScheduleStep(trial=each.number, values=each.values) for each in studies.segments_to(found)],
+        )
 
     @routes.get("/studies/{study}/history", response_model=HistoryOut)
     def history(study: str) -> HistoryOut:

@@ -26,6 +26,7 @@ from narf.tuning.discovery.found import Discovery
 from narf.tuning.discovery.static import discover_statically
 from narf.tuning.engines import check_search
 from narf.tuning.going_on import check_start, used_up, what_differs
+from narf.tuning.pbt import lineage
 from narf.tuning.planning import SearchPlan, Wishes, settle
 from narf.tuning.study import Budget, Engine, Study, StudyEnd, StudyState, Trial, best_of
 
@@ -295,6 +296,10 @@ class StudyService:
             raise NotFound("finished trial of study", study.name, remedy="Wait for one, or look why they fail: narf tune --show.")
         return best
 
+    def segments_to(self, trial: Trial) -> list[Trial]:
+        """Of a population: the segments that led to this one, which is the last. Empty for a trial of another kind."""
+        return lineage(self.trials(trial.study_id), trial) if trial.member is not None else []
+
     def command_of(self, study: Study, trial: Trial) -> str:
         """The exact command that runs a trial again."""
         return command_line(study.program.script or "", study.program.arguments, dict(study.bindings), trial.values)
@@ -304,8 +309,16 @@ class StudyService:
         study, best = self.study(study_id), self.best(study_id)
         if best.run_id is None:
             raise Conflict(f"Trial {best.number} of {study.name} has no run.")
-        version = self._models.register_run(study.project, by, best.run_id, check_name(name, kind="model"))
-        return version, best
+        try:
+            return self._models.register_run(study.project, by, best.run_id, check_name(name, kind="model")), best
+        except BadInput as error:
+            if error.code != "no_model":
+                raise
+            raise BadInput(
+                f"Trial {best.number}, the best of {study.name}, kept no model: its script saves none.",
+                remedy="Let it save one (narf.artifact, log_model of MLflow, a checkpoint of Lightning), run the command of the trial, and register that run.",
+                code=error.code,
+            ) from error
 
     def _named(self, project: str, name: str) -> Study | None:
         with self._database.read() as connection:

@@ -117,13 +117,16 @@ function Best({ study, project }: { study: Study; project: string }) {
   if (study.best_value === null) return <p className="dim">{noValue(study)}</p>;
   if (query.error && !(query.error instanceof Problem && query.error.status === 404)) return <Failure error={query.error} />;
   if (!query.data) return <div style={{ height: 120 }} aria-busy="true" />;
-  const { trial, command } = query.data;
+  const { trial, command, schedule = [] } = query.data;
+  const shown = (each: unknown) => (typeof each === "number" ? value(each, 4) : String(each));
+  const way = (name: string) => { const all = schedule.map((step) => shown(step.values[name])); return new Set(all).size > 1 ? all.join(" → ") : shown(trial.values[name]); };
   return (
     <>
       <div className={css.best}>
         <div><span>{study.metric}</span><b>{value(trial.value, 6)}</b></div>
-        {Object.entries(trial.values).map(([name, each]) => <div key={name}><span>{name}</span><code>{typeof each === "number" ? value(each, 4) : String(each)}</code></div>)}
+        {Object.keys(trial.values).map((name) => <div key={name}><span>{name}</span><code>{way(name)}</code></div>)}
       </div>
+      {schedule.length > 1 && <p className="dim">Trained in segments: trials {schedule.map((step) => step.trial).join(", ")}. The command has the last values throughout.</p>}
       <Group gap={8}>{trial.run_id && <ButtonLink size="compact-xs" variant="default" to={`/p/${seg(project)}/runs/${trial.run_id}`}>Open its run</ButtonLink>}</Group>
       <div style={{ marginTop: 10 }}><Command text={command} /></div>
     </>

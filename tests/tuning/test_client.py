@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from narf.client.tune_settings import FIELDS, SETTINGS, check_words, over, read_settings, study_body
-from narf.client.tuning import rest_between_looks, space_form
+from narf.client.tuning import _listed, rest_between_looks, space_form
 from narf.domain.errors import BadInput
 
 
@@ -53,6 +53,13 @@ def test_what_is_asked_outweighs_narf_toml_range_by_range(tmp_path):
 )
 def test_ranges_are_written_as_python_has_them(value, form):
     assert space_form(value, "x") == form
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("lr", ["lr"]), ({"lr": 0.1}, [{"lr": 0.1}]), (("a", "b"), ["a", "b"]), (["a"], ["a"]), ({"a"}, ["a"]), (3, 3)]
+)
+def test_one_text_or_table_is_a_list_of_one(given, meant):
+    assert _listed(given) == meant
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -11,7 +11,7 @@ from narf.client.amounts import parse_size, parse_time
 from narf.client.project_file import read_requirements, read_table
 from narf.domain.errors import BadInput
 
-_LISTS = ("skip", "initial", "warm_from", "data", "arguments")
+LISTS = ("skip", "initial", "warm_from", "data", "arguments")
 _TABLES = ("space", "sampler_options", "pruner_options")
 _NUMBERS = ("gpu_hours", "least_gain", "gpu", "cpu")
 _WHOLE = ("trials", "parallel", "seed", "priority")
@@ -20,7 +20,7 @@ _TEXTS = ("project", "name", "metric", "direction", "value_from", "sampler", "pr
 _TRUTHS = ("only",)
 # Fields of a study that only Python and HTTP have a word for.
 FIELDS = ("resources", "environment", "secrets", "bindings", "budget", "only_space", "go_on", "trial_time_limit_seconds")
-SETTINGS = (*_LISTS, *_TABLES, *_NUMBERS, *_WHOLE, *_AMOUNTS, *_TEXTS, *_TRUTHS)
+SETTINGS = (*LISTS, *_TABLES, *_NUMBERS, *_WHOLE, *_AMOUNTS, *_TEXTS, *_TRUTHS)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def _check_kind(name: str, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     kinds = (
-        (_LISTS, isinstance(value, list), "a list"),
+        (LISTS, isinstance(value, list), "a list"),
         (_TABLES, isinstance(value, dict) or (name == "space" and isinstance(value, list)), "a table"),
         (_NUMBERS, is_number, "a number"),
         (_WHOLE, is_number and isinstance(value, int), "a whole number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from narf.client.code import send_folder
 from narf.client.connection import Connection, connect, default_project, find_server
-from narf.client.tune_settings import SETTINGS, budget_of, check_words, over, read_settings, study_body
+from narf.client.tune_settings import LISTS, SETTINGS, check_words, over, read_settings, study_body
 from narf.domain.errors import BadInput, NarfError, Unavailable
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def tune(
     *,
     space: Mapping[str, Any] | None = None,
     only: bool | None = None,
-    skip: Sequence[str] | None = None,
+    skip: str | Sequence[str] | None = None,
     metric: str | None = None,
     direction: str | None = None,
     trials: int | None = None,
@@ -39,7 +40,7 @@ def tune(
     sampler: str | None = None,
     pruner: str | None = None,
     seed: int | None = None,
-    arguments: Sequence[str] | None = None,
+    arguments: str | Sequence[str] | None = None,
     name: str | None = None,
     project: str = "",
     engine: str | None = None,
@@ -70,8 +71,8 @@ def tune(
     asked: dict[str, Any] = {
         "space": None if space is None else {key: space_form(value, key) for key, value in space.items()},
         "only": bool(space) if only is None and space else only,
-        "skip": None if skip is None else list(skip),
-        "arguments": None if arguments is None else list(arguments),
+        "skip": skip,
+        "arguments": shlex.split(arguments) if isinstance(arguments, str) else arguments,
         "time": seconds,
         "metric": metric,
         "direction": direction,
@@ -86,7 +87,8 @@ def tune(
         "engine": engine,
     }
     asked |= {key: value for key, value in more.items() if key in SETTINGS}
-    settings = over(read_settings(folder), {key: value for key, value in asked.items() if value is not None})
+    given = {key: _listed(value) if key in LISTS else value for key, value in asked.items() if value is not None}
+    settings = over(read_settings(folder), given)
     body = {**study_body(settings, folder), **{key: value for key, value in more.items() if key not in SETTINGS and value is not None}}
     own = connection or connect_or_start()
     found = Search(own, begin(own, project or settings.get("project") or default_project(), place, body))
@@ -156,8 +158,11 @@ class Search:
     def cancel(self) -> Search:
         return self._post("cancel")
 
-    def extend(self, *, trials: int | None = None, seconds: float | None = None, gpu_hours: float | None = None) -> Search:
-        return self._post("extend", {"budget": budget_of(trials=trials, seconds=seconds, gpu_hours=gpu_hours)})
+    def extend(
+        self, *, trials: int | None = None, seconds: float | None = None, gpu_hours: float | None = None, least_gain: float | None = None
+    ) -> Search:
+        given = {"trials": trials, "seconds": seconds, "gpu_hours": gpu_hours, "least_gain": least_gain}
+        return self._post("extend", {"budget": {name: value for name, value in given.items() if value is not None}})
 
     def register(self, name: str) -> dict[str, Any]:
         """The model of the best trial becomes a version of the registered model `name`."""
@@ -331,6 +336,11 @@ def rest_between_looks(seconds: float, done: int, wanted: int | None) -> float:
     """
     left = seconds * (wanted - done) / done if done and wanted is not None else seconds / 2
     return min(_MOST_REST_SECONDS, max(_LEAST_REST_SECONDS, left / 2))
+
+
+def _listed(value: Any) -> Any:
+    """One text or one table is a list of one, as it is meant."""
+    return [value] if isinstance(value, str | Mapping) else list(value) if isinstance(value, Sequence | set | frozenset) else value
 
 
 def space_form(value: Any, name: str = "") -> Any:

@@ -35,6 +35,7 @@ SAID = {
     "    accuracy                           0.96       360": [("accuracy", 0.96, None)],
     "C-index = 0.71": [("c-index", 0.71, None)],
     "\x1b[32mepoch 3\x1b[0m val_acc=\x1b[1m0.7\x1b[0m": [("val_acc", 0.7, 3)],
+    "{'recall': np.float64(0.429), 'ndcg': tensor(0.5, grad_fn=<X>)}": [("recall", 0.429, None), ("ndcg", 0.5, None)],
     "10%|#   | loss=9\rEpoch 2: loss=0.5": [("loss", 0.5, 2)],
 }
 SILENT = [
@@ -82,7 +83,7 @@ def run(warm, tmp_path, read_spool):
 def test_a_script_without_a_logger_has_the_metrics_that_it_prints(run):
     output, points = run(
         "import logging, sys\n"
-        "logging.basicConfig(level=logging.INFO, stream=sys.stderr)\n"
+        "logging.basicConfig(level=logging.INFO, stream=sys.stderr, format='%(asctime)s %(levelname)s %(name)s.train %(message)s')\n"
         "for epoch in range(1, 4):\n"
         "    print('epoch', epoch, end=' ')\n"
         "    print(f'val loss: {1 / epoch:.2f}')\n"

@@ -29,6 +29,8 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)
 _WORDS = re.compile(r"[A-Z]*[a-z]+\d*|[A-Z]+\d*")
 _WORD = re.compile(r"[A-Za-z_]")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# `np.float64(0.5)` and `tensor(0.5, grad_fn=...)` are how numbers of NumPy and torch show in dictionaries and when printed as they are.
+_WRAPPED = re.compile(r"\b(?:(?:np|numpy)\.float\d+|tensor)\(([-+.\deEnaif]+)[^()]*\)")
 _IN_BRACKETS = re.compile(r"\(([A-Za-z][A-Za-z_ \-]{0,20})\)")
 
 
@@ -46,7 +48,8 @@ def metrics_in(line: str) -> list[Printed]:
     phrase: list[str] = []
     context: list[str] = []
     step, sign = None, False
-    for token in _TOKEN.findall(_IN_BRACKETS.sub(r" \1 ", _COLOURS.sub("", line.rpartition("\r")[2]))):
+    text = _WRAPPED.sub(r"\1", _COLOURS.sub("", line.rpartition("\r")[2]))
+    for token in _TOKEN.findall(_IN_BRACKETS.sub(r" \1 ", text)):
         token = token.strip("'\"*`")
         number = _NUMBER.match(token)
         if number:

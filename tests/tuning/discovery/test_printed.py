@@ -14,6 +14,7 @@ PRINTING = {
     "import logging\nlog = logging.getLogger()\nlog.info('epoch %d rmse %.3f', epoch, rmse)": ["rmse"],
     "import click\nclick.secho(f'recall@{K}: {r}')\nK = 10": ["recall_10"],
     "for part in ('train', 'val'):\n    print(f'{part} loss: {losses[part]}')": ["val_loss", "train_loss"],
+    "for name, value in {'auc': 1, 'f1': 2}.items():\n    print(f'{name}: {value}')": ["auc", "f1"],
     "print('best val_auc=', best)\nprint('val_auc=', now)": ["val_auc", "best_val_auc"],
     "print(f'recall@{k}: {r}')\nprint('learning rate', lr, 'took', seconds, 's')\nfile.info('loss 3')": [],
 }

@@ -1,6 +1,7 @@
 """What the program prints: a script without a logger says its metrics on the screen, and they count too.
 
-Lines are read as they are written to standard output and standard error; the streams stay what they are. What a hook or a logger
+Lines are read as they are written to standard output and standard error; the streams stay what they are. Of what `logging` writes
+there the message is read, without the time and the names that its format puts before it. What a hook or a logger
 records by the same name is better, so the first value of a name waits until its second, or the end.
 """
 
@@ -9,11 +10,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 import time
+from types import ModuleType
 from typing import Any
 
 from narf.training import recorder as recorders
 from narf.training.hooks import guarded, torch_loop
+from narf.training.imports import when_imported
 from narf.training.printed import Printed, metrics_in
 
 _MOST_NAMES = 200
@@ -26,48 +30,75 @@ def install() -> None:
     if recorder is None or os.environ.get("RANK", "0") != "0" or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     said = _Said(recorder)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            _listen(stream, said)
+    streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+    for stream in streams:
+        _listen(stream, said)
+    when_imported("logging", functools.partial(_listen_to_logging, streams, said))
     recorder.before_end.append(said.end)
 
 
 def _listen(stream: Any, said: _Said) -> None:
-    original, process = stream.write, os.getpid()
-    rest, spent, began = "", 0.0, time.monotonic()
+    original, rest = stream.write, ""
 
     @guarded("printed")
     def hear(text: str) -> None:
-        nonlocal rest, spent
-        if os.getpid() != process:  # a worker of a loader
-            return
+        nonlocal rest
         *lines, last = (rest + text).split("\n")
         rest = last[-_LONGEST_REST:]
-        now = time.monotonic()
-        if not lines or spent > _FREE_SECONDS + _MOST_SHARE * (now - began):
-            return
-        for line in lines:
-            for one in metrics_in(line):
-                said.hear(one)
-        spent += time.monotonic() - now
+        said.read(lines)
 
     @functools.wraps(original)
     def write(text: Any) -> Any:
         written = original(text)
-        hear(text)
+        if not getattr(said.logging, "writes", False):
+            hear(text)
         return written
 
     stream.write = write
 
 
+def _listen_to_logging(streams: list[Any], said: _Said, logging: ModuleType) -> None:
+    handler: Any = logging.StreamHandler
+    original = handler.emit
+
+    @guarded("printed")
+    def hear(record: Any) -> None:
+        said.read(record.getMessage().split("\n"))
+
+    @functools.wraps(original)
+    def emit(self: Any, record: Any) -> None:
+        if not any(self.stream is stream for stream in streams):
+            original(self, record)
+            return
+        hear(record)
+        said.logging.writes = True
+        try:
+            original(self, record)
+        finally:
+            said.logging.writes = False
+
+    handler.emit = emit
+
+
 class _Said:
     def __init__(self, recorder: recorders.Recorder) -> None:
+        self.logging = threading.local()  # `writes`: what is written now was read as a message
+        self._process, self._began, self._spent = os.getpid(), time.monotonic(), 0.0
         self._recorder = recorder
         self._waiting: dict[str, tuple[Printed, float]] = {}
         self._steps: dict[str, int] = {}  # the last of each name that is recorded from here
         self._left: set[str] = set()  # recorded by somebody else
 
-    def hear(self, one: Printed) -> None:
+    def read(self, lines: list[str]) -> None:
+        now = time.monotonic()
+        if os.getpid() != self._process or self._spent > _FREE_SECONDS + _MOST_SHARE * (now - self._began):
+            return  # a worker of a loader; or one that prints without end
+        for line in lines:
+            for one in metrics_in(line):
+                self._hear(one)
+        self._spent += time.monotonic() - now
+
+    def _hear(self, one: Printed) -> None:
         name = one.name
         if name in self._left:
             return

@@ -210,6 +210,8 @@ def _loop_values(source: Source, module: Module, function: ast.AST, name: str, c
             first, place = node.target.elts[0], node.iter.func.value  # type: ignore[attr-defined] # it is a method's call
             if isinstance(first, ast.Name) and first.id == name and isinstance(place, ast.Name):
                 yield from _variable_dict(source, module, place, call)
+            elif isinstance(first, ast.Name) and first.id == name and isinstance(place, ast.Dict):
+                yield from _dict_names(source, module, place, call)
             elif isinstance(first, ast.Name) and first.id == name and isinstance(place, ast.Call):
                 yield from _returned(source, module, place)
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id == name:

@@ -72,7 +72,7 @@ class StudyEnd(StrEnum):
             StudyEnd.EXHAUSTED: "Every point of the space has been tried.",
             StudyEnd.ALL_FAIL: "Every trial fails in the same way, so the study stopped early:",
             StudyEnd.NOTHING_WORKED: "No trial gave a value:",
-            StudyEnd.DRIVER_FAILED: "The program that drives the trials ended:",
+            StudyEnd.DRIVER_FAILED: "The program that drives the trials cannot go on:",
             StudyEnd.SEARCH_FAILED: "Nothing more could be proposed:",
             StudyEnd.CANCELLED: "It was cancelled.",
         }[self]

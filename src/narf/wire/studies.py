@@ -109,7 +109,7 @@ class StudyIn(BaseModel):
     pruner_options: dict[str, Any] = Field(default_factory=dict, max_length=20)
     seed: int = Field(0, ge=0, le=2**32 - 1)
     budget: BudgetBody = Field(default_factory=lambda: BudgetBody.model_validate({"trials": 20}))
-    parallel: int = Field(4, ge=1, le=1000)
+    parallel: int = Field(4, ge=1, le=1000, description="trials at once; left out, the Ray engine takes as many up to 4 as fit on one node")
     engine: Literal["embedded", "ray"] = "embedded"
     initial: list[dict[str, Number]] = Field(default_factory=list, max_length=1000)
     warm_from: list[Name] = Field(default_factory=list, max_length=100, description="names or ids of earlier studies to start from")

@@ -160,6 +160,8 @@ def test_a_trial_that_its_driver_found_hanging_is_marked_so(admin, snapshot):
         ({"metric": "val_los"}, 422, "less or more is better"),
         ({"sampler": "pbt", "sampler_options": {"population": 1}}, 422, "2 to 10,000"),
         ({"parallel": 0}, 422, "greater than"),
+        ({"engine": "ray", "pruner": "percentile"}, 422, "has no pruner 'percentile'"),
+        ({"engine": "ray", "parallel": 900, "resources": {"cpu": 4}}, 422, "900 at once run in one job"),
     ],
 )
 def test_bad_input_changes_nothing_and_says_what_to_do(admin, snapshot, changes, status, says):

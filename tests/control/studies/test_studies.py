@@ -26,11 +26,11 @@ from narf.control.workloads.service import WorkloadService
 from narf.data.objects import ObjectStore
 from narf.domain.access import Principal
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
-from narf.domain.workload import EndReason, WorkloadKind, WorkloadState
+from narf.domain.workload import EndReason, Resources, WorkloadKind, WorkloadState
 from narf.training.parameters import NOTHING_ARRIVED
 from narf.tuning import results
 from narf.tuning.planning import Wishes
-from narf.tuning.study import Budget, Fault, Search, StudyEnd, StudyState, TrialState
+from narf.tuning.study import Budget, Engine, Fault, Search, StudyEnd, StudyState, TrialState
 
 SCRIPT = b"""
 import argparse
@@ -472,6 +472,33 @@ def test_a_study_does_not_start_from_one_that_has_no_result(platform):
     platform.begin(name="first")
     with pytest.raises(BadInput, match="No trial of study first has succeeded"):
         platform.begin(name="second", warm_from=("first",))
+
+
+def test_with_ray_as_many_at_once_are_begun_as_fit_in_one_job(platform):
+    platform.workloads.check_fits = lambda _project, resources, *_: platform.backend.nodes[0].cpu >= resources.cpu or refuse()
+    assert platform.begin(engine=Engine.RAY, parallel=None).parallel == 4
+    assert platform.begin(engine=Engine.RAY, parallel=None, resources=Resources(cpu=3)).parallel == 2
+    assert platform.begin(parallel=None, resources=Resources(cpu=3)).parallel == 4, "they wait for each other"
+    with pytest.raises(BadInput, match=r"With Ray, 3 at once run in one job\. Too large") as refused:
+        platform.begin(engine=Engine.RAY, parallel=3, resources=Resources(cpu=3))
+    assert "--parallel" in refused.value.remedy
+
+
+def refuse():
+    raise BadInput("Too large.")
+
+
+def test_a_driver_that_can_no_longer_be_started_ends_its_study(platform, monkeypatch):
+    study = platform.begin(engine=Engine.RAY)
+
+    def submit(*_):
+        raise BadInput("No node is that large.")
+
+    monkeypatch.setattr(platform.workloads, "submit", submit)
+    platform.reconciler.pass_once(platform.clock())
+    ended = platform.studies.study(study.id)
+    assert (ended.state, ended.end) == (StudyState.FAILED, StudyEnd.DRIVER_FAILED)
+    assert "cannot go on: No node is that large." in ended.sentence()
 
 
 def test_the_best_of_a_population_tells_the_segments_that_led_to_it(platform):

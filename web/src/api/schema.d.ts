@@ -5139,6 +5139,7 @@ export interface components {
             budget?: components["schemas"]["BudgetBody"];
             /**
              * Parallel
+             * @description trials at once; left out, the Ray engine takes as many up to 4 as fit on one node
              * @default 4
              */
             parallel: number;

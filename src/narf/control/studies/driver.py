@@ -6,8 +6,13 @@ import sys
 from dataclasses import replace
 
 from narf.control.workloads.service import Submission
-from narf.domain.workload import Program, WorkloadKind
+from narf.domain.workload import Program, Resources, WorkloadKind
 from narf.tuning.study import Study
+
+
+def driver_resources(of_trial: Resources, parallel: int) -> Resources:
+    """What the job that runs so many trials at once asks for."""
+    return replace(of_trial, cpu=of_trial.cpu * parallel, gpu=of_trial.gpu * parallel)
 
 
 def driver_of(study: Study, done: int) -> Submission:
@@ -20,14 +25,13 @@ def driver_of(study: Study, done: int) -> Submission:
         data=study.program.data,
         requirements=study.program.requirements,
     )
-    resources = replace(study.resources, cpu=study.resources.cpu * study.parallel, gpu=study.resources.gpu * study.parallel)
     return Submission(
         project=study.project,
         owner=study.owner,
         name=f"{study.name}/driver",
         kind=WorkloadKind.STUDY,
         program=program,
-        resources=resources,
+        resources=driver_resources(study.resources, study.parallel),
         priority=study.priority,
         experiment=study.experiment,
         parent=f"study:{study.id}",

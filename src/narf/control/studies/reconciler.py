@@ -418,7 +418,11 @@ class StudyReconciler:
                 self._drop_running(held, now)
             return
         if study.workload_id is None:
-            workload = self._workloads.submit(driver_of(study, len(held.trials)))
+            try:
+                workload = self._workloads.submit(driver_of(study, len(held.trials)))
+            except BadInput as error:
+                self._finish(held, StudyEnd.DRIVER_FAILED, str(error), now)
+                return
             held.study = replace(study, workload_id=workload.id)
             self._write(held)
             return

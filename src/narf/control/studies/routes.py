@@ -345,7 +345,7 @@ def _asked(project: str, body: StudyIn, user: str) -> Asked:
         wishes=wishes,
         name=body.name,
         budget=Budget(**body.budget.model_dump()) if "budget" in body.model_fields_set else None,
-        parallel=body.parallel,
+        parallel=body.parallel if "parallel" in body.model_fields_set else None,
         engine=Engine(body.engine),
         warm_from=tuple(body.warm_from),
         trial_time_limit_seconds=body.trial_time_limit_seconds,

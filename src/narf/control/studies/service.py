@@ -14,6 +14,7 @@ from narf.control.audit.store import record
 from narf.control.database import Database
 from narf.control.snapshots.service import SnapshotService
 from narf.control.studies import store
+from narf.control.studies.driver import driver_resources
 from narf.control.workloads.service import RunRecorder, WorkloadService
 from narf.domain.errors import BadInput, Conflict, NotAllowed, NotFound
 from narf.domain.names import check_name, new_id
@@ -32,6 +33,7 @@ from narf.tuning.study import Budget, Engine, Study, StudyEnd, StudyState, Trial
 
 _TEXT_FILES = (".py", ".yaml", ".yml", ".toml", ".json", ".cfg", ".ini")
 _MOST_TEXT = 20_000_000
+_PARALLEL = 4
 
 
 class ModelRegistrar(Protocol):
@@ -57,7 +59,7 @@ class Asked:
     wishes: Wishes
     name: str = ""
     budget: Budget | None = None  # None: 20 trials; to go on with a study, what it has
-    parallel: int = 4
+    parallel: int | None = None  # None: 4, or with Ray as many of them as fit
     engine: Engine = Engine.EMBEDDED
     warm_from: tuple[str, ...] = ()
     trial_time_limit_seconds: float | None = None
@@ -134,7 +136,7 @@ class StudyService:
         """
         plan = settle(asked.wishes, lambda: self.discover(asked.snapshot, asked.script, asked.wishes.arguments), asked.script)
         check_search(asked.engine, plan.search, plan.space)
-        self._workloads.check_fits(asked.project, asked.resources, 1, True)  # a trial
+        parallel = self._parallel(asked)
         name = check_name(asked.name, kind="study") if asked.name else ""
         known = self._named(asked.project, name) if name else None
         if known is not None:
@@ -169,7 +171,7 @@ class StudyService:
             direction=plan.direction,
             search=plan.search,
             budget=asked.budget or Budget(trials=20),
-            parallel=asked.parallel,
+            parallel=parallel,
             engine=asked.engine,
             value_from=plan.value_from,
             initial=plan.initial,
@@ -372,6 +374,30 @@ class StudyService:
             if saved is not None:
                 self.changed(study_id)
                 return saved
+
+    def _parallel(self, asked: Asked) -> int:
+        """How many trials at once. Those of Ray run in one job, which has to fit as a whole.
+
+        Raises:
+            BadInput: not even one fits.
+        """
+        if asked.engine is not Engine.RAY:
+            self._workloads.check_fits(asked.project, asked.resources, 1, True)
+            return asked.parallel or _PARALLEL
+        refused: BadInput | None = None
+        for parallel in [asked.parallel] if asked.parallel else range(_PARALLEL, 0, -1):
+            try:
+                self._workloads.check_fits(asked.project, driver_resources(asked.resources, parallel), 1, True)
+                return parallel
+            except BadInput as error:
+                refused = error
+        assert refused is not None
+        raise BadInput(
+            f"With Ray, {asked.parallel or 1} at once run in one job. {refused.sentence}",
+            remedy=f"{refused.remedy} Fewer at once: --parallel.",
+            field="parallel",
+            code=refused.code,
+        ) from refused
 
     def _free_name(self, project: str, script: str) -> str:
         plain = normalize("NFKD", PurePosixPath(script).stem.lower()).encode("ascii", "ignore").decode()

@@ -40,7 +40,9 @@ _NAMES_LEFT_ALONE = {
     "n_restarts", "num_restarts", "n_obs", "n_train", "n_series", "n_stores", "early_stopping_rounds", "confidence", "n_permutations",
     "refit", "scoring", "load", "pdo",
 }  # fmt: skip
-_AT_ONCE = re.compile(r"(samples|images|imgs|ims|examples|items|tokens|sequences)_per_(gpu|device|batch|step)$")  # a batch size
+_AT_ONCE = re.compile(
+    r"(samples|images|imgs|ims|examples|items|tokens|sequences|episodes|games|rollouts)_per_(gpu|device|batch|step|update|iteration)$"
+)  # a batch size
 _LEARNS = re.compile(r"(learn|train|update|sync|target\w*|bagging|subsample)_(every|freq|frequency|interval)$")  # how often one learns
 _LOOKS_ON = re.compile(
     r"(test|eval|valid|val)_?(batch|bs)|.*_per_class$|(train|test|holdout|calib\w*)_?(frac|fraction|share|ratio|split|pct)$"
@@ -137,7 +139,7 @@ def reason_to_leave(parameter: FoundParameter) -> str:
         and parameter.style in (Style.CONSTANT, Style.TABLE)
     ):
         return "It is a number of the calendar."
-    if not words & _UNTIL and (words & _LENGTH or _LENGTH_NAMES & {last, "_".join(last.split("_")[-2:])}):
+    if not _AT_ONCE.search(last) and not words & _UNTIL and (words & _LENGTH or _LENGTH_NAMES & {last, "_".join(last.split("_")[-2:])}):
         return SETS_LENGTH
     if "per" in words:
         words -= {"device", "gpu", "cpu"}  # per_device_train_batch_size is a batch size

@@ -14,6 +14,9 @@ from narf.tuning.space import Condition, Kind, Parameter, Scale
 _AT_LEAST_TWO = {"min_samples_split", "max_leaf_nodes", "num_leaves", "n_splits", "n_bins"}
 
 
+_OF_THE_WHOLE = {"episodes", "timesteps", "total", "max", "train", "training", "updates"}  # where one learns in rollouts
+
+
 def propose(parameter: FoundParameter) -> FoundParameter:
     """The parameter with its `proposal`, or with the reason why there is none in `left_alone`."""
     if parameter.left_alone:
@@ -45,14 +48,7 @@ def propose_all(parameters: Iterable[FoundParameter]) -> tuple[FoundParameter, .
         if item.left_alone != SETS_LENGTH or item.type != "int":
             return False
         own, last = set(words_of(item.name)), last_of(item.name).lower()
-        is_of_a_rollout = bool(words & {"episodes", "timesteps"}) and not own & {
-            "episodes",
-            "timesteps",
-            "total",
-            "max",
-            "train",
-            "training",
-        }
+        is_of_a_rollout = bool(words & {"episodes", "timesteps"}) and not own & _OF_THE_WHOLE
         if names & {"beta_start", "beta_schedule", "noise_schedule", "beta_end"}:
             return "timesteps" in own
         return (is_of_trees(words, names) and "iter" not in own) or (is_of_a_rollout and last not in ("steps", "epochs", "iterations"))

@@ -21,6 +21,7 @@ from narf.tuning.discovery.lightning import find_constructed, find_lightning_cli
 from narf.tuning.discovery.literals import find_literals
 from narf.tuning.discovery.metrics import find_metrics
 from narf.tuning.discovery.names import core_of, last_of
+from narf.tuning.discovery.own_words import own_words
 from narf.tuning.discovery.propose import propose, propose_all
 from narf.tuning.discovery.read_files import find_in_files, named_files
 from narf.tuning.discovery.source import Source, read_source
@@ -68,6 +69,8 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         if not found:
             found, more = read(source)
             notes += more
+    if found and not arguments:
+        prefix = own_words(source) or prefix
     known = names_of(found)
     is_complete = any(item.style in COMPOSED for item in found)
     if not is_complete:

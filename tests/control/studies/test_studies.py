@@ -16,6 +16,7 @@ from narf.control.projects.service import ProjectService
 from narf.control.schema import upgrade
 from narf.control.snapshots.service import SnapshotFile, SnapshotService
 from narf.control.studies import store
+from narf.control.studies.driver import driver_resources
 from narf.control.studies.launch import has_checkpoint
 from narf.control.studies.reconciler import StudyReconciler
 from narf.control.studies.service import Asked, StudyService
@@ -479,6 +480,9 @@ def test_with_ray_as_many_at_once_are_begun_as_fit_in_one_job(platform):
     assert platform.begin(engine=Engine.RAY, parallel=None).parallel == 4
     assert platform.begin(engine=Engine.RAY, parallel=None, resources=Resources(cpu=3)).parallel == 2
     assert platform.begin(parallel=None, resources=Resources(cpu=3)).parallel == 4, "they wait for each other"
+    limited = driver_resources(Resources(cpu=1, memory_bytes=1 << 30), 2).memory_bytes
+    assert 3 << 30 < limited < 4 << 30, "theirs and Ray's own"
+    assert driver_resources(Resources(cpu=1), 2).memory_bytes == 0
     with pytest.raises(BadInput, match=r"With Ray, 3 at once run in one job\. Too large") as refused:
         platform.begin(engine=Engine.RAY, parallel=3, resources=Resources(cpu=3))
     assert "--parallel" in refused.value.remedy

@@ -126,6 +126,19 @@ def test_a_study_says_which_values_its_script_did_not_use_whatever_a_program_wri
     assert admin.get(place).json()["warnings"] == ["lr was not used by the script in trial 0."]
 
 
+def test_a_driven_trial_without_the_metric_says_which_it_reported(admin, snapshot):
+    asked = {"snapshot": snapshot, "script": "train.py", "name": "other", "engine": "ray", "budget": {"trials": 2}}
+    place = f"/api/v1/studies/{admin.post(STUDIES, json=asked).json()['id']}/driver"
+    trial = admin.post(f"{place}/trials", json={"key": "a", "values": {"lr": 0.1, "size": 32}}).json()
+    metric = {"run_id": trial["run_id"], "key": "val_auc", "value": 0.5, "timestamp": 1, "step": 0}
+    assert admin.post("/api/2.0/mlflow/runs/log-metric", json=metric).status_code == 200
+    at = "2026-01-01T00:00:00Z"
+    told = {"number": trial["number"], "values": {"lr": 0.1, "size": 32}, "state": "succeeded", "started_at": at, "ended_at": at}
+    assert admin.post(f"{place}/results", json=told).json()["fault"] == "no_metric"
+    (trial,) = admin.get(place.removesuffix("driver") + "trials").json()["items"]
+    assert "It reported val_auc." in trial["sentence"]
+
+
 def test_a_trial_that_its_driver_found_hanging_is_marked_so(admin, snapshot):
     asked = {"snapshot": snapshot, "script": "train.py", "name": "hanging", "engine": "ray", "budget": {"trials": 2}}
     place = f"/api/v1/studies/{admin.post(STUDIES, json=asked).json()['id']}/driver"

@@ -38,10 +38,17 @@ class DrivenResult:
 
 
 class DrivenStudies:
+    """`names`: the metrics that a run has reported."""
+
     def __init__(
-        self, database: Database, runs: RunRecorder, now: Callable[[], datetime], changed: Callable[[str], None] = lambda _study: None
+        self,
+        database: Database,
+        runs: RunRecorder,
+        now: Callable[[], datetime],
+        names: Callable[[str], Sequence[str]] = lambda _run: (),
+        changed: Callable[[str], None] = lambda _study: None,
     ) -> None:
-        self._database, self._runs, self._now, self.changed = database, runs, now, changed
+        self._database, self._runs, self._now, self._names, self.changed = database, runs, now, names, changed
 
     def begin(self, study_id: str, caller: Principal) -> tuple[Study, list[Trial]]:
         """A driver begins, or begins again: trials that another one had in its hands are given up."""
@@ -108,7 +115,9 @@ class DrivenStudies:
             current = store.find(connection, study_id) or study
             reports = (*known.reports, *result.reports) if goes_on else tuple(result.reports)
             trial = replace(known, values=study.space.check(result.values, field="values"), reports=reports)
-            outcome = outcome_of(study, _stopping(trial, result), _as_workload(study, trial, result), output=result.output)
+            names = self._names(trial.run_id) if trial.run_id and not trial.reports else ()
+            ended = _as_workload(study, trial, result)
+            outcome = outcome_of(study, _stopping(trial, result), ended, output=result.output, metrics=names)
             is_paused = result.state == "paused" and outcome.state is TrialState.SUCCEEDED
             trial = replace(
                 trial,
@@ -124,8 +133,8 @@ class DrivenStudies:
             store.save_trials(connection, [trial])
             store.save(connection, replace(current, events=current.events + 1))
         if trial.run_id and trial.state.is_finished:
-            ended = {TrialState.SUCCEEDED: WorkloadState.SUCCEEDED, TrialState.FAILED: WorkloadState.FAILED}
-            self._runs.finish_run(trial.run_id, ended.get(trial.state, WorkloadState.CANCELLED))
+            states = {TrialState.SUCCEEDED: WorkloadState.SUCCEEDED, TrialState.FAILED: WorkloadState.FAILED}
+            self._runs.finish_run(trial.run_id, states.get(trial.state, WorkloadState.CANCELLED))
         self.changed(study_id)
         return trial
 

@@ -44,10 +44,9 @@ def tuning(
     wake: the reconciler has something to do."""
     runs, registered = RunRecords(tracking), RegisteredModels()
     service = StudyService(database, snapshots, workloads, runs, registered, now, may_run=may_run)
-    reconciler = StudyReconciler(
-        database, workloads, TrackedMetrics(tracking), runs, TrackedParents(tracking), has_checkpoint=has_checkpoint(checkpoints)
-    )
-    driven = DrivenStudies(database, runs, now)
+    metrics = TrackedMetrics(tracking)
+    reconciler = StudyReconciler(database, workloads, metrics, runs, TrackedParents(tracking), has_checkpoint=has_checkpoint(checkpoints))
+    driven = DrivenStudies(database, runs, now, metrics.names)
 
     def changed_by_others(study: str) -> None:
         wake()

@@ -33,6 +33,7 @@ SAID = {
     "test accuracy is 0.94": [("test_accuracy", 0.94, None)],
     "Test: epoch 0  Acc@1: 97.5": [("test_acc_1", 97.5, 0)],
     "    accuracy                           0.96       360": [("accuracy", 0.96, None)],
+    "weekly-demand wape=0.3, policy loss 0.2": [("wape", 0.3, None), ("policy_loss", 0.2, None)],
     "C-index = 0.71": [("c-index", 0.71, None)],
     "\x1b[32mepoch 3\x1b[0m val_acc=\x1b[1m0.7\x1b[0m": [("val_acc", 0.7, 3)],
     "{'recall': np.float64(0.429), 'ndcg': tensor(0.5, grad_fn=<X>)}": [("recall", 0.429, None), ("ndcg", 0.5, None)],

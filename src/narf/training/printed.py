@@ -28,6 +28,7 @@ _TOKEN = re.compile(r"[=:]|[^\s=:,;|\[\](){}<>│┃!]+|[^\s]")
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf))(?:/(\d+\.?\d*))?%?\.?$", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Z]*[a-z]+\d*|[A-Z]+\d*")
 _WORD = re.compile(r"[A-Za-z_]")
+_QUALIFIES = re.compile(r"[A-Za-z_]+\.?$")  # `weekly-demand` and `resnet50` say of what, not which metric
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # `np.float64(0.5)` and `tensor(0.5, grad_fn=...)` are how numbers of NumPy and torch show in dictionaries and when printed as they are.
 _WRAPPED = re.compile(r"\b(?:(?:np|numpy)\.float\d+|tensor)\(([-+.\deEnaif]+)[^()]*\)")
@@ -92,7 +93,7 @@ def _name(phrase: list[str], context: list[str], sign: bool) -> str:
         context, after = [*context, *after], []
     if any(word not in _AFTER for word in after) or (not sign and len(phrase) > 4):
         return ""
-    words = [word.lower() for word in before[:-1] if word.lower() not in _FILLERS and not any(c.isdigit() for c in word)][-2:]
+    words = [word.lower() for word in before[:-1] if _QUALIFIES.match(word) and word.lower() not in _FILLERS][-2:]
     words += [before[-1].lower(), *after]
     known = {part for word in words for part in words_of(word)}
     if not known & set(_PHASES):

@@ -391,12 +391,14 @@ def test_what_a_chosen_class_and_an_optimiser_take_is_found(discover):
             def __init__(self, scale: float = 1.0):
                 super().__init__()
         class Wide(Base):
-            def __init__(self, width: int = 24, activation: str = "relu", **more):
+            def __init__(self, width: int = 24, depth: int = 2, activation: str = "relu", **more):
                 super().__init__(**more)
         class Cli(LightningCLI):
             def add_arguments_to_parser(self, parser):
                 parser.add_optimizer_args(torch.optim.AdamW)
                 parser.set_defaults({"optimizer.lr": 0.002})
+                parser.add_argument("--blocks", type=int, default=3)
+                parser.link_arguments("blocks", "model.init_args.depth")
         Cli(Base, subclass_mode_model=True, save_config_callback=None)
         raise RuntimeError("it trained")
     """
@@ -404,3 +406,4 @@ def test_what_a_chosen_class_and_an_optimiser_take_is_found(discover):
     tunable = {item.name: item.default for item in found.tunable}
     assert {"model.init_args.width": 24, "optimizer.lr": 0.002}.items() <= tunable.items()
     assert not any(name.startswith("trainer.") for name in tunable) and found.notes == ()
+    assert "blocks" in tunable and "model.init_args.depth" not in tunable  # it has its value from the other, and takes none

@@ -466,16 +466,17 @@ def test_what_a_section_says_of_the_world_is_left_alone_but_for_what_is_learnt_w
 @pytest.mark.parametrize(
     "given",
     [
-        'args = sys.argv[1:] or ["fit", "--config", "config.yaml"]',
-        'if len(sys.argv) == 1:\n    sys.argv += ["fit", "--config", os.path.join(HERE, "config.yaml")]',
-        'if not sys.argv[1:]:\n    sys.argv.extend(["fit", "--config", str(HERE / "config.yaml")])',
+        'args = sys.argv[1:] or ["fit", "--config", "conf/config.yaml"]',
+        'if len(sys.argv) == 1:\n    sys.argv += ["fit", "--config", os.path.join(HERE, "conf", "config.yaml")]',
+        'if not sys.argv[1:]:\n    sys.argv.extend(["fit", "--config", str(HERE / "conf" / "config.yaml")])',
         'args = sys.argv[1:] if len(sys.argv) > 1 else ["fit", "--config", str(FILE)]',
     ],
 )
 def test_what_a_script_gives_itself_without_arguments_a_trial_gives_it_too(discover, tmp_path, given):
-    (tmp_path / "config.yaml").write_text("model:\n  lr: 0.1\n")
-    text = "import argparse, os, sys\nfrom pathlib import Path\nHERE = Path(__file__).parent\nFILE = HERE / 'config.yaml'\n"
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("model:\n  lr: 0.1\n")
+    text = "import argparse, os, sys\nfrom pathlib import Path\nHERE = Path(__file__).parent\nFILE = HERE / 'conf' / 'config.yaml'\n"
     text += "p = argparse.ArgumentParser()\np.add_argument('command')\np.add_argument('--config')\np.add_argument('--lr', type=float)\n"
-    assert discover(f"{text}{given}\np.parse_args()").prefix == ("fit", "--config", "config.yaml")
+    assert discover(f"{text}{given}\np.parse_args()").prefix == ("fit", "--config", "conf/config.yaml")
     assert discover(f"{text}{given}\np.parse_args()", "fit", "--config", "other.yaml").prefix == ()
     assert discover(f"{text}sys.argv += ['--quiet']\np.parse_args()").prefix == ()

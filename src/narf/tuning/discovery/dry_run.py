@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from narf.training.metric_names import direction_of
 from narf.tuning.discovery import probe
-from narf.tuning.discovery.arguments import excluded_by
+from narf.tuning.discovery.arguments import excluded_by, link_targets
 from narf.tuning.discovery.found import Discovery, FoundMetric, FoundParameter, How, Style, read_passing
 from narf.tuning.discovery.live import in_effect, with_conditions, with_environment, with_held, with_options, with_words, without_unmade
 from narf.tuning.discovery.names import last_of
@@ -194,7 +194,10 @@ def _merge(found: Discovery, seen: dict[str, Any], arguments: Sequence[str], sou
         else:
             is_seen = parameter.style is Style.LIGHTNING_MODULE and parameter.name in constructed
             parameters.append(replace(parameter, confirmed=is_seen))
+    linked = link_targets(source)
     for item in declared.values():
+        if item["name"] in linked:  # it has its value from another, and the parser refuses one of its own
+            continue
         parameter = _read(item, found)
         if _is_worth_listing(parameter, found):
             parameters.append(is_fixed(parameter, arguments))

@@ -57,7 +57,8 @@ def _word(source: Source, node: ast.expr) -> str:
 
 
 def _texts(source: Source, node: ast.expr, depth: int = 3) -> Iterator[str]:
-    for part in ast.walk(node):
+    parts = [part for part in ast.walk(node) if isinstance(part, ast.Constant | ast.Name)]
+    for part in sorted(parts, key=lambda part: (part.lineno, part.col_offset)):  # as they are read
         if isinstance(part, ast.Constant) and isinstance(part.value, str):
             yield part.value
         elif isinstance(part, ast.Name) and depth:

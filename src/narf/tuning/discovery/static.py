@@ -69,7 +69,7 @@ def _parameters(source: Source, arguments: tuple[str, ...]) -> tuple[list[FoundP
         if not found:
             found, more = read(source)
             notes += more
-    if found and not arguments:
+    if not arguments:
         prefix = own_words(source) or prefix
     known = names_of(found)
     is_complete = any(item.style in COMPOSED for item in found)

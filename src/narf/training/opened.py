@@ -172,7 +172,7 @@ def _ini(text: str, names: Mapping[str, str]) -> str:
         if header:
             section = header[1]
         elif entry and (name := names.get(f"{section}.{entry[1]}")) is not None:
-            value = _placed(name, _number(entry[3]))
+            value = _placed(name, number_or_text(entry[3]))
             if isinstance(value, bool):
                 value = _truth(value, entry[3])
             line = f"{entry[1]}{entry[2]}{value!r}" if isinstance(value, float) else f"{entry[1]}{entry[2]}{value}"
@@ -180,7 +180,8 @@ def _ini(text: str, names: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _number(text: str) -> Any:
+def number_or_text(text: str) -> Any:
+    """A text of a file or a variable as the number that it looks like, else as it is."""
     for kind in (int, float):
         try:
             return kind(text)

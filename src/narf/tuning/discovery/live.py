@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from narf.training.opened import number_or_text
 from narf.training.places import Place, places
 from narf.tuning.discovery.constants import is_named_settings, sounds_like_settings
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
@@ -104,12 +105,7 @@ def _read(text: str | None) -> Any:
     """A variable as what it looks like: a truth, a number, or the text itself."""
     if text is None or text.lower() in _TRUTHS:
         return _TRUTHS.get((text or "").lower())
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return number_or_text(text)
 
 
 def _with_value(item: FoundParameter, values: list[Any]) -> FoundParameter:

@@ -8,6 +8,7 @@ from narf.tuning.discovery.found import FoundParameter, Style
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 SETS_LENGTH = "It sets how long a trial trains; give it after --."
+OF_DATA = "It sets the data, not the model."
 _ELSEWHERE = "It sets where or how the script runs, not the model."
 
 # Parameters that say where, how long or on what a script runs; searching over them makes no better model.
@@ -127,7 +128,7 @@ def reason_to_leave(parameter: FoundParameter) -> str:
     if around & _ABOUT_THE_RUN or (around & {"data", "dataset", "datamodule"} and last in _OF_DATA):
         return _ELSEWHERE
     if around & _WORLDS and parameter.type in ("int", "float") and not core_of(parameter.name) and last not in ("gamma", "discount"):
-        return "It sets the data, not the model."
+        return OF_DATA
     if _STAYS.search(parameter.help):
         return "Its help says that it stays."
     if "seed" in words_of(parameter.passing.flag):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from narf.training.opened import number_or_text
 from narf.training.places import Place, places, worked_out
 from narf.tuning.discovery.config_files import SCIENTIFIC, flatten, read_yaml
 from narf.tuning.discovery.found import FoundParameter, How, Passing, Style
@@ -184,9 +185,4 @@ def _ini_value(text: str) -> Any:
     """A text of an INI file as the script will read it: a number, a truth, or the text itself."""
     if text.lower() in ("true", "yes", "on", "false", "no", "off"):
         return text.lower() in ("true", "yes", "on")
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return number_or_text(text)

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from narf.tuning.discovery.found import FoundParameter
-from narf.tuning.discovery.names import core_of, last_of, words_of
+from narf.tuning.discovery.names import OF_DATA, core_of, last_of, words_of
 from narf.tuning.discovery.source import Module, Source
 
-OF_DATA = "It sets the data, not the model."
 _MAKES = {
     "simulate", "simulated", "simulation", "simulator", "generate", "generated", "synth", "synthetic", "synthesize", "synthesise", "synthesis", "toy", "fake", "dummy", "fabricate",
 }  # fmt: skip
